@@ -1,0 +1,181 @@
+"""``attach``: puts D³ on a trainer object, or beside a script's training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from d3_plugin.data.host_data import as_gzsl_data
+from d3_plugin.distiller import Distiller
+from d3_plugin.errors import HostError, Problems
+from d3_plugin.functional._inputs import check_choice
+from d3_plugin.host import Host, Scorer
+from d3_plugin.host_batches import LabelForm
+from d3_plugin.isolation import RandomStream
+from d3_plugin.manager import make_manager
+from d3_plugin.settings import D3Settings
+from d3_plugin.teacher import pretrain_teacher
+from d3_plugin.wrapper import D3, Mode
+
+
+def attach(
+    trainer: Any = None,
+    *,
+    data: Any = None,
+    generator: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    settings: D3Settings | None = None,
+    mode: Mode | None = None,
+    seed: int = 0,
+    labels_are: LabelForm = "class_ids",
+    noise_dim: int | None = None,
+    synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
+    synthetic_per_class: int | None = None,
+    plugins: Iterable[object] = (),
+    strict_plugins: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> D3:
+    """Attach D³ to a host: pre-trains the teacher, builds the student, and hooks in.
+
+    Two forms::
+
+        d3 = attach(trainer, data=data)        # a trainer that a plugin knows; then trainer.fit()
+
+        d3 = attach(generator=netG, optimizer=optimizerG, data=data)   # a script, then in its loop
+        errG = errG + d3.loss(features=input_res, labels=input_label)  # before errG.backward()
+
+    The host's modules, optimiser methods, ``requires_grad`` flags, train/eval modes, buffers and
+    random streams stay as they are.
+
+    Args:
+        trainer: a trainer object; the plugin that knows it is found by ``d3_describe_host``.
+        data: :class:`~d3_plugin.data.GZSLData`, or a script's data object
+            (:func:`~d3_plugin.data.host_data.as_gzsl_data` says what is read). Required for
+            scripts; for a trainer it replaces what the plugin says.
+        generator, optimizer: the script form: the generator and the optimiser that steps it.
+        settings: see :class:`D3Settings`.
+        mode: ``loss``: you add ``d3.loss(...)`` to the generator's loss. ``hook``: a step pre-hook
+            of the generator's optimiser adds D³'s gradient, and the loop stays as it is. Default:
+            ``hook`` for a trainer, ``loss`` for a script.
+        seed: of everything random in D³.
+        labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
+            ``seen_positions`` (``util.map_label`` of the field's scripts).
+        noise_dim: for ``generator(noise, attributes)``; default: as wide as the attributes.
+        synthesize: another call form: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``.
+        train_classifier: the script's final classifier for ``evaluate()``:
+            ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
+            scores. Default: scikit-learn's logistic regression.
+        synthetic_per_class: rows per unseen class for that classifier.
+        plugins: further plugins for this attachment.
+        strict_plugins: raise for an installed plugin that cannot be loaded.
+        progress: called with a line of text per epoch of the teacher's pre-training, e.g. ``print``.
+
+    Returns:
+        The attached :class:`D3`.
+
+    Raises:
+        HostError: nothing knows the trainer, or parts are missing or do not belong together; lists
+            every problem found.
+        DataError: the data contradict themselves.
+        InputError: an option outside its range.
+        PluginError: a plugin is invalid.
+    """
+    settings = settings or D3Settings()
+    manager = make_manager(plugins, strict=strict_plugins)
+    if trainer is not None:
+        if generator is not None or optimizer is not None:
+            raise HostError(
+                "attach takes a trainer, or generator= and optimizer= of a script, not both"
+            )
+        host = manager.hook.d3_describe_host(trainer=trainer)
+        if host is None:
+            raise HostError(
+                f"no plugin knows a trainer of type {type(trainer).__name__} (installed: "
+                f"{', '.join(sorted(name for name, _ in manager.list_name_plugin()))}). Pass "
+                "generator=, optimizer= and data= instead, or write a plugin with d3_describe_host"
+            )
+        if data is not None:
+            host.data = as_gzsl_data(data)
+    else:
+        host = _describe_script(generator, optimizer, data)
+    mode = mode or ("loss" if trainer is None else "hook")
+    check_choice("attach", "mode", mode, get_args(Mode))
+    _check_optimizer(host)
+    host.data = host.data.to(host.device)
+    host.noise_dim = noise_dim or host.noise_dim
+    host.synthesize = synthesize or host.synthesize
+    host.train_classifier = train_classifier or host.train_classifier
+    host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
+
+    stream = RandomStream(seed, host.device)
+    with stream:
+        distiller = _make_distiller(host, settings, progress)
+    return D3(
+        host,
+        manager.hook,
+        distiller,
+        settings,
+        stream,
+        mode=mode,
+        labels_are=labels_are,
+        seed=seed,
+    )
+
+
+def _describe_script(
+    generator: nn.Module | None, optimizer: torch.optim.Optimizer | None, data: Any
+) -> Host:
+    problems = Problems("attach() without a trainer needs generator=, optimizer= and data=")
+    problems.check(
+        isinstance(generator, nn.Module), f"generator must be a module, got {type(generator)}"
+    )
+    problems.check(
+        isinstance(optimizer, torch.optim.Optimizer),
+        f"optimizer must be the generator's torch optimizer, got {type(optimizer)}",
+    )
+    problems.check(data is not None, "data is missing")
+    problems.raise_as(HostError)
+    if generator is None or optimizer is None:  # for the type checker; raised above
+        raise HostError("generator and optimizer are needed")
+    return Host("script", generator, optimizer, as_gzsl_data(data))
+
+
+def _check_optimizer(host: Host) -> None:
+    owned = {id(p) for group in host.optimizer.param_groups for p in group["params"]}
+    foreign = [name for name, p in host.generator.named_parameters() if id(p) not in owned]
+    if foreign:
+        raise HostError(
+            f"{len(foreign)} parameters of the generator are not in the optimizer given "
+            f"({', '.join(foreign[:5])}): is it the critic's, or were the parameters replaced (by "
+            ".to() or a wrapper) after the optimizer was made? Attach after both are final"
+        )
+
+
+def _make_distiller(
+    host: Host, settings: D3Settings, progress: Callable[[str], None] | None
+) -> Distiller:
+    data = host.data
+
+    def on_epoch(epoch: int, loss: float) -> None:
+        if progress is not None:
+            progress(f"teacher epoch {epoch + 1}: held-back loss {loss:.4f}")
+
+    positions = torch.searchsorted(data.seen_classes, data.train_labels)
+    teacher = pretrain_teacher(
+        data.train_features,
+        positions,
+        len(data.seen_classes),
+        embedding_dim=settings.embedding_dim,
+        lr=settings.teacher_lr,
+        max_epochs=settings.teacher_epochs,
+        on_epoch=on_epoch,
+    )
+    distiller = Distiller(teacher, data.num_classes, data.seen_classes, settings)
+    if not settings.od_released:
+        with torch.no_grad():
+            distiller.o2dbd.fit_score(teacher(data.train_features)[0])
+    return distiller

@@ -1,0 +1,122 @@
+"""Trains and scores one run of a comparison."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from d3_plugin.attach import attach
+from d3_plugin.compare.plan import Run
+from d3_plugin.data import GZSLData, load, pseudo_unseen
+from d3_plugin.data.digits import DRAWS
+from d3_plugin.errors import InputError, PluginError, Problems
+from d3_plugin.evaluation.protocol import Evaluation, evaluate
+from d3_plugin.host import HostFamily
+from d3_plugin.manager import host_families, make_manager
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run leaves behind.
+
+    Attributes:
+        run: what was run.
+        evaluation: scores and metrics on the run's split.
+        data_name: name of the GZSL problem.
+        seen_classes, unseen_classes: class ids of the split.
+        history: mean losses of each epoch.
+        generator_mean: mean absolute parameter of the trained generator, to tell runs apart.
+        seconds: of training and scoring.
+    """
+
+    run: Run
+    evaluation: Evaluation
+    data_name: str
+    seen_classes: npt.NDArray[np.int64]
+    unseen_classes: npt.NDArray[np.int64]
+    history: list[dict[str, float]]
+    generator_mean: float
+    seconds: float
+
+
+def find_family(name: str) -> HostFamily:
+    """The host family a plugin provides under this name.
+
+    Raises:
+        InputError: there is none; names those there are.
+    """
+    families = host_families(make_manager())
+    if name not in families:
+        raise InputError(f"no adapter named {name!r}; installed are: {', '.join(families)}")
+    return families[name]
+
+
+def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
+    """The family's settings with ``changes``.
+
+    Raises:
+        InputError: it has no such setting, or a value is of another type; lists all.
+    """
+    defaults = {f.name: f.default for f in fields(family.settings)}
+    problems = Problems(f"settings of {family.name} (it has {', '.join(sorted(defaults))})")
+    for name, value in changes.items():
+        if not problems.check(name in defaults, f"no setting {name!r}"):
+            continue
+        default = defaults[name]
+        fits = (
+            isinstance(value, (int, float))
+            if isinstance(default, float)
+            else (default is None or isinstance(value, type(default)))
+        )
+        problems.check(fits, f"{name} must be like its default {default!r}, got {value!r}")
+    problems.raise_as(InputError)
+    return family.settings(**changes)
+
+
+def load_problem(run: Run) -> GZSLData:
+    """The scaled data of a run; ``digits`` takes another draw of classes for each seed."""
+    spec = f"digits-{run.seed % len(DRAWS)}" if run.data == "digits" else run.data
+    data = load(spec)
+    if run.split == "validation":
+        data = pseudo_unseen(data, seed=run.seed)
+    return data.scaled()
+
+
+def execute(run: Run) -> Outcome:
+    """Train and score one run.
+
+    Raises:
+        D3Error: the run cannot be made: unknown adapter or setting, bad data.
+    """
+    started = time.perf_counter()
+    family = find_family(run.adapter)
+    settings = host_settings(family, run.host)
+    data = load_problem(run)
+    trainer = family.build(data, settings, run.seed, torch.device(run.device))
+    if run.variant == "d3":
+        d3 = attach(trainer, settings=run.d3, seed=run.seed)
+        trainer.fit()
+        host, evaluation = d3.host, d3.evaluate(draws=run.draws)
+    else:
+        trainer.fit()
+        hooks = make_manager().hook
+        host = hooks.d3_describe_host(trainer=trainer)
+        if host is None:
+            raise PluginError(f"the plugin of {run.adapter!r} does not describe its own trainer")
+        evaluation = evaluate(host, hooks, seed=run.seed, draws=run.draws)
+    parameters = torch.cat([p.detach().abs().flatten() for p in host.generator.parameters()])
+    return Outcome(
+        run,
+        evaluation,
+        data.name,
+        data.seen_classes.numpy(),
+        data.unseen_classes.numpy(),
+        list(trainer.history),
+        parameters.double().mean().item(),
+        time.perf_counter() - started,
+    )

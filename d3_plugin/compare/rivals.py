@@ -1,0 +1,97 @@
+"""Cheap rivals: what a constant or the class prior does to a classifier that is already there."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from d3_plugin.compare.execute import Outcome
+from d3_plugin.evaluation.metrics import (
+    GZSLMetrics,
+    gzsl_metrics,
+    harmonic_mean,
+    per_class_accuracy,
+    seen_unseen_curve,
+)
+from d3_plugin.evaluation.protocol import mean_metrics
+
+_STRENGTHS = np.linspace(-2.0, 2.0, 81)
+_MOST_OFFSETS = 200
+
+
+def calibrated_stacking(validation: Outcome, test: Outcome) -> GZSLMetrics:
+    """Subtract from the seen scores the constant that gave the best H on validation classes.
+
+    Chao, Changpinyo, Gong, Sha, ECCV 2016.
+    """
+    offset = choose_offset(validation)
+    adjusted = test.evaluation.scores.astype(np.float64)
+    adjusted[:, :, test.seen_classes] -= offset
+    return _metrics(test, adjusted)
+
+
+def choose_offset(validation: Outcome) -> float:
+    """The offset with the highest H on the validation problem, averaged over draws.
+
+    Where a whole interval is best its middle is taken.
+    """
+    labels = validation.evaluation.labels
+    classes = validation.seen_classes, validation.unseen_classes
+    scores = validation.evaluation.scores.astype(np.float64)
+    curves = [seen_unseen_curve(s, labels, *classes) for s in scores]
+    offsets = np.unique(np.concatenate([o[np.isfinite(o)] for o, _, _ in curves]))
+    if len(offsets) > _MOST_OFFSETS:
+        offsets = np.quantile(offsets, np.linspace(0, 1, _MOST_OFFSETS))
+    harmonic = [_mean_harmonic(validation, _shifted(validation, offset)) for offset in offsets]
+    return _middle_of_best(offsets, np.array(harmonic))
+
+
+def logit_adjustment(validation: Outcome, test: Outcome) -> GZSLMetrics:
+    """Subtract ``strength`` times the log prior of each class; the strength is chosen as above.
+
+    Menon et al., ICLR 2021 (post-hoc form). The prior is each class's share of the rows, real and
+    synthetic, that the final classifier was trained on.
+    """
+    strength = choose_strength(validation)
+    return _metrics(test, _prior_adjusted(test, strength))
+
+
+def choose_strength(validation: Outcome) -> float:
+    """The strength in [-2, 2] with the highest H on the validation problem."""
+    harmonic = [
+        _mean_harmonic(validation, _prior_adjusted(validation, strength)) for strength in _STRENGTHS
+    ]
+    return _middle_of_best(_STRENGTHS, np.array(harmonic))
+
+
+def _shifted(outcome: Outcome, offset: float) -> npt.NDArray[np.float64]:
+    scores = outcome.evaluation.scores.astype(np.float64)
+    scores[:, :, outcome.seen_classes] -= offset
+    return scores
+
+
+def _prior_adjusted(outcome: Outcome, strength: float) -> npt.NDArray[np.float64]:
+    prior = outcome.evaluation.prior
+    scores = outcome.evaluation.scores.astype(np.float64)
+    return scores if prior is None else scores - strength * np.log(prior)
+
+
+def _metrics(outcome: Outcome, scores: npt.NDArray[np.float64]) -> GZSLMetrics:
+    classes = outcome.seen_classes, outcome.unseen_classes
+    return mean_metrics([gzsl_metrics(s, outcome.evaluation.labels, *classes) for s in scores])
+
+
+def _mean_harmonic(outcome: Outcome, scores: npt.NDArray[np.float64]) -> float:
+    labels = outcome.evaluation.labels
+    is_seen = np.isin(labels, outcome.seen_classes)
+    values = []
+    for predicted in scores.argmax(axis=2):
+        unseen = per_class_accuracy(labels[~is_seen], predicted[~is_seen], outcome.unseen_classes)
+        seen = per_class_accuracy(labels[is_seen], predicted[is_seen], outcome.seen_classes)
+        values.append(harmonic_mean(unseen, seen))
+    return float(np.mean(values))
+
+
+def _middle_of_best(candidates: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> float:
+    best = np.flatnonzero(values == values.max())
+    return float(candidates[best[len(best) // 2]])

@@ -1,0 +1,129 @@
+"""Finished runs on disk: one file each, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from d3_plugin.compare.execute import Outcome
+from d3_plugin.compare.plan import Run
+from d3_plugin.errors import DataError, InputError
+from d3_plugin.evaluation.metrics import GZSLMetrics
+from d3_plugin.evaluation.protocol import Evaluation
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class RunStore:
+    """The folder ``OUT/runs`` of a comparison.
+
+    Args:
+        out: the comparison's folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.folder = out / "runs"
+
+    def path(self, run: Run) -> Path:
+        return self.folder / f"{run.name}.npz"
+
+    def save(self, outcome: Outcome) -> None:
+        e = outcome.evaluation
+        arrays: dict[str, Any] = {
+            "scores": e.scores,
+            "labels": e.labels,
+            "seen_classes": outcome.seen_classes,
+            "unseen_classes": outcome.unseen_classes,
+        }
+        for name in ("prior", "teacher_score"):
+            if getattr(e, name) is not None:
+                arrays[name] = getattr(e, name)
+        facts = {
+            "settings": outcome.run.settings(),
+            "metrics": asdict(e.metrics),
+            "teacher_auroc": e.teacher_auroc,
+            "data_name": outcome.data_name,
+            "history": outcome.history,
+            "generator_mean": outcome.generator_mean,
+            "seconds": outcome.seconds,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            np.savez_compressed(file, facts=np.array(json.dumps(facts)), **arrays)
+            file.seek(0)
+            write_atomically(self.path(outcome.run), file.read())
+
+    def load(self, run: Run) -> Outcome | None:
+        """The finished run, or None if it has not been made yet.
+
+        Raises:
+            InputError: the folder holds this run with other settings.
+            DataError: the file is damaged.
+        """
+        path = self.path(run)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            facts = json.loads(str(arrays.pop("facts")))
+            evaluation = Evaluation(
+                GZSLMetrics(**facts["metrics"]),
+                arrays["scores"],
+                arrays["labels"],
+                arrays.get("prior"),
+                arrays.get("teacher_score"),
+                facts["teacher_auroc"],
+            )
+            settings = facts["settings"]
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise DataError(
+                f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
+                "the other runs are kept"
+            ) from error
+        wanted = json.loads(json.dumps(run.settings()))
+        if settings != wanted:
+            raise InputError(
+                f"{path} was made with other settings: {_differences(settings, wanted)}. Use "
+                "another --out, or delete that folder"
+            )
+        return Outcome(
+            run,
+            evaluation,
+            facts["data_name"],
+            arrays["seen_classes"],
+            arrays["unseen_classes"],
+            facts["history"],
+            facts["generator_mean"],
+            facts["seconds"],
+        )
+
+
+def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
+    lines = []
+    for name in sorted(stored.keys() | wanted.keys()):
+        old, new = stored.get(name), wanted.get(name)
+        if isinstance(old, dict) and isinstance(new, dict) and old != new:
+            lines.append(f"{name}: {_differences(old, new)}")
+        elif old != new:
+            lines.append(f"{name} was {old!r}, is now {new!r}")
+    return "; ".join(lines)

@@ -1,0 +1,113 @@
+"""The in-memory GZSL problem that everything else works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from sklearn.preprocessing import MinMaxScaler
+from torch import Tensor
+
+from d3_plugin.errors import DataError, Problems
+
+
+@dataclass(frozen=True, eq=False)
+class GZSLData:
+    """Features, labels, attributes and the seen/unseen split of one GZSL problem.
+
+    Labels are class ids ``0..C-1``, and every class is either seen or unseen.
+
+    Attributes:
+        name: shown in tables.
+        train_features: (N, D) float32, rows of seen classes only.
+        train_labels: (N,) int64.
+        test_seen_features, test_seen_labels: (N_s, D) and (N_s,), held-out rows of seen classes.
+        test_unseen_features, test_unseen_labels: (N_u, D) and (N_u,), rows of unseen classes.
+        attributes: (C, A) float32, one semantic vector per class; row ``c`` belongs to class ``c``.
+        seen_classes, unseen_classes: (S,) and (U,) int64, sorted; together ``0..C-1``.
+        class_names: C names.
+
+    Raises:
+        DataError: the parts contradict each other; lists every problem found.
+    """
+
+    name: str
+    train_features: Tensor
+    train_labels: Tensor
+    test_seen_features: Tensor
+    test_seen_labels: Tensor
+    test_unseen_features: Tensor
+    test_unseen_labels: Tensor
+    attributes: Tensor
+    seen_classes: Tensor
+    unseen_classes: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"data set {self.name!r}")
+        width = self.train_features.shape[-1]
+        seen, unseen = set(self.seen_classes.tolist()), set(self.unseen_classes.tolist())
+        for part, classes in (("train", seen), ("test_seen", seen), ("test_unseen", unseen)):
+            features, labels = getattr(self, f"{part}_features"), getattr(self, f"{part}_labels")
+            if features.ndim != 2 or labels.shape != features.shape[:1]:
+                problems.add(
+                    f"{part}: features {tuple(features.shape)} and labels {tuple(labels.shape)} "
+                    "must be (N, D) and (N,)"
+                )
+                continue
+            problems.check(
+                features.shape[1] == width,
+                f"{part}: features are {features.shape[1]} wide, train features {width}",
+            )
+            problems.check(
+                bool(torch.isfinite(features).all()), f"{part}: features contain NaN or Inf"
+            )
+            problems.check(
+                set(labels.unique().tolist()) == classes,
+                f"{part}: the classes of its rows are not the "
+                f"{'unseen' if part == 'test_unseen' else 'seen'} classes "
+                f"(differing ids: {sorted(set(labels.unique().tolist()) ^ classes)[:10]})",
+            )
+        num_classes = len(self.attributes)
+        problems.check(
+            sorted(seen) + sorted(unseen)
+            == [*self.seen_classes.tolist(), *self.unseen_classes.tolist()]
+            and sorted([*seen, *unseen]) == list(range(num_classes)),
+            f"seen and unseen classes must be sorted, disjoint and together 0..{num_classes - 1}",
+        )
+        problems.check(
+            self.attributes.ndim == 2 and bool(torch.isfinite(self.attributes).all()),
+            f"attributes must be finite (C, A), got {tuple(self.attributes.shape)}",
+        )
+        problems.check(
+            len(self.class_names) == num_classes,
+            f"{len(self.class_names)} class names for {num_classes} classes",
+        )
+        problems.raise_as(DataError)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.attributes)
+
+    @property
+    def feature_dim(self) -> int:
+        return self.train_features.shape[1]
+
+    def to(self, device: torch.device | str) -> GZSLData:
+        """The same data with every tensor on ``device``."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in parts.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def scaled(self) -> GZSLData:
+        """Features mapped to [0, 1] per dimension, fitted on the training rows only.
+
+        The practice of Xian et al. (CVPR 2018); test rows may leave [0, 1].
+        """
+        scaler = MinMaxScaler().fit(self.train_features.cpu().numpy())
+        scaled: dict[str, Any] = {}
+        for part in ("train_features", "test_seen_features", "test_unseen_features"):
+            rows = getattr(self, part)
+            scaled[part] = torch.from_numpy(scaler.transform(rows.cpu().numpy())).to(rows)
+        return replace(self, **scaled)

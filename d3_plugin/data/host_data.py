@@ -1,0 +1,55 @@
+"""Reads the data objects of the field's scripts (``DATA_LOADER`` and its relatives)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d3_plugin.data.dataset import GZSLData
+from d3_plugin.errors import HostError, Problems
+
+_NAMES = {
+    "train_features": "train_feature",
+    "train_labels": "train_label",
+    "test_seen_features": "test_seen_feature",
+    "test_seen_labels": "test_seen_label",
+    "test_unseen_features": "test_unseen_feature",
+    "test_unseen_labels": "test_unseen_label",
+    "attributes": "attribute",
+    "seen_classes": "seenclasses",
+    "unseen_classes": "unseenclasses",
+}
+
+
+def as_gzsl_data(data: Any) -> GZSLData:
+    """A :class:`GZSLData` from itself or from a script's data object.
+
+    Read are the attributes that f-CLSWGAN's ``DATA_LOADER`` and most code derived from it share:
+    ``train_feature`` (N, D), ``train_label`` (N,) class ids, ``test_seen_feature``,
+    ``test_seen_label``, ``test_unseen_feature``, ``test_unseen_label``, ``attribute`` (C, A),
+    ``seenclasses`` (S,) and ``unseenclasses`` (U,). Tensors or NumPy arrays, on any device.
+    Features are taken as they are: the object has scaled them already.
+
+    Raises:
+        HostError: attributes are missing; names them all.
+        DataError: their contents contradict each other.
+    """
+    if isinstance(data, GZSLData):
+        return data
+    problems = Problems(f"attach(data={type(data).__name__}) lacks what D³ reads from it")
+    for name in _NAMES.values():
+        problems.check(hasattr(data, name), f"no attribute {name!r}")
+    if problems.found:
+        problems.add("pass a d3_plugin.data.GZSLData instead, or add these attributes")
+    problems.raise_as(HostError)
+    parts: dict[str, Tensor] = {}
+    for ours, theirs in _NAMES.items():
+        value = torch.as_tensor(getattr(data, theirs)).detach()
+        is_id = ours.endswith(("labels", "classes"))
+        parts[ours] = value.long() if is_id else value.float()
+    parts["seen_classes"] = parts["seen_classes"].sort().values
+    parts["unseen_classes"] = parts["unseen_classes"].sort().values
+    names = tuple(str(c) for c in range(len(parts["attributes"])))
+    return GZSLData(name=type(data).__name__, class_names=names, **parts)

@@ -1,0 +1,33 @@
+"""Data sets by the short name that command lines use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from d3_plugin.data.dataset import GZSLData
+from d3_plugin.data.digits import DRAWS, load_digits_gzsl
+from d3_plugin.data.matfolder import load_mat_folder
+from d3_plugin.errors import DataError
+
+
+def load(spec: str) -> GZSLData:
+    """Load a data set by name or folder.
+
+    Args:
+        spec: ``"digits"`` (draw 0), ``"digits-<draw>"``, or the path of a folder with
+            ``res101.mat`` and ``att_splits.mat``; write ``./digits`` for a folder of that name.
+
+    Raises:
+        DataError: no such data set, or the folder is unusable.
+        MissingExtraError: the folder's files are MATLAB v7.3 and h5py is not installed.
+    """
+    built_in = re.fullmatch(r"digits(?:-(\d+))?", spec, flags=re.ASCII)
+    if built_in and (draw := int(built_in[1] or 0)) < len(DRAWS):
+        return load_digits_gzsl(draw)
+    if not built_in and spec and Path(spec).is_dir():
+        return load_mat_folder(spec)
+    raise DataError(
+        f"no data set {spec!r}: expected 'digits', 'digits-0' to 'digits-{len(DRAWS) - 1}', or an "
+        "existing folder with res101.mat and att_splits.mat"
+    )

@@ -1,0 +1,102 @@
+"""Teacher, student and the D³ terms of a batch, put together as one module."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d3_plugin.functional._inputs import autocast_off
+from d3_plugin.host import StepBatch
+from d3_plugin.losses import ID2SDLoss, O2DBDLoss
+from d3_plugin.networks import EmbeddingClassifier
+from d3_plugin.settings import D3Settings
+
+
+class Distiller(nn.Module):
+    """Computes the terms of :class:`~d3_plugin.settings.D3Settings` on synthetic and real rows.
+
+    Args:
+        teacher: pre-trained and frozen, over the seen classes.
+        num_classes: C.
+        seen_classes: (S,) class ids, in the order of the teacher's outputs.
+        settings: weights and forms.
+    """
+
+    def __init__(
+        self,
+        teacher: EmbeddingClassifier,
+        num_classes: int,
+        seen_classes: Tensor,
+        settings: D3Settings,
+    ) -> None:
+        super().__init__()
+        s = settings
+        self.teacher = teacher
+        self.student = EmbeddingClassifier(teacher.feature_dim, s.embedding_dim, num_classes)
+        self.id2sd = ID2SDLoss(
+            seen_classes,
+            kl_weight=s.kl_weight,
+            be_weight=s.be_weight,
+            kl_form=s.kl_form,
+            temperature=s.temperature,
+            relation=s.relation,
+            relation_temperature=s.relation_temperature,
+        )
+        self.o2dbd = O2DBDLoss(
+            num_classes,
+            seen_classes,
+            score=s.score,
+            score_temperature=s.score_temperature,
+            target=s.od_target,
+            relation=s.od_relation,
+            relation_temperature=s.relation_temperature,
+            rescale=s.od_rescale,
+            softmax_confidence=s.od_released,
+            initial_offset=0.0 if s.od_released else 1.0,
+        )
+        self.weights = {
+            "cls": s.cls_weight,
+            "kl": s.kl_weight,
+            "be": s.be_weight,
+            "od": s.od_weight,
+        }
+        self.to(seen_classes.device)
+
+    def learned(self) -> list[nn.Parameter]:
+        """The parameters that training changes: all but the teacher's."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def batch(self, synthetic: Tensor, real: Tensor, labels: Tensor) -> StepBatch:
+        """Teacher and student on synthetic rows (M, D) and real rows (B, D); labels (M + B,)."""
+        with autocast_off(real):
+            features = torch.cat([synthetic.float(), real.float()])
+            teacher_logits, teacher_embedding = self.teacher(features)
+            student_logits, student_embedding = self.student(features)
+        return StepBatch(
+            features,
+            labels,
+            len(synthetic),
+            teacher_logits,
+            teacher_embedding,
+            student_logits,
+            student_embedding,
+        )
+
+    def terms(self, batch: StepBatch) -> dict[str, Tensor]:
+        """The weighted terms by name: ``cls``, ``kl``, ``be``, ``od``; none of weight 0."""
+        b, n = batch, batch.num_synthetic
+        with autocast_off(b.features):
+            terms: dict[str, Tensor] = {}
+            if self.weights["cls"]:
+                terms["cls"] = F.cross_entropy(b.student_logits, b.labels)
+            terms |= self.id2sd.terms(
+                b.teacher_logits[n:],
+                b.student_logits[n:],
+                b.teacher_embedding[n:],
+                b.student_embedding[n:],
+                b.labels[n:],
+            )
+            if self.weights["od"]:
+                terms["od"] = self.o2dbd(b.teacher_logits, b.student_logits, b.labels)
+            return {name: self.weights[name] * term for name, term in terms.items()}

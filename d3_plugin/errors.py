@@ -1,0 +1,61 @@
+"""The exceptions and the warning that d3_plugin raises; all derive from :class:`D3Error`."""
+
+from __future__ import annotations
+
+
+class D3Error(Exception):
+    """Base of every error raised on purpose by d3_plugin."""
+
+
+class InputError(D3Error, ValueError):
+    """A tensor, number or option given to a public function does not fit."""
+
+
+class DataError(D3Error, ValueError):
+    """A data set is unusable: a bad folder, or splits that contradict each other."""
+
+
+class HostError(D3Error, ValueError):
+    """The generative code that D³ is attached to is not what the call said it was."""
+
+
+class PluginError(D3Error):
+    """A plugin could not be loaded, or its hook returned something unusable."""
+
+
+class MissingExtraError(D3Error, ImportError):
+    """An optional package is needed for what was asked for."""
+
+
+class D3Warning(UserWarning):
+    """Something works, but probably not as intended."""
+
+
+class Problems:
+    """Collects what is wrong with an input, to report everything in one error.
+
+    Args:
+        subject: what is being checked; starts the message.
+    """
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.found: list[str] = []
+
+    def add(self, problem: str) -> None:
+        self.found.append(problem)
+
+    def check(self, ok: bool, problem: str) -> bool:
+        """Note ``problem`` unless ``ok``; returns ``ok``."""
+        if not ok:
+            self.found.append(problem)
+        return ok
+
+    def raise_as(self, error: type[D3Error]) -> None:
+        """Raise ``error`` with every problem found, or return if there is none."""
+        if not self.found:
+            return
+        if len(self.found) == 1:
+            raise error(f"{self.subject}: {self.found[0]}")
+        listing = "\n".join(f"  - {problem}" for problem in self.found)
+        raise error(f"{self.subject}: {len(self.found)} problems:\n{listing}")

@@ -1,0 +1,19 @@
+"""Metrics and the protocol that measures a host with and without D³."""
+
+from d3_plugin.evaluation.metrics import (
+    GZSLMetrics,
+    gzsl_metrics,
+    harmonic_mean,
+    ood_auroc,
+    per_class_accuracy,
+    seen_unseen_curve,
+)
+
+__all__ = [
+    "GZSLMetrics",
+    "gzsl_metrics",
+    "harmonic_mean",
+    "ood_auroc",
+    "per_class_accuracy",
+    "seen_unseen_curve",
+]

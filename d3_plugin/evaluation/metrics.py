@@ -1,0 +1,156 @@
+"""The numbers of a GZSL table, from scores over all classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import auc, recall_score, roc_auc_score
+
+from d3_plugin.errors import InputError, Problems
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GZSLMetrics:
+    """Accuracies in [0, 1], means over classes.
+
+    Attributes:
+        unseen, seen: U and S, accuracy over all classes of unseen and of seen test rows.
+        harmonic: H, the harmonic mean of U and S; 0 when both are 0.
+        zsl: accuracy of unseen test rows when only unseen classes can be predicted.
+        ausuc: area under the seen-unseen curve.
+        oracle_harmonic: the best H on that curve. An *oracle*: its offset is chosen on test rows.
+    """
+
+    unseen: float
+    seen: float
+    harmonic: float
+    zsl: float
+    ausuc: float
+    oracle_harmonic: float
+
+
+def harmonic_mean(unseen: float, seen: float) -> float:
+    """2US / (U + S), and 0 at 0/0."""
+    return 2 * unseen * seen / (unseen + seen) if unseen + seen > 0 else 0.0
+
+
+def per_class_accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
+    """Mean over ``classes`` of the accuracy on each class's rows (average per-class top-1).
+
+    Args:
+        labels, predicted: (N,) class ids.
+        classes: (K,) the classes to average over.
+
+    Raises:
+        InputError: a class without a row (a silent 0 or a skipped class would change the mean),
+            or a row of another class.
+    """
+    absent = np.setdiff1d(classes, labels)
+    foreign = np.setdiff1d(labels, classes)
+    if len(absent) or len(foreign):
+        raise InputError(
+            f"per_class_accuracy: classes without test rows: {absent.tolist()}; "
+            f"rows of classes not asked for: {foreign.tolist()}; both must be empty"
+        )
+    # labels=classes: a row predicted as any other class must not add that class to the mean.
+    return float(recall_score(labels, predicted, labels=classes, average="macro", zero_division=0))
+
+
+def seen_unseen_curve(
+    scores: Floats, labels: Ints, seen_classes: Ints, unseen_classes: Ints
+) -> tuple[Floats, Floats, Floats]:
+    """U and S for every offset subtracted from the seen classes' scores (Chao et al., ECCV 2016).
+
+    Args:
+        scores: (N, C) logits or log-probabilities of all test rows.
+        labels: (N,) class ids.
+        seen_classes, unseen_classes: the split; every class needs a row.
+
+    Returns:
+        offsets, unseen, seen: each (M,), offsets descending from inf, U falls and S rises.
+        The values hold for offsets in [offsets[i], offsets[i-1]).
+    """
+    margin, correct, is_seen, weight = _domain_decisions(
+        scores, labels, seen_classes, unseen_classes
+    )
+    # A row is called seen while its margin exceeds the offset: lower the offset row by row.
+    order = np.argsort(-margin, kind="stable")
+    gain = np.where(correct & is_seen, weight, 0.0)[order]
+    loss = np.where(correct & ~is_seen, weight, 0.0)[order]
+    last_of_tie = np.append(margin[order][1:] != margin[order][:-1], True)
+    start = loss.sum()
+    seen = np.append(0.0, np.cumsum(gain)[last_of_tie])
+    unseen = np.append(start, (start - np.cumsum(loss))[last_of_tie])
+    lowest = np.nextafter(margin[order][last_of_tie], -np.inf)
+    return np.append(np.inf, lowest), np.clip(unseen, 0, 1), np.clip(seen, 0, 1)
+
+
+def _domain_decisions(
+    scores: Floats, labels: Ints, seen_classes: Ints, unseen_classes: Ints
+) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]:
+    is_seen = np.isin(labels, seen_classes)
+    best_seen, best_unseen = scores[:, seen_classes], scores[:, unseen_classes]
+    margin = best_seen.max(axis=1) - best_unseen.max(axis=1)
+    predicted = np.where(
+        is_seen,
+        seen_classes[best_seen.argmax(axis=1)],
+        unseen_classes[best_unseen.argmax(axis=1)],
+    )
+    counts = np.bincount(labels, minlength=scores.shape[1])
+    classes_of_domain = np.where(is_seen, len(seen_classes), len(unseen_classes))
+    return margin, predicted == labels, is_seen, 1.0 / (counts[labels] * classes_of_domain)
+
+
+def gzsl_metrics(
+    scores: Floats, labels: Ints, seen_classes: Ints, unseen_classes: Ints
+) -> GZSLMetrics:
+    """All the metrics of one classifier.
+
+    Args:
+        scores: (N, C) finite logits or log-probabilities over all classes, of seen and unseen
+            test rows together.
+        labels: (N,) class ids 0..C-1.
+        seen_classes, unseen_classes: (S,) and (U,), every one with a test row.
+
+    Raises:
+        InputError: lists what is wrong: shapes, scores that are not finite, absent classes.
+    """
+    problems = Problems("gzsl_metrics")
+    problems.check(
+        scores.ndim == 2 and labels.shape == scores.shape[:1],
+        f"scores {scores.shape} and labels {labels.shape} must be (N, C) and (N,)",
+    )
+    problems.check(bool(np.isfinite(scores).all()), "scores contain NaN or Inf")
+    problems.raise_as(InputError)
+    is_seen = np.isin(labels, seen_classes)
+    predicted = scores.argmax(axis=1)
+    unseen = per_class_accuracy(labels[~is_seen], predicted[~is_seen], unseen_classes)
+    seen = per_class_accuracy(labels[is_seen], predicted[is_seen], seen_classes)
+    among_unseen = unseen_classes[scores[~is_seen][:, unseen_classes].argmax(axis=1)]
+    _, curve_u, curve_s = seen_unseen_curve(scores, labels, seen_classes, unseen_classes)
+    return GZSLMetrics(
+        unseen=unseen,
+        seen=seen,
+        harmonic=harmonic_mean(unseen, seen),
+        zsl=per_class_accuracy(labels[~is_seen], among_unseen, unseen_classes),
+        ausuc=float(auc(curve_s, curve_u)),
+        oracle_harmonic=max(map(harmonic_mean, curve_u, curve_s)),
+    )
+
+
+def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
+    """Area under the ROC curve of telling seen from unseen rows by an in-distribution score.
+
+    Args:
+        seen_scores, unseen_scores: (N,) and (M,), higher = more like seen data.
+
+    Returns:
+        In [0, 1]; 0.5 is chance.
+    """
+    is_seen = np.concatenate([np.ones(len(seen_scores)), np.zeros(len(unseen_scores))])
+    return float(roc_auc_score(is_seen, np.concatenate([seen_scores, unseen_scores])))

@@ -1,0 +1,153 @@
+"""How a host, with or without D³, is scored on the test rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import pluggy
+import torch
+from torch import Tensor
+
+from d3_plugin.distiller import Distiller
+from d3_plugin.errors import InputError, PluginError
+from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
+from d3_plugin.functional import id_score
+from d3_plugin.host import Host, Scorer
+from d3_plugin.isolation import RandomStream, buffers_kept, eval_mode
+from d3_plugin.settings import FinalClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One classifier, or its draws, on the test rows (seen rows first, then unseen ones).
+
+    Attributes:
+        metrics: means over the draws.
+        scores: (draws, N, C) float32 scores over all classes.
+        labels: (N,) class ids.
+        prior: (C,) share of each class in the final classifier's training rows; None where the
+            classifier was the student's.
+        teacher_score: (N,) in-distribution score of the teacher, higher = more like seen data;
+            None without D³.
+        teacher_auroc: how well that score tells seen from unseen test rows.
+    """
+
+    metrics: GZSLMetrics
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    prior: npt.NDArray[np.float64] | None = None
+    teacher_score: npt.NDArray[np.float64] | None = None
+    teacher_auroc: float | None = None
+
+    def __str__(self) -> str:
+        m = self.metrics
+        text = (
+            f"U {m.unseen:.1%}  S {m.seen:.1%}  H {m.harmonic:.1%}  "
+            f"ZSL {m.zsl:.1%}  AUSUC {m.ausuc:.1%}"
+        )
+        return text if self.teacher_auroc is None else f"{text}  teacher {self.teacher_auroc:.1%}"
+
+
+def mean_metrics(metrics: list[GZSLMetrics]) -> GZSLMetrics:
+    """Field by field; note that the mean of H is not the H of the means."""
+    return GZSLMetrics(
+        **{
+            f.name: float(np.mean([getattr(m, f.name) for m in metrics]))
+            for f in fields(metrics[0])
+        }
+    )
+
+
+def evaluate(
+    host: Host,
+    hooks: pluggy.HookRelay,
+    *,
+    seed: int,
+    draws: int = 1,
+    distiller: Distiller | None = None,
+    final_classifier: FinalClassifier = "host",
+) -> Evaluation:
+    """Score a host's test rows with its own final classifier, the student's, or both.
+
+    The host is put in eval mode for it and back, and no global random stream moves; the same seed
+    gives the same noise with and without D³.
+
+    Args:
+        host: the host; its generator is used as it stands.
+        hooks: ``manager.hook``.
+        seed: of the noise and of the final classifier.
+        draws: how many times to synthesise features and train the final classifier.
+        distiller: teacher and student, if D³ is attached.
+        final_classifier: see :class:`~d3_plugin.settings.D3Settings`; all but ``host`` need a
+            distiller.
+
+    Raises:
+        InputError: draws below 1, or no distiller for the student's classifier.
+        PluginError: a hook returned scores of another shape.
+    """
+    if draws < 1 or (distiller is None and final_classifier != "host"):
+        raise InputError(
+            f"evaluate: draws must be at least 1 (got {draws}), and final_classifier="
+            f"{final_classifier!r} needs a distiller"
+        )
+    data = host.data
+    rows = torch.cat([data.test_seen_features, data.test_unseen_features])
+    labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
+    scores: list[Tensor] = []
+    prior = None
+    with RandomStream(seed, host.device), eval_mode(host.modules), torch.no_grad():
+        student = distiller.student(rows)[0].log_softmax(dim=1) if distiller else None
+        if final_classifier == "student" and student is not None:
+            scores.append(student)
+        else:
+            for _ in range(draws):
+                scorer, prior = _train_final_classifier(host, hooks)
+                score = _checked(scorer(_transform(host, hooks, rows)), len(rows), data.num_classes)
+                if final_classifier == "both" and student is not None:
+                    score = score.log_softmax(dim=1) + student
+                scores.append(score)
+        teacher = id_score(distiller.teacher(rows)[0]) if distiller else None
+    stacked = torch.stack(scores).float().cpu().numpy()
+    classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
+    metrics = mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in stacked])
+    if teacher is None:
+        return Evaluation(metrics, stacked, labels, prior)
+    teacher_score = teacher.double().cpu().numpy()
+    seen_rows = len(data.test_seen_labels)
+    auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
+    return Evaluation(metrics, stacked, labels, prior, teacher_score, auroc)
+
+
+def _train_final_classifier(
+    host: Host, hooks: pluggy.HookRelay
+) -> tuple[Scorer, npt.NDArray[np.float64]]:
+    data = host.data
+    classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
+    with buffers_kept(host.modules):
+        synthetic = hooks.d3_synthesize_features(host=host, class_ids=classes, differentiable=False)
+    features = torch.cat([data.train_features, synthetic.to(data.train_features)])
+    labels = torch.cat([data.train_labels, classes])
+    scorer: Scorer = hooks.d3_train_classifier(
+        host=host,
+        features=_transform(host, hooks, features),
+        labels=labels,
+        num_classes=data.num_classes,
+    )
+    prior = labels.bincount(minlength=data.num_classes).double() / len(labels)
+    return scorer, prior.cpu().numpy()
+
+
+def _transform(host: Host, hooks: pluggy.HookRelay, features: Tensor) -> Tensor:
+    transformed: Tensor = hooks.d3_transform_features(host=host, features=features)
+    return transformed
+
+
+def _checked(score: Tensor, rows: int, num_classes: int) -> Tensor:
+    if score.shape != (rows, num_classes):
+        raise PluginError(
+            f"the classifier of d3_train_classifier must score {(rows, num_classes)}, "
+            f"got {tuple(score.shape)}"
+        )
+    return score

@@ -1,0 +1,78 @@
+"""What every function does first: check shapes, leave half precision and autocast."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from d3_plugin.errors import InputError, Problems
+
+
+def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All tensors in their common dtype, which is float32 at least."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def autocast_off(like: Tensor) -> torch.autocast:
+    """A context in which autocast does not lower the precision of sums and logarithms."""
+    return torch.autocast(device_type=like.device.type, enabled=False)
+
+
+def check_matrices(function: str, **tensors: Tensor) -> None:
+    """Every tensor is a floating (N, K) matrix, with the same N.
+
+    Raises:
+        InputError: lists each tensor that is not.
+    """
+    problems = Problems(function)
+    for name, tensor in tensors.items():
+        if tensor.ndim != 2 or tensor.shape[1] == 0:
+            problems.add(f"{name} must be (N, K) with K > 0, got {tuple(tensor.shape)}")
+        if not tensor.is_floating_point():
+            problems.add(f"{name} must be floating point, got {tensor.dtype}; call .float() on it")
+    rows = {name: t.shape[0] for name, t in tensors.items() if t.ndim}
+    if len(set(rows.values())) > 1:
+        problems.add(f"all need the same number of rows, got {rows}")
+    problems.raise_as(InputError)
+
+
+def check_labels(function: str, rows: int, labels: Tensor) -> None:
+    """``labels`` is an integer (N,) tensor with N = ``rows``.
+
+    Raises:
+        InputError: another shape, or not integers.
+    """
+    problems = Problems(function)
+    problems.check(
+        labels.shape == (rows,), f"labels must be ({rows},), one per row, got {tuple(labels.shape)}"
+    )
+    problems.check(
+        not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool),
+        f"labels must be integer class ids, got {labels.dtype}",
+    )
+    problems.raise_as(InputError)
+
+
+def check_choice(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
+    """``value`` is one of ``choices``.
+
+    Raises:
+        InputError: it is not; names the choices.
+    """
+    if value not in choices:
+        raise InputError(f"{function}: {name} is one of {', '.join(choices)}; got {value!r}")
+
+
+def check_positive(function: str, **values: float) -> None:
+    """Every value is a finite number above zero.
+
+    Raises:
+        InputError: lists each one that is not.
+    """
+    problems = Problems(function)
+    for name, value in values.items():
+        problems.check(0 < value < float("inf"), f"{name} must be above 0 and finite, got {value}")
+    problems.raise_as(InputError)

@@ -1,0 +1,71 @@
+"""ID²SD in the label space: what the teacher says of a seen row, the student should say too."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from d3_plugin.errors import InputError
+from d3_plugin.functional._inputs import (
+    autocast_off,
+    check_choice,
+    check_matrices,
+    check_positive,
+    full_precision,
+)
+
+KLForm = Literal["logits", "double_softmax"]
+KL_FORMS: tuple[str, ...] = get_args(KLForm)
+
+
+def label_space_kl(
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    seen_classes: Tensor,
+    temperature: float = 1.0,
+    form: KLForm = "logits",
+) -> Tensor:
+    r"""KL divergence of the student, restricted to the seen classes, from the teacher.
+
+    :math:`\frac{T^2}{N} \sum_i \mathrm{KL}\big(\mathrm{softmax}(\tilde v_i / T) \,\|\,
+    \mathrm{softmax}(\hat v_i^{seen} / T)\big)`; the factor T² keeps the gradient's size over T
+    (Hinton et al., 2015). D3GZSL, the label space of ID²SD.
+
+    Args:
+        teacher_logits: (N, S) floating, over the seen classes.
+        student_logits: (N, C) floating, over all classes; in-distribution rows only.
+        seen_classes: (S,) integer, the student's column for each of the teacher's.
+        temperature: T > 0.
+        form: ``logits``, or ``double_softmax`` for the released code, which feeds
+            *probabilities* to a second softmax on both sides (and so is nearly zero).
+
+    Returns:
+        0-dim tensor, at least 0, float32 or float64; 0 for no rows.
+
+    Raises:
+        InputError: shapes that disagree, an unknown form, a temperature not above 0.
+    """
+    name = "label_space_kl"
+    check_matrices(name, teacher_logits=teacher_logits, student_logits=student_logits)
+    check_choice(name, "form", form, KL_FORMS)
+    check_positive(name, temperature=temperature)
+    num_seen, num_classes = teacher_logits.shape[1], student_logits.shape[1]
+    if seen_classes.shape != (num_seen,) or num_seen > num_classes:
+        raise InputError(
+            f"{name}: seen_classes {tuple(seen_classes.shape)} must name one of the student's "
+            f"{num_classes} columns for each of the teacher's {num_seen}"
+        )
+    with autocast_off(teacher_logits):
+        teacher, student = full_precision(teacher_logits, student_logits)
+        student = student.index_select(1, seen_classes)
+        if form == "double_softmax":
+            teacher, student = teacher.softmax(dim=1), student.softmax(dim=1)
+        divergence = F.kl_div(
+            (student / temperature).log_softmax(dim=1),
+            (teacher / temperature).log_softmax(dim=1),
+            reduction="sum",
+            log_target=True,
+        )
+        return divergence * (temperature**2 / max(len(teacher), 1))

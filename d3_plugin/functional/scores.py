@@ -1,0 +1,87 @@
+"""How much a row looks like seen data, from the teacher's logits."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from d3_plugin.functional._inputs import (
+    autocast_off,
+    check_choice,
+    check_matrices,
+    check_positive,
+    full_precision,
+)
+
+ScoreKind = Literal["max_softmax", "log_max_softmax", "max_logit", "energy", "entropy"]
+SCORE_KINDS: tuple[str, ...] = get_args(ScoreKind)
+
+
+def id_score(
+    teacher_logits: Tensor, kind: ScoreKind = "max_softmax", temperature: float = 1.0
+) -> Tensor:
+    r"""In-distribution score of each row; **higher means more like seen data** for every kind.
+
+    ===================  =========================================  =================================
+    kind                 score, with :math:`u = v / T`              source
+    ===================  =========================================  =================================
+    ``max_softmax``      :math:`\max_k \mathrm{softmax}(u)_k`       Hendrycks & Gimpel, ICLR 2017
+    ``log_max_softmax``  its logarithm                              D3GZSL's released code
+    ``max_logit``        :math:`\max_k u_k`                         Hendrycks et al., ICML 2022
+    ``energy``           :math:`T \log \sum_k \exp u_k`, the        Liu et al., NeurIPS 2020
+                         *negative* energy
+    ``entropy``          :math:`\sum_k p_k \log p_k`, the           Macêdo et al., 2021
+                         *negative* entropy of softmax(u)
+    ===================  =========================================  =================================
+
+    Args:
+        teacher_logits: (N, S) floating, logits over the seen classes; half precision is computed
+            in float32.
+        kind: which score.
+        temperature: T > 0.
+
+    Returns:
+        (N,) scores, float32 or float64.
+
+    Raises:
+        InputError: a wrong shape or dtype, an unknown kind, a temperature not above 0.
+
+    >>> id_score(torch.tensor([[9.0, 0.0], [0.1, 0.0]])).argmax().item()
+    0
+    """
+    check_matrices("id_score", teacher_logits=teacher_logits)
+    check_choice("id_score", "kind", kind, SCORE_KINDS)
+    check_positive("id_score", temperature=temperature)
+    with autocast_off(teacher_logits):
+        (logits,) = full_precision(teacher_logits)
+        logits = logits / temperature
+        if kind == "max_logit":
+            return logits.amax(dim=1)
+        if kind == "energy":
+            return temperature * logits.logsumexp(dim=1)
+        log_p = logits.log_softmax(dim=1)
+        if kind == "entropy":
+            return (log_p.exp() * log_p).sum(dim=1)
+        log_max = log_p.amax(dim=1)
+        return log_max.exp() if kind == "max_softmax" else log_max
+
+
+def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
+    r"""The pair :math:`\tilde h = [c, 1 - c]` with :math:`c = \sigma(w (s + b))`.
+
+    Args:
+        score: (N,) in-distribution scores, higher = more like seen data.
+        weight, offset: the learnable w and b, one element each.
+
+    Returns:
+        (N, 2) probabilities; column 0 is the confidence that the row is in-distribution.
+
+    Source: D3GZSL, the learnable sigmoid of O²DBD.
+    """
+    with autocast_off(score):
+        s, w, b = full_precision(score, weight, offset)
+        logit = w * (s + b)
+        # sigmoid(-x) rather than 1 - sigmoid(x): keeps the small one exact, and its gradient.
+        return torch.stack([logit.sigmoid(), (-logit).sigmoid()], dim=1)

@@ -1,0 +1,90 @@
+"""What D³ knows of the generative code it is attached to, and of a family of such code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d3_plugin.data import GZSLData
+
+Scorer = Callable[[Tensor], Tensor]
+"""A trained classifier: (N, D) features -> (N, C) logits or log-probabilities over all classes."""
+
+
+@dataclass
+class Host:
+    """A generative GZSL trainer or script that D³ is attached to.
+
+    Attributes:
+        name: of the family, shown in messages.
+        generator: the module that D³'s gradient goes to.
+        optimizer: the generator's; holds the generator's parameters.
+        data: the GZSL problem, on the generator's device.
+        trainer: the trainer object, if there is one; for the hooks of its adapter.
+        modules: every module that synthesis runs through; their buffers are kept.
+        synthetic_per_class: rows per unseen class for the final classifier.
+        noise_dim: width of the generator's noise, for the default synthesis.
+        synthesize: a script's own ``(class_ids, attributes) -> features``.
+        train_classifier: a script's own ``(features, labels, num_classes) -> scorer``.
+    """
+
+    name: str
+    generator: nn.Module
+    optimizer: torch.optim.Optimizer
+    data: GZSLData
+    trainer: Any = None
+    modules: tuple[nn.Module, ...] = ()
+    synthetic_per_class: int = 200
+    noise_dim: int | None = None
+    synthesize: Callable[[Tensor, Tensor], Tensor] | None = None
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None
+
+    def __post_init__(self) -> None:
+        self.modules = self.modules or (self.generator,)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.generator.parameters()).device
+
+
+@dataclass
+class StepBatch:
+    """One step of D³, as hooks see it: synthetic unseen rows first, then real seen rows.
+
+    Attributes:
+        features: (N, D); gradient reaches the generator's rows through it.
+        labels: (N,) class ids.
+        num_synthetic: how many rows, from the first on, are synthetic.
+        teacher_logits, teacher_embedding: (N, S), (N, K).
+        student_logits, student_embedding: (N, C), (N, K).
+    """
+
+    features: Tensor
+    labels: Tensor
+    num_synthetic: int
+    teacher_logits: Tensor
+    teacher_embedding: Tensor
+    student_logits: Tensor
+    student_embedding: Tensor
+
+
+@dataclass(frozen=True)
+class HostFamily:
+    """A baseline that ``d3 compare --adapter NAME`` can build and train.
+
+    Attributes:
+        name: what the user types.
+        summary: one line for ``d3 adapters``.
+        settings: a frozen dataclass of hyper-parameters, all with defaults.
+        build: ``(data, settings, seed, device) -> trainer`` with ``fit(on_epoch)`` and a
+            ``history`` of one dict of mean losses per epoch. ``data`` is already scaled.
+    """
+
+    name: str
+    summary: str
+    settings: type[Any]
+    build: Callable[[GZSLData, Any, int, torch.device], Any] = field(repr=False)

@@ -1,0 +1,107 @@
+"""Keeps D³'s own work from leaving traces in the host: random streams, buffers, modes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class RandomStream:
+    """A random stream of its own for PyTorch (CPU and one device), NumPy and ``random``.
+
+    Inside ``with stream:`` everything draws from it; outside, the global streams go on as if
+    nothing had happened.
+
+    Args:
+        seed: where the stream starts.
+        device: the device whose generator is covered beside the CPU's.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
+        self._own: dict[str, Any] = {}
+        outside = self._read()
+        torch.default_generator.manual_seed(seed)
+        if self._cuda is not None:
+            with torch.cuda.device(self._cuda):
+                torch.cuda.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - hosts draw from the global stream
+        random.seed(seed)
+        self._own = self._read()
+        self._write(outside)
+        self._outside: dict[str, Any] | None = None
+
+    def _read(self) -> dict[str, Any]:
+        state = {
+            "cpu": torch.get_rng_state(),
+            "numpy": np.random.get_state(),  # noqa: NPY002
+            "python": random.getstate(),
+        }
+        if self._cuda is not None:
+            state["cuda"] = torch.cuda.get_rng_state(self._cuda)
+        return state
+
+    def _write(self, state: dict[str, Any]) -> None:
+        torch.set_rng_state(state["cpu"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002
+        random.setstate(state["python"])
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(state["cuda"], self._cuda)
+
+    def __enter__(self) -> None:
+        self._outside = self._read()
+        self._write(self._own)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._own = self._read()
+        if self._outside is not None:
+            self._write(self._outside)
+            self._outside = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands, in types that ``torch.load(weights_only=True)`` reads."""
+        kind, keys, *rest = self._own["numpy"]
+        return {**self._own, "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        kind, keys, *rest = state["numpy"]
+        own = {**state, "numpy": (kind, keys.cpu().numpy().astype(np.uint32), *rest)}
+        # torch.load(map_location=...) may have moved them; generators take CPU byte tensors only.
+        self._own = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in own.items()}
+
+
+@contextmanager
+def buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put buffers (batch-norm statistics, spectral-norm vectors) back as they were."""
+    kept = [(b, b.detach().clone()) for module in modules for b in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            # .data: no version bump, so graphs that saved the buffer still run backward.
+            buffer.data.copy_(value)
+
+
+@contextmanager
+def eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Every submodule in eval mode, and afterwards each in the mode it had."""
+    modes = [(m, m.training) for module in modules for m in module.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,135 @@
+"""ID²SD: in-distribution dual-space distillation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from d3_plugin.errors import InputError
+from d3_plugin.functional import label_space_kl, relation_loss
+from d3_plugin.functional._inputs import check_choice, check_labels, check_matrices, check_positive
+from d3_plugin.functional.label_space import KL_FORMS, KLForm
+from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
+
+
+class ID2SDLoss(nn.Module):
+    r"""Distils a teacher of the seen classes into a student of all classes, in two spaces.
+
+    :math:`L_{id} = w_{kl} L_{kl} + w_{be} L_{be}` over in-distribution rows:
+
+    * label space, :func:`~d3_plugin.functional.label_space_kl`;
+    * embedding space, :func:`~d3_plugin.functional.relation_loss` of the cosines between teacher
+      row i and student row j, which belong together where the classes agree.
+
+    Source: D3GZSL (AAAI 2024), ID²SD. The default corrects the released code (logits used once, a
+    scaled cosine in contrastive form); :meth:`released` gives that code to the digit.
+
+    Args:
+        seen_classes: (S,) integer, the student's column for each of the teacher's.
+        kl_weight, be_weight: at least 0; a term of weight 0 is not computed.
+        kl_form, temperature: of :func:`~d3_plugin.functional.label_space_kl`.
+        relation, relation_temperature: form and temperature of
+            :func:`~d3_plugin.functional.relation_loss`.
+
+    Raises:
+        InputError: an option outside its range.
+
+    >>> loss = ID2SDLoss(torch.tensor([0, 2]))
+    >>> teacher, student, z = torch.zeros(4, 2), torch.zeros(4, 3), torch.eye(4)
+    >>> loss.terms(teacher, student, z, z, torch.tensor([0, 0, 2, 2]))["kl"].item()
+    0.0
+    """
+
+    seen_classes: Tensor
+
+    def __init__(
+        self,
+        seen_classes: Tensor,
+        *,
+        kl_weight: float = 1.0,
+        be_weight: float = 1.0,
+        kl_form: KLForm = "logits",
+        temperature: float = 1.0,
+        relation: RelationForm = "contrastive",
+        relation_temperature: float = 0.1,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        check_choice(name, "kl_form", kl_form, KL_FORMS)
+        check_choice(name, "relation", relation, RELATION_FORMS)
+        check_positive(name, temperature=temperature, relation_temperature=relation_temperature)
+        if min(kl_weight, be_weight) < 0:
+            raise InputError(f"{name}: weights must be at least 0, got {kl_weight}, {be_weight}")
+        self.register_buffer("seen_classes", seen_classes.long(), persistent=False)
+        self.kl_weight, self.be_weight = kl_weight, be_weight
+        self.kl_form, self.temperature = kl_form, temperature
+        self.relation, self.relation_temperature = relation, relation_temperature
+
+    @classmethod
+    def released(cls, seen_classes: Tensor) -> ID2SDLoss:
+        """The authors' released formulas: softmax twice, probabilities into BCE-with-logits."""
+        return cls(seen_classes, kl_form="double_softmax", relation="bce_with_logits")
+
+    def terms(
+        self,
+        teacher_logits: Tensor,
+        student_logits: Tensor,
+        teacher_embedding: Tensor,
+        student_embedding: Tensor,
+        labels: Tensor,
+    ) -> dict[str, Tensor]:
+        """The unweighted terms ``kl`` and ``be``, without those of weight 0.
+
+        Args:
+            teacher_logits: (N, S), in-distribution rows only, as everywhere here.
+            student_logits: (N, C).
+            teacher_embedding, student_embedding: (N, K).
+            labels: (N,) integer, any numbering in which equal means the same class.
+
+        Raises:
+            InputError: shapes or dtypes that disagree.
+        """
+        name = type(self).__name__
+        check_matrices(
+            name,
+            teacher_logits=teacher_logits,
+            student_logits=student_logits,
+            teacher_embedding=teacher_embedding,
+            student_embedding=student_embedding,
+        )
+        check_labels(name, len(student_logits), labels)
+        terms: dict[str, Tensor] = {}
+        if self.kl_weight:
+            terms["kl"] = label_space_kl(
+                teacher_logits, student_logits, self.seen_classes, self.temperature, self.kl_form
+            )
+        if self.be_weight:
+            terms["be"] = relation_loss(
+                teacher_embedding,
+                student_embedding,
+                labels[:, None] == labels[None, :],
+                self.relation,
+                temperature=self.relation_temperature,
+            )
+        return terms
+
+    def forward(
+        self,
+        teacher_logits: Tensor,
+        student_logits: Tensor,
+        teacher_embedding: Tensor,
+        student_embedding: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """The weighted sum of :meth:`terms` as a 0-dim tensor; 0 for no rows."""
+        terms = self.terms(
+            teacher_logits, student_logits, teacher_embedding, student_embedding, labels
+        )
+        weights = {"kl": self.kl_weight, "be": self.be_weight}
+        return sum((weights[k] * v for k, v in terms.items()), start=student_logits.new_zeros(()))
+
+    def extra_repr(self) -> str:
+        return (
+            f"kl_weight={self.kl_weight}, be_weight={self.be_weight}, kl_form={self.kl_form!r}, "
+            f"temperature={self.temperature}, relation={self.relation!r}, "
+            f"relation_temperature={self.relation_temperature}"
+        )

@@ -1,0 +1,128 @@
+"""Every number of D³ in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from d3_plugin.errors import InputError, Problems
+from d3_plugin.functional.label_space import KL_FORMS, KLForm
+from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
+from d3_plugin.functional.scores import SCORE_KINDS, ScoreKind
+from d3_plugin.losses.o2dbd import RelationTarget
+
+FinalClassifier = Literal["student", "host", "both"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kl_form": KL_FORMS,
+    "relation": RELATION_FORMS,
+    "score": SCORE_KINDS,
+    "od_target": get_args(RelationTarget),
+    "od_relation": RELATION_FORMS,
+    "final_classifier": get_args(FinalClassifier),
+}
+_ABOVE_ZERO = (
+    "temperature",
+    "relation_temperature",
+    "score_temperature",
+    "embedding_dim",
+    "student_lr",
+    "teacher_epochs",
+    "synthetic_rows",
+    "real_rows",
+)
+
+
+@dataclass(frozen=True)
+class D3Settings:
+    r"""Settings of D³; :meth:`released` gives those of the authors' code.
+
+    The host's generator gets :math:`w\,(w_{cls} L_{cls} + w_{kl} L_{kl} + w_{be} L_{be} + w_{od}
+    L_{od})` on top of its own loss, and the student is trained on the bracket.
+
+    Attributes:
+        weight: w, of everything in the generator's loss; 0 leaves the host bit-identical while
+            the student still learns.
+        cls_weight, kl_weight, be_weight, od_weight: of the terms; at least 0, and 0 skips a term.
+        kl_form, temperature: of L_kl, see :func:`d3_plugin.functional.label_space_kl`.
+        relation, relation_temperature: of L_be, see :func:`d3_plugin.functional.relation_loss`.
+        score, score_temperature: see :func:`d3_plugin.functional.id_score`.
+        od_target, od_relation, od_rescale: of L_od, see :class:`d3_plugin.losses.O2DBDLoss`.
+        od_released: standardise nothing and push the confidence through a second softmax.
+        synthetic_rows: synthetic unseen rows per step, of classes drawn at random.
+        real_rows: real seen rows per step, where the host's loop hands over none.
+        embedding_dim: K, of teacher and student.
+        student_lr: of the student's and O²DBD's Adam.
+        teacher_lr, teacher_epochs: of the teacher's pre-training; it may stop earlier.
+        final_classifier: what ``evaluate()`` scores with: the student's logits, the host's own
+            final classifier on the features of the D³-trained generator, or the sum of both
+            log-probabilities.
+
+    Raises:
+        InputError: lists every value outside its range.
+    """
+
+    weight: float = 0.01
+    cls_weight: float = 1.0
+    kl_weight: float = 0.1
+    be_weight: float = 1.0
+    od_weight: float = 0.1
+    kl_form: KLForm = "logits"
+    temperature: float = 1.0
+    relation: RelationForm = "contrastive"
+    relation_temperature: float = 0.1
+    score: ScoreKind = "max_softmax"
+    score_temperature: float = 1.0
+    od_target: RelationTarget = "domain"
+    od_relation: RelationForm = "bce"
+    od_rescale: bool = False
+    od_released: bool = False
+    synthetic_rows: int = 64
+    real_rows: int = 64
+    embedding_dim: int = 1024
+    student_lr: float = 1e-3
+    teacher_lr: float = 1e-3
+    teacher_epochs: int = 50
+    final_classifier: FinalClassifier = "both"
+
+    def __post_init__(self) -> None:
+        problems = Problems("D3Settings")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            problems.check(
+                value in choices, f"{name} is one of {', '.join(choices)}; got {value!r}"
+            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            above_zero = field.name in _ABOVE_ZERO or field.name.endswith("_lr")
+            problems.check(
+                0 <= value < float("inf") and not (above_zero and value == 0),
+                f"{field.name} must be finite and {'above' if above_zero else 'at least'} 0; "
+                f"got {value}",
+            )
+        problems.raise_as(InputError)
+
+    @classmethod
+    def released(cls, **changes: Any) -> D3Settings:
+        """The authors' released formulas, with the generator's weight 1e-4 of their comments.
+
+        Args:
+            changes: fields to set otherwise.
+        """
+        released: dict[str, Any] = {
+            "weight": 1e-4,
+            "kl_weight": 1.0,
+            "od_weight": 1.0,
+            "kl_form": "double_softmax",
+            "relation": "bce_with_logits",
+            "score": "log_max_softmax",
+            "od_target": "class",
+            "od_relation": "bce_with_logits",
+            "od_rescale": True,
+            "od_released": True,
+            "student_lr": 1e-4,
+            "final_classifier": "student",
+        }
+        return cls(**{**released, **changes})
