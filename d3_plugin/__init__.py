@@ -16,6 +16,7 @@ from d3_plugin.errors import (
     MissingExtraError,
     PluginError,
 )
+from d3_plugin.evaluation.baseline import evaluate
 from d3_plugin.hookspecs import hookimpl
 from d3_plugin.host import Host, HostFamily, StepBatch
 from d3_plugin.losses import ID2SDLoss, O2DBDLoss
@@ -39,5 +40,6 @@ __all__ = [
     "StepBatch",
     "__version__",
     "attach",
+    "evaluate",
     "hookimpl",
 ]

@@ -72,7 +72,7 @@ def attach(
         synthetic_per_class: rows per unseen class for that classifier.
         plugins: further plugins for this attachment.
         strict_plugins: raise for an installed plugin that cannot be loaded.
-        progress: called with a line of text per epoch of the teacher's pre-training, e.g. ``print``.
+        progress: called with a line of text per epoch of the teacher's pre-training; ``print``.
 
     Returns:
         The attached :class:`D3`.

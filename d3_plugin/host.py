@@ -80,8 +80,9 @@ class HostFamily:
         name: what the user types.
         summary: one line for ``d3 adapters``.
         settings: a frozen dataclass of hyper-parameters, all with defaults.
-        build: ``(data, settings, seed, device) -> trainer`` with ``fit(on_epoch)`` and a
-            ``history`` of one dict of mean losses per epoch. ``data`` is already scaled.
+        build: ``(data, settings, seed, device) -> trainer`` with ``fit()``, the ``generator``, and
+            a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
+            already scaled.
     """
 
     name: str

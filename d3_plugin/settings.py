@@ -80,7 +80,7 @@ class D3Settings:
     synthetic_rows: int = 64
     real_rows: int = 64
     embedding_dim: int = 1024
-    student_lr: float = 1e-3
+    student_lr: float = 1e-4
     teacher_lr: float = 1e-3
     teacher_epochs: int = 50
     final_classifier: FinalClassifier = "both"
@@ -122,7 +122,6 @@ class D3Settings:
             "od_relation": "bce_with_logits",
             "od_rescale": True,
             "od_released": True,
-            "student_lr": 1e-4,
             "final_classifier": "student",
         }
         return cls(**{**released, **changes})

@@ -79,16 +79,21 @@ def pretrain_teacher(
             elif epoch - best_epoch >= patience:
                 break
     teacher.load_state_dict(best_state)
+    teacher.zero_grad(set_to_none=True)
     return teacher.eval().requires_grad_(False)
 
 
 def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
     counts = labels.bincount()
-    held_back = max(_HELD_BACK, len(counts[counts > 0]) / len(labels))  # a row for every class
-    stratify = labels.cpu().numpy() if counts[counts > 0].min() > 1 and held_back < 0.5 else None
+    counts = counts[counts > 0]
+    held_back = max(_HELD_BACK, len(counts) / len(labels))  # a row for every class
+    stratified = bool(counts.min() > 1) and held_back < 0.5
     seed = int(torch.randint(2**31, ()).item())
     train, held = train_test_split(
-        range(len(labels)), test_size=held_back, stratify=stratify, random_state=seed
+        range(len(labels)),
+        test_size=held_back if stratified else _HELD_BACK,
+        stratify=labels.cpu().numpy() if stratified else None,
+        random_state=seed,
     )
     return (
         torch.tensor(train, device=labels.device),

@@ -22,7 +22,7 @@ class FCLSWGANSettings:
     the defaults here were better on pseudo-unseen classes of small data sets and train faster.
 
     Attributes:
-        epochs: passes over the training rows; a generator step per ``batch_size`` rows.
+        steps: generator steps. The paper counts epochs, of one step per ``batch_size`` rows.
         batch_size: rows per step.
         lr: of both Adams.
         hidden: width of the hidden layer of generator and critic.
@@ -36,7 +36,7 @@ class FCLSWGANSettings:
         classifier_epochs, classifier_lr: of the final classifier.
     """
 
-    epochs: int = 20
+    steps: int = 600
     batch_size: int = 64
     lr: float = 3e-4
     hidden: int = 1024
@@ -90,8 +90,8 @@ class FCLSWGANTrainer:
         self.seen_classifier: nn.Linear | None = None
         self.history: list[dict[str, float]] = []
 
-    def fit(self, on_epoch: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Train; ``on_epoch(epoch, losses)`` is called after each epoch with its mean losses."""
+    def fit(self, on_progress: Callable[[int, dict[str, float]], None] | None = None) -> None:
+        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses."""
         s = self.settings
         if self.seen_classifier is None:
             self.seen_classifier = train_softmax(
@@ -100,20 +100,21 @@ class FCLSWGANTrainer:
                 self.data.num_classes,
                 epochs=50,
             )
-        steps = max(1, len(self.data.train_labels) // s.batch_size)
-        for epoch in range(len(self.history), s.epochs):
-            total = torch.zeros(3, device=self.device)
-            for _ in range(steps):
-                for _ in range(s.critic_steps):
-                    features, labels = self._batch()
-                    critic_loss = self.critic_step(features, labels)
-                generator_loss, classification_loss = self.generator_step(labels)
-                total += torch.stack([critic_loss, generator_loss, classification_loss])
-            critic, generator, classification = (total / steps).tolist()
-            losses = {"critic": critic, "generator": generator, "classification": classification}
-            self.history.append(losses)
-            if on_epoch is not None:
-                on_epoch(epoch, losses)
+        part = max(1, s.steps // 20)
+        total = torch.zeros(3, device=self.device)
+        for step in range(1, s.steps + 1):
+            for _ in range(s.critic_steps):
+                features, labels = self._batch()
+                critic_loss = self.critic_step(features, labels)
+            generator_loss, classification_loss = self.generator_step(labels)
+            total += torch.stack([critic_loss, generator_loss, classification_loss])
+            if step % part == 0:
+                means = (total / part).tolist()
+                losses = dict(zip(("critic", "generator", "classification"), means, strict=True))
+                self.history.append({"step": step, **losses})
+                if on_progress is not None:
+                    on_progress(step, losses)
+                total.zero_()
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         rows = torch.randint(

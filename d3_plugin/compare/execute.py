@@ -14,8 +14,9 @@ from d3_plugin.attach import attach
 from d3_plugin.compare.plan import Run
 from d3_plugin.data import GZSLData, load, pseudo_unseen
 from d3_plugin.data.digits import DRAWS
-from d3_plugin.errors import InputError, PluginError, Problems
-from d3_plugin.evaluation.protocol import Evaluation, evaluate
+from d3_plugin.errors import InputError, Problems
+from d3_plugin.evaluation.baseline import evaluate
+from d3_plugin.evaluation.protocol import Evaluation
 from d3_plugin.host import HostFamily
 from d3_plugin.manager import host_families, make_manager
 
@@ -29,7 +30,7 @@ class Outcome:
         evaluation: scores and metrics on the run's split.
         data_name: name of the GZSL problem.
         seen_classes, unseen_classes: class ids of the split.
-        history: mean losses of each epoch.
+        history: the trainer's: ``step`` and mean losses, from time to time.
         generator_mean: mean absolute parameter of the trained generator, to tell runs apart.
         seconds: of training and scoring.
     """
@@ -101,15 +102,11 @@ def execute(run: Run) -> Outcome:
     if run.variant == "d3":
         d3 = attach(trainer, settings=run.d3, seed=run.seed)
         trainer.fit()
-        host, evaluation = d3.host, d3.evaluate(draws=run.draws)
+        evaluation = d3.evaluate(draws=run.draws)
     else:
         trainer.fit()
-        hooks = make_manager().hook
-        host = hooks.d3_describe_host(trainer=trainer)
-        if host is None:
-            raise PluginError(f"the plugin of {run.adapter!r} does not describe its own trainer")
-        evaluation = evaluate(host, hooks, seed=run.seed, draws=run.draws)
-    parameters = torch.cat([p.detach().abs().flatten() for p in host.generator.parameters()])
+        evaluation = evaluate(trainer, seed=run.seed, draws=run.draws)
+    parameters = torch.cat([p.detach().abs().flatten() for p in trainer.generator.parameters()])
     return Outcome(
         run,
         evaluation,

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from d3_plugin.compare.execute import Outcome
-from d3_plugin.evaluation.metrics import harmonic_mean, seen_unseen_curve
+from d3_plugin.evaluation.metrics import harmonic_means, seen_unseen_curve
 
 _COLORS = {"baseline": "#666666", "d3": "#0072b2"}
 _TITLES = {"baseline": "baseline", "d3": "+D³"}
@@ -69,7 +69,7 @@ def _draw_harmonic_levels(axes: Any) -> None:
     levels = axes.contour(
         s,
         u,
-        np.vectorize(harmonic_mean)(u, s),
+        harmonic_means(u, s),
         levels=np.arange(0.1, 1, 0.1),
         colors="#bbbbbb",
         linewidths=0.5,
@@ -99,15 +99,16 @@ def teacher_figure(outcomes: list[Outcome]) -> bytes:
 
 
 def loss_figure(outcomes: dict[str, list[Outcome]]) -> bytes:
-    """The host's losses over the epochs, means over seeds, with and without D³."""
-    figure, axes = _axes("Host's losses", "epoch", "mean loss of the epoch")
+    """The host's losses over the generator steps, means over seeds, with and without D³."""
+    figure, axes = _axes("Host's losses", "generator step", "mean loss")
     styles = ["-", "--", ":", "-."]
     for variant, runs in outcomes.items():
-        names = list(runs[0].history[0]) if runs[0].history else []
+        steps = [entry["step"] for entry in runs[0].history]
+        names = [name for name in runs[0].history[0] if name != "step"] if steps else []
         for name, style in zip(names, styles, strict=False):
-            losses = np.mean([[epoch[name] for epoch in run.history] for run in runs], axis=0)
+            losses = np.mean([[entry[name] for entry in run.history] for run in runs], axis=0)
             axes.plot(
-                np.arange(1, len(losses) + 1),
+                steps,
                 losses,
                 style,
                 color=_COLORS[variant],

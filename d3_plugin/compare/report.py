@@ -32,6 +32,19 @@ NOTES = (
     "A constant bias cannot change AUSUC."
 )
 
+_STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; }
+body { padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
+td, th { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+td, th { white-space: nowrap; }
+td:first-child { text-align: left; }
+tr.d3 { background: #eef5fb; font-weight: 600; }
+figure { display: inline-block; margin: 1rem .5rem 0 0; max-width: 100%; }
+img { max-width: 100%; width: 24rem; }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
+.note { color: #555; max-width: 60rem; }"""
+
 
 def cell(statistic: dict[str, float | None], *, signed: bool = False) -> str:
     """``54.2 ± 1.3`` in percent; no interval for a single seed."""
@@ -126,15 +139,7 @@ def _page(content: dict[str, Any], outcomes: Outcomes) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>baseline and +D³ on {data}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; display: block; overflow-x: auto }}
-td, th {{ padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }}
-td:first-child {{ text-align: left }}
-tr.d3 {{ background: #eef5fb; font-weight: 600 }}
-figure {{ display: inline-block; margin: 1rem .5rem 0 0; max-width: 100% }}
-img {{ max-width: 100%; width: 24rem }}
-pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px }}
-.note {{ color: #555; max-width: 60rem }}
+{_STYLE}
 </style></head><body>
 <h1>Baseline and +D³ on {data}</h1>
 <p class="note">{html.escape(NOTES)}</p>

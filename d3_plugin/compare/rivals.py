@@ -9,14 +9,12 @@ from d3_plugin.compare.execute import Outcome
 from d3_plugin.evaluation.metrics import (
     GZSLMetrics,
     gzsl_metrics,
-    harmonic_mean,
-    per_class_accuracy,
+    harmonic_means,
     seen_unseen_curve,
 )
 from d3_plugin.evaluation.protocol import mean_metrics
 
 _STRENGTHS = np.linspace(-2.0, 2.0, 81)
-_MOST_OFFSETS = 200
 
 
 def calibrated_stacking(validation: Outcome, test: Outcome) -> GZSLMetrics:
@@ -33,17 +31,21 @@ def calibrated_stacking(validation: Outcome, test: Outcome) -> GZSLMetrics:
 def choose_offset(validation: Outcome) -> float:
     """The offset with the highest H on the validation problem, averaged over draws.
 
-    Where a whole interval is best its middle is taken.
+    Exact: every offset at which a prediction changes is tried. Where an interval of offsets is
+    best its middle is taken.
     """
     labels = validation.evaluation.labels
     classes = validation.seen_classes, validation.unseen_classes
     scores = validation.evaluation.scores.astype(np.float64)
-    curves = [seen_unseen_curve(s, labels, *classes) for s in scores]
-    offsets = np.unique(np.concatenate([o[np.isfinite(o)] for o, _, _ in curves]))
-    if len(offsets) > _MOST_OFFSETS:
-        offsets = np.quantile(offsets, np.linspace(0, 1, _MOST_OFFSETS))
-    harmonic = [_mean_harmonic(validation, _shifted(validation, offset)) for offset in offsets]
-    return _middle_of_best(offsets, np.array(harmonic))
+    curves = [seen_unseen_curve(draw, labels, *classes) for draw in scores]
+    candidates = np.unique(np.concatenate([offsets[1:] for offsets, _, _ in curves]))
+    harmonic = np.zeros(len(candidates))
+    for offsets, unseen, seen in curves:
+        # Offsets descend: a candidate takes the values of the largest one not above it, and below
+        # all of them everything is called seen, as at the lowest.
+        at = np.minimum(np.searchsorted(-offsets, -candidates), len(offsets) - 1)
+        harmonic += harmonic_means(unseen[at], seen[at])
+    return _middle_of_best(candidates, harmonic)
 
 
 def logit_adjustment(validation: Outcome, test: Outcome) -> GZSLMetrics:
@@ -64,12 +66,6 @@ def choose_strength(validation: Outcome) -> float:
     return _middle_of_best(_STRENGTHS, np.array(harmonic))
 
 
-def _shifted(outcome: Outcome, offset: float) -> npt.NDArray[np.float64]:
-    scores = outcome.evaluation.scores.astype(np.float64)
-    scores[:, :, outcome.seen_classes] -= offset
-    return scores
-
-
 def _prior_adjusted(outcome: Outcome, strength: float) -> npt.NDArray[np.float64]:
     prior = outcome.evaluation.prior
     scores = outcome.evaluation.scores.astype(np.float64)
@@ -83,13 +79,13 @@ def _metrics(outcome: Outcome, scores: npt.NDArray[np.float64]) -> GZSLMetrics:
 
 def _mean_harmonic(outcome: Outcome, scores: npt.NDArray[np.float64]) -> float:
     labels = outcome.evaluation.labels
+    weight = 1.0 / np.bincount(labels)[labels]  # equal weight to every class
     is_seen = np.isin(labels, outcome.seen_classes)
-    values = []
-    for predicted in scores.argmax(axis=2):
-        unseen = per_class_accuracy(labels[~is_seen], predicted[~is_seen], outcome.unseen_classes)
-        seen = per_class_accuracy(labels[is_seen], predicted[is_seen], outcome.seen_classes)
-        values.append(harmonic_mean(unseen, seen))
-    return float(np.mean(values))
+    correct = scores.argmax(axis=2) == labels
+    unseen, seen = (
+        np.average(correct[:, rows], axis=1, weights=weight[rows]) for rows in (~is_seen, is_seen)
+    )
+    return float(harmonic_means(unseen, seen).mean())
 
 
 def _middle_of_best(candidates: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> float:

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -95,7 +96,7 @@ class RunStore:
                 facts["teacher_auroc"],
             )
             settings = facts["settings"]
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise DataError(
                 f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
                 "the other runs are kept"

@@ -37,7 +37,7 @@ def read(
     for key in needed:
         problems.check(
             key in found,
-            f"{file.name} has no variable {key!r}, it has {sorted(present)[:10]}; "
+            f"{file.name} has no variable {key!r}, it has {sorted(map(str, present))[:10]}; "
             "save it under that name",
         )
     return found

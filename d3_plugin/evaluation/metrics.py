@@ -36,7 +36,13 @@ class GZSLMetrics:
 
 def harmonic_mean(unseen: float, seen: float) -> float:
     """2US / (U + S), and 0 at 0/0."""
-    return 2 * unseen * seen / (unseen + seen) if unseen + seen > 0 else 0.0
+    return float(harmonic_means(np.asarray(unseen), np.asarray(seen)))
+
+
+def harmonic_means(unseen: Floats, seen: Floats) -> Floats:
+    """:func:`harmonic_mean`, element by element."""
+    total = unseen + seen
+    return np.where(total > 0, 2 * unseen * seen / np.where(total > 0, total, 1.0), 0.0)
 
 
 def per_class_accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
@@ -73,7 +79,7 @@ def seen_unseen_curve(
 
     Returns:
         offsets, unseen, seen: each (M,), offsets descending from inf, U falls and S rises.
-        The values hold for offsets in [offsets[i], offsets[i-1]).
+        The values hold for offsets in (offsets[i+1], offsets[i]].
     """
     margin, correct, is_seen, weight = _domain_decisions(
         scores, labels, seen_classes, unseen_classes
@@ -139,7 +145,7 @@ def gzsl_metrics(
         harmonic=harmonic_mean(unseen, seen),
         zsl=per_class_accuracy(labels[~is_seen], among_unseen, unseen_classes),
         ausuc=float(auc(curve_s, curve_u)),
-        oracle_harmonic=max(map(harmonic_mean, curve_u, curve_s)),
+        oracle_harmonic=float(harmonic_means(curve_u, curve_s).max()),
     )
 
 

@@ -59,7 +59,7 @@ def label_space_kl(
         )
     with autocast_off(teacher_logits):
         teacher, student = full_precision(teacher_logits, student_logits)
-        student = student.index_select(1, seen_classes)
+        student = student.index_select(1, seen_classes.long())
         if form == "double_softmax":
             teacher, student = teacher.softmax(dim=1), student.softmax(dim=1)
         divergence = F.kl_div(

@@ -24,17 +24,13 @@ def id_score(
 ) -> Tensor:
     r"""In-distribution score of each row; **higher means more like seen data** for every kind.
 
-    ===================  =========================================  =================================
-    kind                 score, with :math:`u = v / T`              source
-    ===================  =========================================  =================================
-    ``max_softmax``      :math:`\max_k \mathrm{softmax}(u)_k`       Hendrycks & Gimpel, ICLR 2017
-    ``log_max_softmax``  its logarithm                              D3GZSL's released code
-    ``max_logit``        :math:`\max_k u_k`                         Hendrycks et al., ICML 2022
-    ``energy``           :math:`T \log \sum_k \exp u_k`, the        Liu et al., NeurIPS 2020
-                         *negative* energy
-    ``entropy``          :math:`\sum_k p_k \log p_k`, the           Macêdo et al., 2021
-                         *negative* entropy of softmax(u)
-    ===================  =========================================  =================================
+    With :math:`u = v / T` and :math:`p = \mathrm{softmax}(u)`:
+
+    * ``max_softmax``: :math:`\max_k p_k` (Hendrycks & Gimpel, ICLR 2017);
+    * ``log_max_softmax``: its logarithm, as in D3GZSL's released code;
+    * ``max_logit``: :math:`\max_k u_k` (Hendrycks et al., ICML 2022);
+    * ``energy``: :math:`T \log \sum_k \exp u_k`, the *negative* energy (Liu et al., NeurIPS 2020);
+    * ``entropy``: :math:`\sum_k p_k \log p_k`, the *negative* entropy.
 
     Args:
         teacher_logits: (N, S) floating, logits over the seen classes; half precision is computed

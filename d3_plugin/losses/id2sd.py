@@ -33,6 +33,7 @@ class ID2SDLoss(nn.Module):
     Raises:
         InputError: an option outside its range.
 
+    >>> import torch
     >>> loss = ID2SDLoss(torch.tensor([0, 2]))
     >>> teacher, student, z = torch.zeros(4, 2), torch.zeros(4, 3), torch.eye(4)
     >>> loss.terms(teacher, student, z, z, torch.tensor([0, 0, 2, 2]))["kl"].item()

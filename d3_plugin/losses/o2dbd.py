@@ -28,8 +28,8 @@ class O2DBDLoss(nn.Module):
 
     The teacher's in-distribution score becomes a confidence
     :math:`\tilde h = [c, 1 - c],\ c = \sigma(w (s + b))` with learnable w, b; the student's logits
-    become :math:`\hat h = \mathrm{softmax}(H \log \mathrm{softmax}(\hat v))` with a learnable linear
-    H to two outputs. The loss is :func:`~d3_plugin.functional.relation_loss` between
+    become :math:`\hat h = \mathrm{softmax}(H \log \mathrm{softmax}(\hat v))` with a learnable
+    linear H to two outputs. The loss is :func:`~d3_plugin.functional.relation_loss` between
     :math:`\hat h` (rows) and :math:`\tilde h` (columns) of *all* rows of the batch.
 
     Source: D3GZSL (AAAI 2024), O²DBD. The default corrects the released code: scores are

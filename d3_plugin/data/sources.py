@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def load(spec: str) -> GZSLData:
     Args:
         spec: ``"digits"`` (draw 0), ``"digits-<draw>"``, or the path of a folder with
             ``res101.mat`` and ``att_splits.mat``; write ``./digits`` for a folder of that name.
+            A folder that is not found is looked for in the one that the environment variable
+            ``D3_DATA`` names.
 
     Raises:
         DataError: no such data set, or the folder is unusable.
@@ -25,9 +28,11 @@ def load(spec: str) -> GZSLData:
     built_in = re.fullmatch(r"digits(?:-(\d+))?", spec, flags=re.ASCII)
     if built_in and (draw := int(built_in[1] or 0)) < len(DRAWS):
         return load_digits_gzsl(draw)
-    if not built_in and spec and Path(spec).is_dir():
-        return load_mat_folder(spec)
+    if not built_in and spec:
+        for folder in (Path(spec), Path(os.environ.get("D3_DATA", ".")) / spec):
+            if folder.is_dir():
+                return load_mat_folder(folder)
     raise DataError(
         f"no data set {spec!r}: expected 'digits', 'digits-0' to 'digits-{len(DRAWS) - 1}', or an "
-        "existing folder with res101.mat and att_splits.mat"
+        "existing folder with res101.mat and att_splits.mat (also looked for in $D3_DATA)"
     )

@@ -1,0 +1,32 @@
+"""Scores a trainer as it is, without D³."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from d3_plugin.errors import HostError
+from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.evaluation.protocol import evaluate as evaluate_host
+from d3_plugin.manager import make_manager
+
+
+def evaluate(
+    trainer: Any, *, seed: int = 0, draws: int = 1, plugins: Iterable[object] = ()
+) -> Evaluation:
+    """U, S, H, AUSUC of a trained baseline, measured as :meth:`d3_plugin.D3.evaluate` does.
+
+    Args:
+        trainer: a trainer object that an installed plugin, or one of ``plugins``, knows.
+        seed: of the noise and of the final classifier.
+        draws: average over so many draws of synthetic features.
+        plugins: further plugins.
+
+    Raises:
+        HostError: no plugin knows the trainer.
+    """
+    hooks = make_manager(plugins).hook
+    host = hooks.d3_describe_host(trainer=trainer)
+    if host is None:
+        raise HostError(f"no plugin knows a trainer of type {type(trainer).__name__}")
+    return evaluate_host(host, hooks, seed=seed, draws=draws)

@@ -1,0 +1,169 @@
+"""``compare`` from planning to the report, on tiny runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from d3_plugin import D3Error, D3Settings, InputError
+from d3_plugin.compare import command, compare
+from d3_plugin.compare.plan import plan
+from d3_plugin.compare.store import RunStore, write_atomically
+from d3_plugin.errors import DataError
+
+TINY: dict[str, Any] = {
+    "seeds": 2,
+    "draws": 2,
+    "host": {"steps": 4, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 2},
+    "d3": D3Settings(embedding_dim=8, teacher_epochs=1),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compare")
+    compare(["fclswgan"], "digits", out, **TINY)
+    return out
+
+
+def test_report_is_self_contained(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    for text in ("fclswgan", "+D³", "calibrated stacking", "logit adjustment", "AUSUC", "ΔAUSUC"):
+        assert text in page
+
+
+def test_results_name_everything(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert results["settings"]["host"]["steps"] == 4
+    assert results["settings"]["d3"]["embedding_dim"] == 8
+    assert {"torch", "numpy", "d3_plugin", "scikit-learn", "python"} == results["versions"].keys()
+    keys = [(r["seed"], r["split"], r["variant"]) for r in results["runs"]]
+    assert sorted(keys) == [
+        (seed, split, variant)
+        for seed in (0, 1)
+        for split in ("test", "validation")
+        for variant in ("baseline", "d3")
+    ]
+    assert [r["data"] for r in results["runs"] if r["split"] == "test"] == [
+        "digits-0", "digits-0", "digits-1", "digits-1"
+    ]  # fmt: skip
+    assert all(r["history"] and r["seconds"] > 0 for r in results["runs"])
+
+
+def test_runs_are_paired(finished: Path) -> None:
+    """Same data, same noise and batches up to D³'s first effect; another generator at the end."""
+    runs = plan(["fclswgan"], "digits", 2, host=TINY["host"], d3=TINY["d3"], draws=2, device="cpu")
+    store = RunStore(finished)
+    for baseline, d3 in zip(runs[::2], runs[1::2], strict=True):
+        assert (baseline.seed, baseline.split) == (d3.seed, d3.split)
+        one, other = store.load(baseline), store.load(d3)
+        assert one is not None
+        assert other is not None
+        assert np.array_equal(one.evaluation.labels, other.evaluation.labels)
+        assert one.history[0]["critic"] == other.history[0]["critic"], "not the same start"
+        assert one.generator_mean != other.generator_mean
+
+
+def test_finished_runs_are_not_made_again(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = json.loads((finished / "results.json").read_text())
+    monkeypatch.setattr(command, "execute", lambda run: pytest.fail(f"{run.name} was run again"))
+    compare(["fclswgan"], "digits", finished, **TINY)
+    assert "8 runs, 8 of them finished earlier" in capsys.readouterr().out
+    assert json.loads((finished / "results.json").read_text()) == before
+
+
+def test_resume_makes_only_what_is_missing(finished: Path) -> None:
+    runs = plan(["fclswgan"], "digits", 2, host=TINY["host"], d3=TINY["d3"], draws=2, device="cpu")
+    store = RunStore(finished)
+    kept = store.path(runs[0]).stat().st_mtime_ns
+    before = store.load(runs[5])
+    store.path(runs[5]).unlink()
+    compare(["fclswgan"], "digits", finished, **TINY)
+    after = store.load(runs[5])
+    assert before is not None
+    assert after is not None
+    assert np.array_equal(before.evaluation.scores, after.evaluation.scores), "not reproducible"
+    assert store.path(runs[0]).stat().st_mtime_ns == kept
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:
+    changed = {**TINY, "host": {**TINY["host"], "steps": 5}}
+    with pytest.raises(InputError, match=r"steps was 4, is now 5.*another --out"):
+        compare(["fclswgan"], "digits", finished, **changed)
+
+
+def test_damaged_run_is_named(tmp_path: Path) -> None:
+    run = plan(["a"], "digits", 1, host={}, d3=D3Settings(), draws=1, device="cpu")[0]
+    store = RunStore(tmp_path)
+    store.folder.mkdir()
+    store.path(run).write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(DataError, match=rf"{run.name}.npz is damaged.*delete it"):
+        store.load(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"seeds": 0}, "at least 1"),
+        ({"host": {"stepz": 3, "lr": "high"}}, r"(?s)2 problems.*'stepz'.*lr must be like.*'high'"),
+        ({"device": "cuda"}, "sees no GPU"),
+    ],
+)
+def test_bad_options_fail_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], match: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(command, "execute", lambda run: pytest.fail("training started"))
+    with pytest.raises(InputError, match=match):
+        compare(["fclswgan"], "digits", tmp_path, **{**TINY, **changes})
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="cannot write to"):
+        compare(["fclswgan"], "digits", tmp_path, **TINY)
+
+
+def test_error_in_a_run_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(run: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(command, "execute", explode)
+    with pytest.raises(D3Error, match=r"fclswgan-seed0-validation-baseline failed.*out of memory"):
+        compare(["fclswgan"], "digits", tmp_path, **TINY)
+
+
+def test_two_jobs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
+    compare(["fclswgan"], "digits", tmp_path, jobs=2, **TINY)
+    one, two = (
+        json.loads((out / "results.json").read_text())["summary"] for out in (finished, tmp_path)
+    )
+    for row in one["fclswgan"]:
+        assert one["fclswgan"][row]["metrics"]["ausuc"]["per_seed"] == pytest.approx(
+            two["fclswgan"][row]["metrics"]["ausuc"]["per_seed"], abs=1e-6
+        )
+
+
+def test_atomic_write_leaves_the_old_file_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full_disk(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,96 @@
+"""Rivals choose on validation and change only what they say they change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from d3_plugin import D3Settings
+from d3_plugin.compare.execute import Outcome
+from d3_plugin.compare.plan import Run
+from d3_plugin.compare.rivals import (
+    calibrated_stacking,
+    choose_offset,
+    choose_strength,
+    logit_adjustment,
+)
+from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
+from d3_plugin.evaluation.protocol import Evaluation
+
+SEEN, UNSEEN = np.array([0, 2, 3]), np.array([1, 4])
+
+
+def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
+    """Noisy scores with ``bias`` on the seen classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(5), [30, 20, 10, 30, 25])
+    scores = rng.normal(size=(draws, len(labels), 5))
+    scores[:, np.arange(len(labels)), labels] += 1.5
+    scores[:, :, SEEN] += bias
+    metrics = gzsl_metrics(scores[0], labels, SEEN, UNSEEN)
+    prior = np.array([0.1, 0.3, 0.1, 0.2, 0.3])
+    run = Run("a", "d", seed, "baseline", "test", {}, D3Settings(), draws, "cpu")
+    evaluation = Evaluation(metrics, scores.astype(np.float32), labels, prior)
+    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0)
+
+
+def mean_harmonic(made: Outcome, scores: np.ndarray) -> float:
+    labels = made.evaluation.labels
+    unseen_rows = np.isin(labels, UNSEEN)
+    values = []
+    for draw in scores:
+        predicted = draw.argmax(axis=1)
+        u = per_class_accuracy(labels[unseen_rows], predicted[unseen_rows], UNSEEN)
+        s = per_class_accuracy(labels[~unseen_rows], predicted[~unseen_rows], SEEN)
+        values.append(harmonic_mean(u, s))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("bias", [0.0, 2.0, -3.0])
+def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
+    validation = outcome(0, bias)
+    chosen = choose_offset(validation)
+
+    def shifted(offset: float) -> float:
+        scores = validation.evaluation.scores.astype(np.float64)
+        scores[:, :, SEEN] -= offset
+        return mean_harmonic(validation, scores)
+
+    assert shifted(chosen) >= max(shifted(o) for o in np.linspace(-6, 6, 121)) - 0.01
+    assert chosen == pytest.approx(bias, abs=1.0)
+
+
+def test_calibrated_stacking_undoes_a_bias_and_leaves_ausuc() -> None:
+    test = outcome(1, bias=2.5)
+    made = calibrated_stacking(outcome(0, bias=2.5), test)
+    assert made.harmonic > test.evaluation.metrics.harmonic + 0.1
+    raw = [
+        gzsl_metrics(s.astype(float), test.evaluation.labels, SEEN, UNSEEN).ausuc
+        for s in test.evaluation.scores
+    ]
+    assert made.ausuc == pytest.approx(np.mean(raw))
+
+
+def test_nothing_is_chosen_on_test_rows() -> None:
+    """Permuting the test labels changes results, but no choice."""
+    validation, test = outcome(0, 1.0), outcome(1, 1.0)
+    rng = np.random.default_rng(0)
+    shuffled = replace(
+        test,
+        evaluation=replace(test.evaluation, labels=rng.permutation(test.evaluation.labels)),
+    )
+    scores = test.evaluation.scores.astype(np.float64)
+    scores[:, :, SEEN] -= choose_offset(validation)
+    for made in (test, shuffled):
+        expected = mean_harmonic(made, scores)
+        assert calibrated_stacking(validation, made).harmonic == pytest.approx(expected)
+
+
+def test_logit_adjustment_subtracts_the_log_prior() -> None:
+    validation, test = outcome(0, 1.0), outcome(1, 1.0)
+    strength = choose_strength(validation)
+    scores = test.evaluation.scores - strength * np.log(test.evaluation.prior)
+    assert logit_adjustment(validation, test).harmonic == pytest.approx(mean_harmonic(test, scores))
+    assert -2 <= strength <= 2

@@ -1,0 +1,44 @@
+"""The examples run, and the script's three lines are three."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "last_line"),
+    [
+        ("clswgan_script.py", ["--nepoch", "1", "--ngh", "32"], r"^U \d"),
+        ("three_lines.py", ["--steps", "20"], r"^\+D³ +U \d"),
+    ],
+)
+def test_example_runs(script: str, arguments: list[str], last_line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(last_line, done.stdout.strip().splitlines()[-1])
+    assert "Warning" not in done.stderr
+
+
+def test_script_needs_three_lines_and_nothing_else() -> None:
+    source = (EXAMPLES / "clswgan_script.py").read_text().splitlines()
+    body = source[next(i for i, line in enumerate(source) if line.startswith("import")) :]
+    marked = [line for line in body if line.endswith("# D3")]
+    unmarked = [line for line in body if "d3" in line.lower() and line not in marked]
+    assert len(marked) == 3
+    # Besides: the built-in data, which a user's script reads from its own files, and the print.
+    assert unmarked == ["from d3_plugin.data import load", "print(d3.evaluate())"]

@@ -1,0 +1,273 @@
+"""id_score and id_confidence against loops over rows, and what the kinds promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from d3_plugin.errors import InputError
+from d3_plugin.functional import id_confidence, id_score
+from tests.functional import naive
+
+KINDS = ["max_softmax", "log_max_softmax", "max_logit", "energy", "entropy"]
+SHAPES = [(1, 1), (1, 4), (7, 2), (5, 9)]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+DTYPES = list(TOLERANCE)
+HALVES = [torch.bfloat16, torch.float16]
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+few_examples = settings(max_examples=30, deadline=None)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+logit_matrices = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 5), st.integers(2, 6)),
+    elements=st.floats(-20, 20, width=32),
+)
+
+
+def random_logits(
+    rows: int, classes: int, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)).to(dtype)
+
+
+def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)
+
+
+@every_dtype
+@every_kind
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 4.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_score_equals_loop(kind, dtype, temperature, shape):
+    for seed in range(3):
+        logits = random_logits(*shape, seed=seed, dtype=dtype)
+        score = id_score(logits, kind, temperature)
+        assert score.dtype == dtype
+        assert_near(score, naive.id_score(logits, kind, temperature), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("max_softmax", 0.75),
+        ("log_max_softmax", math.log(0.75)),
+        ("max_logit", math.log(3)),
+        ("energy", 2 * math.log(4)),
+        ("entropy", 0.75 * math.log(0.75) + 0.25 * math.log(0.25)),
+    ],
+)
+def test_score_by_hand(kind, expected):
+    """At T = 2 these logits give the probabilities 3/4 and 1/4."""
+    logits = torch.tensor([[2 * math.log(3), 0.0]], dtype=torch.float64)
+    assert id_score(logits, kind, temperature=2.0).item() == pytest.approx(expected, abs=1e-12)
+
+
+@every_kind
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_score_gradcheck(kind, temperature):
+    logits = random_logits(4, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: id_score(v, kind, temperature), (logits,))
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+@pytest.mark.parametrize("rows", [0, 1, 6])
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e4])
+def test_score_and_gradient_are_finite(kind, dtype, rows, classes, size):
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0, -1.0, -1.0])[:rows, None]
+    columns = torch.tensor([1.0, -1.0, 0.0])[:classes]
+    logits = (size * signs * columns).to(dtype).requires_grad_()
+    score = id_score(logits, kind)
+    score.sum().backward()
+    assert score.shape == (rows,)
+    assert score.isfinite().all()
+    assert logits.grad.shape == (rows, classes)
+    assert logits.grad.isfinite().all()
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", HALVES)
+def test_half_precision_is_computed_in_float32(kind, dtype):
+    logits = random_logits(6, 5, dtype=dtype)
+    assert id_score(logits, kind).dtype == torch.float32
+    torch.testing.assert_close(id_score(logits, kind), id_score(logits.float(), kind))
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", HALVES)
+def test_autocast_does_not_change_score(kind, dtype):
+    logits = random_logits(6, 5, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=dtype):
+        inside = id_score(logits, kind)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, id_score(logits, kind), rtol=1e-6, atol=1e-6)
+
+
+@every_kind
+def test_score_of_noncontiguous_logits(kind):
+    base = random_logits(8, 6)
+    for view in (base.T, base[:, ::2], base[::3], base[1:, 1:4]):
+        assert not view.is_contiguous()
+        torch.testing.assert_close(id_score(view, kind), id_score(view.contiguous(), kind))
+
+
+@every_kind
+@few_examples
+@given(values=logit_matrices, more=st.floats(0.5, 10))
+def test_more_peaked_row_scores_higher(kind, values, more):
+    logits = torch.from_numpy(values)
+    peaked = logits.clone()
+    peaked[torch.arange(len(logits)), logits.argmax(dim=1)] += more
+    gain = id_score(peaked, kind, 4.0) - id_score(logits, kind, 4.0)
+    assert (gain > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["max_softmax", "log_max_softmax", "entropy"])
+@few_examples
+@given(values=logit_matrices, seed=st.integers(0, 99))
+def test_constant_of_a_row_leaves_softmax_scores_unchanged(kind, values, seed):
+    logits = torch.from_numpy(values)
+    shift = 10 * random_logits(len(logits), 1, seed=seed)
+    assert_near(id_score(logits + shift, kind), id_score(logits, kind), 1e-9)
+
+
+@pytest.mark.parametrize(("kind", "divisor"), [("max_logit", 2.0), ("energy", 1.0)])
+@few_examples
+@given(values=logit_matrices, shift=st.floats(-5, 5))
+def test_constant_of_a_row_moves_logit_scores(kind, divisor, values, shift):
+    logits = torch.from_numpy(values)
+    moved = id_score(logits + shift, kind, temperature=2.0)
+    expected = id_score(logits, kind, temperature=2.0) + shift / divisor
+    torch.testing.assert_close(moved, expected)
+
+
+@every_kind
+@few_examples
+@given(values=logit_matrices, data=st.data())
+def test_score_follows_its_row_and_ignores_class_order(kind, values, data):
+    logits = torch.from_numpy(values)
+    rows = data.draw(st.permutations(range(logits.shape[0])))
+    columns = data.draw(st.permutations(range(logits.shape[1])))
+    moved = id_score(logits[rows][:, columns], kind)
+    torch.testing.assert_close(moved, id_score(logits, kind)[rows])
+
+
+@few_examples
+@given(values=logit_matrices)
+def test_scores_stay_in_their_range(values):
+    logits = torch.from_numpy(values)
+    classes = logits.shape[1]
+    largest = id_score(logits, "max_softmax")
+    entropy = id_score(logits, "entropy")
+    assert ((largest >= 1 / classes - 1e-12) & (largest <= 1 + 1e-12)).all()
+    assert ((entropy >= -math.log(classes) - 1e-12) & (entropy <= 1e-12)).all()
+
+
+def test_score_rejects_unknown_kind():
+    with pytest.raises(InputError, match=r"id_score: kind is one of max_softmax, .*got 'msp'"):
+        id_score(torch.zeros(2, 2), "msp")
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
+def test_score_rejects_temperature(temperature):
+    with pytest.raises(InputError, match="temperature must be above 0 and finite, got"):
+        id_score(torch.zeros(2, 2), temperature=temperature)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 0), (2, 3, 4)])
+def test_score_rejects_shape(shape):
+    with pytest.raises(InputError, match=r"teacher_logits must be \(N, K\) with K > 0"):
+        id_score(torch.zeros(shape))
+
+
+def test_score_rejects_integers_and_lists_every_problem():
+    with pytest.raises(InputError) as caught:
+        id_score(torch.zeros(3, dtype=torch.long))
+    message = str(caught.value)
+    assert message.startswith("id_score: 2 problems:")
+    assert "must be (N, K) with K > 0, got (3,)" in message
+    assert "floating point, got torch.int64; call .float() on it" in message
+
+
+# --- id_confidence
+
+
+def parameters(weight: float = 1.3, offset: float = -0.4, dtype: torch.dtype = torch.float64):
+    return torch.tensor([weight], dtype=dtype), torch.tensor([offset], dtype=dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize(("weight", "offset"), [(1.0, 0.0), (1.3, -0.4), (-2.0, 3.0)])
+def test_confidence_equals_loop(dtype, rows, weight, offset):
+    for seed in range(3):
+        score = random_logits(rows, 1, seed=seed, dtype=dtype)[:, 0]
+        w, b = parameters(weight, offset, dtype)
+        pair = id_confidence(score, w, b)
+        assert pair.dtype == dtype
+        assert_near(pair, naive.id_confidence(score, w, b), TOLERANCE[dtype])
+
+
+def test_confidence_gradcheck():
+    score = random_logits(4, 1)[:, 0].requires_grad_()
+    w, b = (p.requires_grad_() for p in parameters())
+    assert torch.autograd.gradcheck(id_confidence, (score, w, b))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
+@pytest.mark.parametrize("score", [[], [0.0], [1e4, -1e4]])
+def test_confidence_and_gradient_are_finite(score, dtype):
+    s = torch.tensor(score, dtype=dtype, requires_grad=True)
+    w, b = (p.requires_grad_() for p in parameters(dtype=dtype))
+    pair = id_confidence(s, w, b)
+    pair[:, 0].sum().backward()
+    assert pair.shape == (len(score), 2)
+    assert pair.isfinite().all()
+    assert all(t.grad.isfinite().all() for t in (s, w, b))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_autocast_does_not_change_confidence(dtype):
+    score = random_logits(6, 1, dtype=torch.float32)[:, 0]
+    w, b = parameters(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=dtype):
+        inside = id_confidence(score, w, b)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, id_confidence(score, w, b), rtol=1e-6, atol=1e-6)
+
+
+def test_small_side_of_confidence_is_not_rounded_to_zero():
+    pair = id_confidence(torch.tensor([40.0, -40.0]), torch.ones(1), torch.zeros(1))
+    assert pair[0, 1].item() == pytest.approx(math.exp(-40), rel=1e-5, abs=0)
+    assert pair[1, 0].item() == pytest.approx(math.exp(-40), rel=1e-5, abs=0)
+
+
+def test_confidence_of_strided_score():
+    score = random_logits(6, 2)[:, 1]
+    assert not score.is_contiguous()
+    w, b = parameters()
+    torch.testing.assert_close(id_confidence(score, w, b), id_confidence(score.contiguous(), w, b))
+
+
+@few_examples
+@given(
+    score=st.floats(-5, 5),
+    more=st.floats(0.01, 5),
+    weight=st.floats(0.1, 3),
+    offset=st.floats(-3, 3),
+)
+def test_confidence_sums_to_one_and_grows_with_score(score, more, weight, offset):
+    pair = id_confidence(
+        torch.tensor([score, score + more], dtype=torch.float64), *parameters(weight, offset)
+    )
+    torch.testing.assert_close(pair.sum(dim=1), torch.ones(2, dtype=torch.float64))
+    assert pair[1, 0] > pair[0, 0]

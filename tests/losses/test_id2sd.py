@@ -1,0 +1,332 @@
+"""ID2SDLoss against a loop over rows and pairs, and as a module."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from d3_plugin.errors import InputError
+from d3_plugin.losses import ID2SDLoss
+from tests.functional import naive
+
+SEEN = torch.tensor([4, 0, 2])  # the student's columns, out of order; 6 classes
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+HALVES = [torch.bfloat16, torch.float16]
+OPTIONS = [
+    {},
+    {"kl_form": "double_softmax", "relation": "bce_with_logits"},
+    {"kl_weight": 0.3, "be_weight": 2.0, "temperature": 4.0, "relation_temperature": 0.5},
+    {"relation": "bce"},
+]
+few_examples = settings(max_examples=30, deadline=None)
+every_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(o) or "default")
+
+
+def random_inputs(rows: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Teacher logits, student logits, the two embeddings, labels of seen classes."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(width: int) -> Tensor:
+        x = torch.randn(rows, width, generator=generator, dtype=torch.float64)
+        return (2 * x).to(dtype)
+
+    labels = SEEN[torch.randint(3, (rows,), generator=generator)]
+    return [normal(3), normal(6), normal(4).relu(), normal(4).relu(), labels]
+
+
+def with_gradient(inputs: list[Tensor]) -> list[Tensor]:
+    return [x.clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
+
+
+def gradients(loss: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, inputs[:4]))
+
+
+@every_option
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("rows", [1, 5, 8])
+def test_loss_equals_loop(options, dtype, rows):
+    module = ID2SDLoss(SEEN, **options)
+    for seed in range(3):
+        inputs = random_inputs(rows, seed, dtype)
+        inputs[2:4] = [x + 0.1 for x in inputs[2:4]]  # parallel rows: log(1 - c) of rounding
+        loss = module(*inputs)
+        expected = naive.id2sd(*inputs, SEEN, **options)
+        assert loss.shape == ()
+        tol = 1e-6 if module.relation == "bce_with_logits" else TOLERANCE[dtype]
+        torch.testing.assert_close(loss.double(), expected, rtol=tol, atol=1e-6)
+
+
+@every_option
+def test_gradient_equals_loop(options):
+    inputs = with_gradient(random_inputs(7))
+    actual = gradients(ID2SDLoss(SEEN, **options)(*inputs), inputs)
+    expected = gradients(naive.id2sd(*inputs, SEEN, **options), inputs)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[2], OPTIONS[3]])
+def test_gradcheck(options):
+    """Without ReLU zeros; released has a float32 value and is checked against the loop."""
+    inputs = random_inputs(4)
+    inputs[2], inputs[3] = inputs[2] + 0.1, inputs[3] + 0.2
+    inputs = with_gradient(inputs)
+    module = ID2SDLoss(SEEN, **options)
+    assert torch.autograd.gradcheck(lambda *x: module(*x, inputs[4]), inputs[:4])
+
+
+def test_terms_by_hand():
+    """Teacher (3/4, 1/4), student (1/2, 1/2); two orthogonal embeddings of two classes."""
+    teacher = torch.tensor([[math.log(3), 0.0]] * 2, dtype=torch.float64)
+    student = torch.zeros(2, 3, dtype=torch.float64)
+    eye = torch.eye(2, dtype=torch.float64)
+    module = ID2SDLoss(torch.tensor([0, 2]), kl_weight=3, be_weight=5)
+    inputs = (teacher, student, eye, eye, torch.tensor([0, 2]))
+    terms = module.terms(*inputs)
+    kl, be = 0.75 * math.log(1.5) + 0.25 * math.log(0.5), math.log(1 + math.exp(-10))
+    assert terms["kl"].item() == pytest.approx(kl)
+    assert terms["be"].item() == pytest.approx(be)
+    assert module(*inputs).item() == pytest.approx(3 * kl + 5 * be)
+
+
+def test_teacher_is_row_and_student_is_column_of_the_relation():
+    teacher_z, student_z = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    labels, logits = torch.tensor([0, 1]), torch.zeros(2, 2)
+    module = ID2SDLoss(torch.tensor([0, 1]), relation_temperature=1.0)
+    # Every teacher row has two equal cosines: log 2. The other way round they would be 1 and 0.
+    be = module.terms(logits, logits, teacher_z, student_z, labels)["be"]
+    assert be.item() == pytest.approx(math.log(2))
+
+
+def test_released_is_the_authors_formula():
+    inputs = random_inputs(6)
+    loss = ID2SDLoss.released(SEEN)(*inputs)
+    expected = naive.id2sd_released(*inputs, SEEN)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_released_perfect_match_still_costs():
+    """One class, equal embeddings: log(1 + 1/e) = 0.31 where BCE of probabilities is 0."""
+    logits, z = torch.zeros(3, 3), torch.ones(3, 4)
+    labels = torch.zeros(3, dtype=torch.long)
+    released = ID2SDLoss.released(torch.arange(3)).terms(logits, logits, z, z, labels)["be"]
+    bce = ID2SDLoss(torch.arange(3), relation="bce").terms(logits, logits, z, z, labels)["be"]
+    assert released.item() == pytest.approx(0.3132617, abs=1e-6)
+    assert bce.item() == pytest.approx(1e-6, rel=0.05)
+
+
+@every_option
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
+@pytest.mark.parametrize("case", ["empty", "one row", "one class", "dead", "large"])
+def test_loss_and_gradient_are_finite(options, dtype, case):
+    inputs = random_inputs({"empty": 0, "one row": 1}.get(case, 6))
+    if case == "one class":
+        inputs[4] = torch.full_like(inputs[4], 2)
+    if case == "dead":
+        inputs[2], inputs[3] = torch.zeros_like(inputs[2]), torch.zeros_like(inputs[3])
+    if case == "large":
+        inputs[:2] = [1e4 * x.sign() for x in inputs[:2]]
+        inputs[2:4] = [1e4 * x.sign() for x in inputs[2:4]]
+    inputs = with_gradient([x.to(dtype) for x in inputs[:4]] + inputs[4:])
+    loss = ID2SDLoss(SEEN, **options)(*inputs)
+    grads = gradients(loss, inputs)
+    assert loss.shape == ()
+    assert loss.isfinite()
+    assert all(g.isfinite().all() for g in grads)
+    if case == "empty":
+        assert loss.item() == 0
+    if case == "dead":
+        assert (grads[2] == 0).all()
+        assert (grads[3] == 0).all()
+
+
+@every_option
+@pytest.mark.parametrize("dtype", HALVES)
+def test_half_precision_is_computed_in_float32(options, dtype):
+    inputs = random_inputs(6, dtype=dtype)
+    module = ID2SDLoss(SEEN, **options)
+    loss = module(*inputs)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, module(*[x.float() for x in inputs[:4]], inputs[4]))
+
+
+@every_option
+@pytest.mark.parametrize("dtype", HALVES)
+def test_autocast_does_not_change_the_loss(options, dtype):
+    inputs = with_gradient(random_inputs(6, dtype=torch.float32))
+    module = ID2SDLoss(SEEN, **options)
+    expected = module(*inputs)
+    with torch.autocast("cpu", dtype=dtype):
+        inside = module(*inputs)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, expected, rtol=1e-6, atol=1e-6)
+    for a, e in zip(gradients(inside, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-5, atol=1e-6)
+
+
+@every_option
+def test_noncontiguous_inputs(options):
+    inputs = random_inputs(10)
+    strided = [x[::2] for x in inputs]
+    transposed = [x.T.contiguous().T for x in inputs[:4]] + [inputs[4]]
+    module = ID2SDLoss(SEEN, **options)
+    for views in (strided, transposed):
+        assert not any(x.is_contiguous() for x in views[:4])
+        torch.testing.assert_close(module(*views), module(*[x.contiguous() for x in views]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_and_classes_of_any_integer_type(dtype):
+    inputs = random_inputs(6)
+    loss = ID2SDLoss(SEEN.to(dtype))(*inputs[:4], inputs[4].to(dtype))
+    torch.testing.assert_close(loss, ID2SDLoss(SEEN)(*inputs))
+
+
+@every_option
+@few_examples
+@given(order=st.permutations(range(6)), seed=st.integers(0, 999))
+def test_permuting_the_batch_changes_nothing(options, order, seed):
+    inputs = random_inputs(6, seed)
+    module = ID2SDLoss(SEEN, **options)
+    tol = 1e-6 if module.relation == "bce_with_logits" else 1e-11
+    permuted = module(*[x[order] for x in inputs])
+    torch.testing.assert_close(permuted, module(*inputs), rtol=tol, atol=0)
+
+
+@every_option
+@few_examples
+@given(seed=st.integers(0, 999))
+def test_aligned_embeddings_cost_less_than_mixed_up_ones(options, seed):
+    inputs = random_inputs(9, seed)
+    z = 3 * torch.eye(3, 4, dtype=torch.float64).repeat_interleave(3, dim=0)
+    inputs[2:4] = [z + 0.2 * x for x in inputs[2:4]]
+    module = ID2SDLoss(SEEN, **options)
+    aligned = module(*inputs[:4], torch.arange(3).repeat_interleave(3))
+    assert aligned < module(*inputs[:4], torch.arange(3).repeat(3))
+
+
+@every_option
+def test_labels_count_only_by_equality(options):
+    inputs = random_inputs(8)
+    module = ID2SDLoss(SEEN, **options)
+    torch.testing.assert_close(module(*inputs[:4], 7 - 3 * inputs[4]), module(*inputs))
+
+
+@pytest.mark.parametrize(
+    ("weights", "kept", "skipped"),
+    [({"kl_weight": 0}, "be", "label_space_kl"), ({"be_weight": 0}, "kl", "relation_loss")],
+)
+def test_term_of_weight_zero_is_not_computed(monkeypatch, weights, kept, skipped):
+    inputs = random_inputs(6)
+    expected = ID2SDLoss(SEEN).terms(*inputs)[kept]
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f"{skipped} was called")
+
+    monkeypatch.setattr(f"d3_plugin.losses.id2sd.{skipped}", refuse)
+    module = ID2SDLoss(SEEN, **weights)
+    assert list(module.terms(*inputs)) == [kept]
+    assert module(*inputs).item() == expected.item()
+
+
+def test_both_weights_zero_is_a_zero():
+    loss = ID2SDLoss(SEEN, kl_weight=0, be_weight=0)(*random_inputs(6))
+    assert loss.shape == ()
+    assert loss.item() == 0
+
+
+@pytest.mark.parametrize(
+    "clone",
+    [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), lambda m: m.double()],
+    ids=["deepcopy", "pickle", "double"],
+)
+def test_clone_gives_the_same_loss(clone):
+    module = ID2SDLoss(SEEN, **OPTIONS[2])
+    inputs = random_inputs(6)
+    expected, text = module(*inputs), repr(module)
+    cloned = clone(module)
+    assert cloned.seen_classes.dtype == torch.int64
+    assert repr(cloned) == text
+    assert cloned(*inputs).item() == expected.item()
+
+
+def test_state_dict_round_trip():
+    """The classes belong to the problem, not to the state."""
+    module = ID2SDLoss(SEEN)
+    assert dict(module.state_dict()) == {}
+    assert list(module.parameters()) == []
+    ID2SDLoss(torch.arange(2)).load_state_dict(module.state_dict(), strict=True)
+
+
+def test_repr_shows_every_option():
+    text = repr(ID2SDLoss(SEEN, **OPTIONS[2], relation="bce"))
+    assert text == (
+        "ID2SDLoss(kl_weight=0.3, be_weight=2.0, kl_form='logits', temperature=4.0, "
+        "relation='bce', relation_temperature=0.5)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kl_form": "softmax"}, "kl_form is one of logits, double_softmax; got 'softmax'"),
+        ({"relation": "l2"}, "relation is one of contrastive, bce, bce_with_logits; got 'l2'"),
+        ({"temperature": 0}, "temperature must be above 0 and finite, got 0"),
+        ({"relation_temperature": math.inf}, "relation_temperature must be above 0 and finite"),
+        ({"kl_weight": -1.0}, r"weights must be at least 0, got -1.0, 1.0"),
+        ({"be_weight": -0.5}, r"weights must be at least 0, got 1.0, -0.5"),
+    ],
+)
+def test_option_outside_its_range(options, message):
+    with pytest.raises(InputError, match=f"ID2SDLoss: {message}"):
+        ID2SDLoss(SEEN, **options)
+
+
+def test_two_bad_temperatures_are_both_named():
+    with pytest.raises(InputError, match="ID2SDLoss: 2 problems:") as caught:
+        ID2SDLoss(SEEN, temperature=0, relation_temperature=-1)
+    assert "- temperature must be above 0 and finite, got 0" in str(caught.value)
+    assert "- relation_temperature must be above 0 and finite, got -1" in str(caught.value)
+
+
+def test_every_bad_input_is_named():
+    teacher, student, z_teacher, z_student, labels = random_inputs(6)
+    with pytest.raises(InputError) as caught:
+        ID2SDLoss(SEEN)(teacher[0], student.long(), z_teacher, z_student[:5], labels)
+    message = str(caught.value)
+    assert message.startswith("ID2SDLoss: 3 problems:")
+    assert "teacher_logits must be (N, K) with K > 0, got (3,)" in message
+    assert "student_logits must be floating point, got torch.int64" in message
+    assert "all need the same number of rows" in message
+    assert "'student_embedding': 5" in message
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(5).long(), r"labels must be \(6,\), one per row, got \(5,\)"),
+        (torch.zeros(6, 1).long(), r"labels must be \(6,\), one per row, got \(6, 1\)"),
+        (torch.zeros(6), "labels must be integer class ids, got torch.float32"),
+        (torch.zeros(6).bool(), "labels must be integer class ids, got torch.bool"),
+        (torch.zeros(3), "ID2SDLoss: 2 problems:"),
+    ],
+)
+def test_bad_labels(labels, message):
+    with pytest.raises(InputError, match=message):
+        ID2SDLoss(SEEN)(*random_inputs(6)[:4], labels)
+
+
+def test_widths_that_disagree():
+    inputs = random_inputs(6)
+    with pytest.raises(InputError, match="rows are 4 wide, columns 3; both must live in the same"):
+        ID2SDLoss(SEEN)(*inputs[:3], inputs[3][:, :3], inputs[4])
+    with pytest.raises(InputError, match=r"seen_classes \(3,\) must name one of the student's 6"):
+        ID2SDLoss(SEEN)(inputs[0][:, :2], *inputs[1:])

@@ -1,0 +1,83 @@
+"""The command line: exit statuses and messages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from d3_plugin.cli import main, parse_settings
+
+TINY = [
+    *("compare", "--seeds", "1", "--draws", "1"),
+    *("--host", "steps=3", "--host", "hidden=8", "--host", "classifier_epochs=1"),
+    *("--set", "embedding_dim=8", "--set", "teacher_epochs=1"),
+]
+
+
+def test_compare_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY, "--data", "digits-2", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "| baseline, calibrated stacking |" in out
+    assert str(tmp_path / "report.html") in out
+
+
+def test_released_preset(tmp_path: Path) -> None:
+    assert main([*TINY, "--preset", "released", "--out", str(tmp_path)]) == 0
+    assert '"kl_form": "double_softmax"' in (tmp_path / "results.json").read_text()
+
+
+def test_adapters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters"]) == 0
+    assert "fclswgan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--adapter", "vqgan"], "no adapter named 'vqgan'; installed are: fclswgan"),
+        (["--set", "wieght=1"], "has no settings ['wieght']"),
+        (["--set", "weight"], "NAME=VALUE, got 'weight'"),
+        (["--set", "score=best"], "score is one of max_softmax"),
+        (["--host", "epochz=1"], "no setting 'epochz'"),
+        (["--data", "imagenet"], "imagenet"),
+    ],
+)
+def test_bad_input_exits_with_2_and_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], match: str
+) -> None:
+    assert main(["compare", "--out", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("d3: ")
+    assert match in error
+    assert "Traceback" not in error
+
+
+def test_settings_values() -> None:
+    assert parse_settings(["a=1", "b=0.5", "c=bce", "d=None", "e=True", "f=x=y"]) == {
+        "a": 1, "b": 0.5, "c": "bce", "d": None, "e": True, "f": "x=y"
+    }  # fmt: skip
+
+
+def test_interrupt_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "d3_plugin", *TINY, "--seeds", "30", "--out", str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "start the same command again" in error
+    assert "Traceback" not in error
+    finished = list(tmp_path.glob("runs/*.npz"))
+    assert 1 <= len(finished) < 120
+    assert [p for p in (tmp_path / "runs").iterdir() if p.suffix != ".npz"] == []
