@@ -47,7 +47,7 @@ def pretrain_teacher(
         The teacher in eval mode with ``requires_grad`` off.
 
     Raises:
-        InputError: too few rows, or labels out of range.
+        InputError: too few rows, labels out of range, or features that are not finite.
     """
     if len(labels) < 10 or labels.shape != features.shape[:1]:
         raise InputError(
@@ -59,6 +59,8 @@ def pretrain_teacher(
             f"pretrain_teacher: labels must be seen-class positions 0..{num_seen - 1}, "
             f"got {int(labels.min())}..{int(labels.max())}"
         )
+    if not torch.isfinite(features).all():
+        raise InputError("pretrain_teacher: features contain NaN or Inf; remove those rows")
     train, held_back = _split(labels)
     teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features.device)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=lr)

@@ -41,9 +41,8 @@ def choose_offset(validation: Outcome) -> float:
     candidates = np.unique(np.concatenate([offsets[1:] for offsets, _, _ in curves]))
     harmonic = np.zeros(len(candidates))
     for offsets, unseen, seen in curves:
-        # Offsets descend: a candidate takes the values of the largest one not above it, and below
-        # all of them everything is called seen, as at the lowest.
-        at = np.minimum(np.searchsorted(-offsets, -candidates), len(offsets) - 1)
+        # Offsets descend; a candidate takes the values of the smallest one not below it.
+        at = np.searchsorted(-offsets, -candidates, side="right") - 1
         harmonic += harmonic_means(unseen[at], seen[at])
     return _middle_of_best(candidates, harmonic)
 

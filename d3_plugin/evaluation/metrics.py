@@ -157,6 +157,15 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
 
     Returns:
         In [0, 1]; 0.5 is chance.
+
+    Raises:
+        InputError: one side is empty, or scores that are not finite.
     """
+    finite = np.isfinite(seen_scores).all() and np.isfinite(unseen_scores).all()
+    if not len(seen_scores) or not len(unseen_scores) or not finite:
+        raise InputError(
+            f"ood_auroc needs finite scores of both sides, got {len(seen_scores)} seen and "
+            f"{len(unseen_scores)} unseen ones"
+        )
     is_seen = np.concatenate([np.ones(len(seen_scores)), np.zeros(len(unseen_scores))])
     return float(roc_auc_score(is_seen, np.concatenate([seen_scores, unseen_scores])))

@@ -56,6 +56,31 @@ def check_labels(function: str, rows: int, labels: Tensor) -> None:
     problems.raise_as(InputError)
 
 
+def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | None = None) -> None:
+    """``seen_classes`` is an integer (S,) tensor of different class ids.
+
+    Raises:
+        InputError: it is not, or an id is outside 0..num_classes-1.
+    """
+    integers = not (seen_classes.is_floating_point() or seen_classes.dtype == torch.bool)
+    if seen_classes.ndim != 1 or not len(seen_classes) or not integers:
+        raise InputError(
+            f"{function}: seen_classes must be (S,) integer class ids, got {seen_classes.dtype} "
+            f"{tuple(seen_classes.shape)}; for a mask use mask.nonzero()[:, 0]"
+        )
+    problems = Problems(function)
+    problems.check(
+        len(seen_classes.unique()) == len(seen_classes), "seen_classes names a class twice"
+    )
+    low, high = int(seen_classes.min()), int(seen_classes.max())
+    problems.check(
+        low >= 0 and (num_classes is None or high < num_classes),
+        f"seen_classes must lie in 0..{'' if num_classes is None else num_classes - 1}, "
+        f"got {low}..{high}",
+    )
+    problems.raise_as(InputError)
+
+
 def check_choice(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """``value`` is one of ``choices``.
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from d3_plugin.errors import InputError
 from d3_plugin.functional._inputs import (
     autocast_off,
     check_choice,
@@ -74,8 +75,13 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     Returns:
         (N, 2) probabilities; column 0 is the confidence that the row is in-distribution.
 
+    Raises:
+        InputError: a score that is not (N,).
+
     Source: D3GZSL, the learnable sigmoid of O²DBD.
     """
+    if score.ndim != 1:
+        raise InputError(f"id_confidence: score must be (N,), got {tuple(score.shape)}")
     with autocast_off(score):
         s, w, b = full_precision(score, weight, offset)
         logit = w * (s + b)

@@ -6,7 +6,14 @@ from torch import Tensor, nn
 
 from d3_plugin.errors import InputError
 from d3_plugin.functional import label_space_kl, relation_loss
-from d3_plugin.functional._inputs import check_choice, check_labels, check_matrices, check_positive
+from d3_plugin.functional._inputs import (
+    check_choice,
+    check_labels,
+    check_matrices,
+    check_positive,
+    check_seen_classes,
+    full_precision,
+)
 from d3_plugin.functional.label_space import KL_FORMS, KLForm
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
 
@@ -58,8 +65,11 @@ class ID2SDLoss(nn.Module):
         check_choice(name, "kl_form", kl_form, KL_FORMS)
         check_choice(name, "relation", relation, RELATION_FORMS)
         check_positive(name, temperature=temperature, relation_temperature=relation_temperature)
-        if min(kl_weight, be_weight) < 0:
-            raise InputError(f"{name}: weights must be at least 0, got {kl_weight}, {be_weight}")
+        check_seen_classes(name, seen_classes)
+        if not all(0 <= weight < float("inf") for weight in (kl_weight, be_weight)):
+            raise InputError(
+                f"{name}: weights must be finite and at least 0, got {kl_weight}, {be_weight}"
+            )
         self.register_buffer("seen_classes", seen_classes.long(), persistent=False)
         self.kl_weight, self.be_weight = kl_weight, be_weight
         self.kl_form, self.temperature = kl_form, temperature
@@ -126,7 +136,8 @@ class ID2SDLoss(nn.Module):
             teacher_logits, student_logits, teacher_embedding, student_embedding, labels
         )
         weights = {"kl": self.kl_weight, "be": self.be_weight}
-        return sum((weights[k] * v for k, v in terms.items()), start=student_logits.new_zeros(()))
+        zero = full_precision(student_logits.new_zeros(()))[0]
+        return sum((weights[k] * v for k, v in terms.items()), start=zero)
 
     def extra_repr(self) -> str:
         return (

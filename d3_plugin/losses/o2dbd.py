@@ -15,6 +15,7 @@ from d3_plugin.functional._inputs import (
     check_labels,
     check_matrices,
     check_positive,
+    check_seen_classes,
     full_precision,
 )
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
@@ -83,6 +84,7 @@ class O2DBDLoss(nn.Module):
             score_temperature=score_temperature,
             relation_temperature=relation_temperature,
         )
+        check_seen_classes(name, seen_classes, num_classes)
         self.score, self.score_temperature = score, score_temperature
         self.target, self.relation = target, relation
         self.relation_temperature, self.rescale = relation_temperature, rescale
@@ -93,6 +95,7 @@ class O2DBDLoss(nn.Module):
         # 0 and 1 until fit_score: scores are used as they are.
         self.register_buffer("score_mean", torch.zeros(()))
         self.register_buffer("score_std", torch.ones(()))
+        self.num_seen = len(seen_classes)
         is_seen = torch.zeros(num_classes, dtype=torch.bool, device=seen_classes.device)
         is_seen[seen_classes.long()] = True
         self.register_buffer("is_seen", is_seen, persistent=False)
@@ -158,6 +161,13 @@ class O2DBDLoss(nn.Module):
         name = type(self).__name__
         check_matrices(name, teacher_logits=teacher_logits, student_logits=student_logits)
         check_labels(name, len(student_logits), labels)
+        widths = teacher_logits.shape[1], student_logits.shape[1]
+        expected = self.num_seen, self.head.in_features
+        if widths != expected:
+            raise InputError(
+                f"{name}: teacher and student logits must be {expected[0]} and {expected[1]} wide "
+                f"(seen and all classes), got {widths[0]} and {widths[1]}"
+            )
         groups = self.is_seen[labels.long()] if self.target == "domain" else labels
         return relation_loss(
             self.student_pair(student_logits),

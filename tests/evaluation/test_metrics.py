@@ -362,6 +362,7 @@ def test_auroc_swaps_to_its_complement_and_ignores_monotone_maps(seed):
     assert ood_auroc(np.exp(seen), np.exp(unseen)) == pytest.approx(auroc)
 
 
-def test_auroc_of_nan_raises():
-    with pytest.raises(ValueError, match="NaN"):
-        ood_auroc(np.array([1.0, np.nan]), np.array([0.0]))
+@pytest.mark.parametrize("unseen", [[], [float("nan"), 1.0]])
+def test_auroc_of_nothing_is_an_error(unseen: list[float]) -> None:
+    with pytest.raises(InputError, match="finite scores of both sides"):
+        ood_auroc(np.array([1.0, 2.0]), np.array(unseen))

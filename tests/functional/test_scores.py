@@ -271,3 +271,8 @@ def test_confidence_sums_to_one_and_grows_with_score(score, more, weight, offset
     )
     torch.testing.assert_close(pair.sum(dim=1), torch.ones(2, dtype=torch.float64))
     assert pair[1, 0] > pair[0, 0]
+
+
+def test_confidence_of_a_matrix_is_refused() -> None:
+    with pytest.raises(InputError, match=r"must be \(N,\), got \(2, 3\)"):
+        id_confidence(torch.zeros(2, 3), torch.ones(1), torch.zeros(1))

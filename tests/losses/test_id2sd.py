@@ -281,8 +281,8 @@ def test_repr_shows_every_option():
         ({"relation": "l2"}, "relation is one of contrastive, bce, bce_with_logits; got 'l2'"),
         ({"temperature": 0}, "temperature must be above 0 and finite, got 0"),
         ({"relation_temperature": math.inf}, "relation_temperature must be above 0 and finite"),
-        ({"kl_weight": -1.0}, r"weights must be at least 0, got -1.0, 1.0"),
-        ({"be_weight": -0.5}, r"weights must be at least 0, got 1.0, -0.5"),
+        ({"kl_weight": -1.0}, r"weights must be finite and at least 0, got -1.0, 1.0"),
+        ({"be_weight": -0.5}, r"weights must be finite and at least 0, got 1.0, -0.5"),
     ],
 )
 def test_option_outside_its_range(options, message):
@@ -330,3 +330,9 @@ def test_widths_that_disagree():
         ID2SDLoss(SEEN)(*inputs[:3], inputs[3][:, :3], inputs[4])
     with pytest.raises(InputError, match=r"seen_classes \(3,\) must name one of the student's 6"):
         ID2SDLoss(SEEN)(inputs[0][:, :2], *inputs[1:])
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_weights_that_are_wrong(weight: float) -> None:
+    with pytest.raises(InputError, match="finite and at least 0"):
+        ID2SDLoss(torch.tensor([0, 1]), be_weight=weight)

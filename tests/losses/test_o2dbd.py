@@ -128,14 +128,14 @@ def test_loss_by_hand():
 
     A head that answers (1, 0) makes every cosine 1/sqrt(2).
     """
-    loss = O2DBDLoss(2, torch.tensor([0]), initial_weight=0.0).double()
+    loss = O2DBDLoss(3, torch.tensor([0, 1]), initial_weight=0.0).double()
     with torch.no_grad():
         loss.head.weight.zero_()
         loss.head.bias.copy_(torch.tensor([50.0, -50.0]))
-    zeros = torch.zeros(2, 2, dtype=torch.float64)
+    teacher, student = torch.zeros(2, 2).double(), torch.zeros(2, 3).double()
     c = math.sqrt(0.5)
     expected = -(math.log(c) + math.log(1 - c)) / 2
-    assert loss(zeros, zeros, torch.tensor([0, 1])).item() == pytest.approx(expected)
+    assert loss(teacher, student, torch.tensor([0, 2])).item() == pytest.approx(expected)
 
 
 def test_domain_target_joins_classes_that_class_target_parts():
@@ -440,3 +440,25 @@ def test_every_bad_input_is_named():
 def test_bad_labels(labels, message):
     with pytest.raises(InputError, match=message):
         make_loss()(*random_inputs(6)[:2], labels)
+
+
+@pytest.mark.parametrize(
+    ("seen", "match"),
+    [
+        (torch.tensor([True, False, True]), r"integer class ids.*mask\.nonzero"),
+        (torch.tensor([0.0, 1.0]), "integer class ids"),
+        (torch.tensor([0, 4]), r"0\.\.3, got 0\.\.4"),
+        (torch.tensor([-1, 1]), r"got -1\.\.1"),
+        (torch.tensor([1, 1]), "twice"),
+    ],
+)
+def test_seen_classes_that_are_wrong(seen: torch.Tensor, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        O2DBDLoss(4, seen)
+
+
+def test_logits_of_another_width() -> None:
+    loss = O2DBDLoss(4, torch.tensor([0, 2]))
+    labels = torch.zeros(3, dtype=torch.long)
+    with pytest.raises(InputError, match=r"must be 2 and 4 wide.*got 3 and 4"):
+        loss(torch.zeros(3, 3), torch.zeros(3, 4), labels)
