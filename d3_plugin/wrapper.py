@@ -105,7 +105,8 @@ class D3:
             wanted = (self.settings.synthetic_rows,)
             classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
             synthetic = self._synthesize(classes, reaches_generator)
-            rows = synthetic.detach().requires_grad_(reaches_generator)
+            # float32: the gradient of a half-precision leaf would underflow before it is scaled.
+            rows = synthetic.detach().float().requires_grad_(reaches_generator)
             batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
             total = self._total(batch)
             gradient = self._update_student(total, rows if reaches_generator else None)

@@ -242,6 +242,17 @@ def test_autocast_host(toy_data: GZSLData) -> None:
     assert torch.isfinite(host.net_g.hidden.weight.grad).all()
 
 
+def test_half_precision_features_keep_small_gradients(toy_data: GZSLData) -> None:
+    """At weight 1e-6 a float16 gradient would be all zeros; a GradScaler's factor saves it."""
+    host = ScriptHost(toy_data)
+    settings = D3Settings(embedding_dim=8, teacher_epochs=3, weight=1e-6)
+    d3 = attach(
+        host, settings, synthesize=lambda ids, att: host.net_g(torch.randn_like(att), att).half()
+    )
+    (d3.loss() * 2.0**20).backward()
+    assert (host.net_g.out.bias.grad != 0).all()
+
+
 def test_evaluate_repeats_itself_and_has_sane_numbers(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
     d3 = attach(host, synthetic_per_class=20)

@@ -49,7 +49,8 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
 def cell(statistic: dict[str, float | None], *, signed: bool = False) -> str:
     """``54.2 ± 1.3`` in percent; no interval for a single seed."""
     mean, half_width = statistic["mean"], statistic["half_width"]
-    text = f"{100 * mean:+.1f}" if signed and mean is not None else f"{100 * (mean or 0):.1f}"
+    percent = round(100 * (mean or 0.0), 1) + 0.0  # no "-0.0"
+    text = f"{percent:+.1f}" if signed else f"{percent:.1f}"
     return text if half_width is None else f"{text} ± {100 * half_width:.1f}"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import tempfile
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,15 @@ from d3_plugin.evaluation.protocol import Evaluation
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -67,11 +68,9 @@ class RunStore:
             "generator_mean": outcome.generator_mean,
             "seconds": outcome.seconds,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.folder) as file:
-            np.savez_compressed(file, facts=np.array(json.dumps(facts)), **arrays)
-            file.seek(0)
-            write_atomically(self.path(outcome.run), file.read())
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
+        write_atomically(self.path(outcome.run), buffer.getvalue())
 
     def load(self, run: Run) -> Outcome | None:
         """The finished run, or None if it has not been made yet.

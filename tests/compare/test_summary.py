@@ -25,6 +25,7 @@ def test_cells() -> None:
     assert cell({"mean": 0.1234, "half_width": 0.01}) == "12.3 ± 1.0"
     assert cell({"mean": 0.1234, "half_width": 0.01}, signed=True) == "+12.3 ± 1.0"
     assert cell({"mean": -0.02, "half_width": None}, signed=True) == "-2.0"
+    assert cell({"mean": -1e-6, "half_width": None}, signed=True) == "+0.0"
 
 
 def test_differences_are_paired() -> None:
