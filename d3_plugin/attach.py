@@ -111,7 +111,7 @@ def attach(
     host.train_classifier = train_classifier or host.train_classifier
     host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
 
-    stream = RandomStream(seed, host.device)
+    stream = RandomStream(seed, host.device, "training")
     with stream:
         distiller = _make_distiller(host, settings, progress)
     return D3(

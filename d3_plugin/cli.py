@@ -7,13 +7,13 @@ import ast
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from d3_plugin._version import __version__
 from d3_plugin.errors import D3Error, D3Warning, InputError
 from d3_plugin.manager import host_families, make_manager
+from d3_plugin.setting_types import setting_problems
 from d3_plugin.settings import D3Settings
 
 
@@ -95,9 +95,7 @@ def _compare(options: argparse.Namespace) -> None:
     families = list(host_families(make_manager()))
     adapters = families if options.adapter == "all" else options.adapter.split(",")
     changes = parse_settings(options.d3)
-    known = {f.name for f in fields(D3Settings)}
-    if unknown := sorted(changes.keys() - known):
-        raise InputError(f"D³ has no settings {unknown}; it has: {', '.join(sorted(known))}")
+    setting_problems("settings of D³", D3Settings, changes).raise_as(InputError)
     released = options.preset == "released"
     compare(
         adapters,
@@ -129,7 +127,8 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise InputError(f"settings are given as NAME=VALUE, got {pair!r}")
         try:
-            settings[name] = ast.literal_eval(value)
+            literal = {"true": "True", "false": "False", "none": "None"}.get(value.lower(), value)
+            settings[name] = ast.literal_eval(literal)
         except (ValueError, SyntaxError):
             settings[name] = value
     return settings

@@ -20,19 +20,23 @@ class RandomStream:
     nothing had happened.
 
     Args:
-        seed: where the stream starts.
+        seed: where the stream starts. The stream differs from the one that ``manual_seed(seed)``
+            starts: a host seeded with the same number must not share D³'s random numbers.
         device: the device whose generator is covered beside the CPU's.
+        purpose: streams of one seed that must differ get different names.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, purpose: str = "") -> None:
         self._cuda = device if device.type == "cuda" else None
         self._own: dict[str, Any] = {}
         outside = self._read()
+        entropy = [seed, *f"d3_plugin {purpose}".encode()]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         torch.default_generator.manual_seed(seed)
         if self._cuda is not None:
             with torch.cuda.device(self._cuda):
                 torch.cuda.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - hosts draw from the global stream
+        np.random.seed(seed)  # noqa: NPY002 - hosts draw from the global stream
         random.seed(seed)
         self._own = self._read()
         self._write(outside)
@@ -57,7 +61,11 @@ class RandomStream:
 
     def __enter__(self) -> None:
         self._outside = self._read()
-        self._write(self._own)
+        try:
+            self._write(self._own)
+        except BaseException:
+            self._write(self._outside)
+            raise
 
     def __exit__(
         self,
@@ -79,7 +87,10 @@ class RandomStream:
         kind, keys, *rest = state["numpy"]
         own = {**state, "numpy": (kind, keys.cpu().numpy().astype(np.uint32), *rest)}
         # torch.load(map_location=...) may have moved them; generators take CPU byte tensors only.
-        self._own = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in own.items()}
+        own = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in own.items()}
+        if self._cuda is not None and "cuda" not in own:  # saved in a run on the CPU
+            own["cuda"] = self._own["cuda"]
+        self._own = own
 
 
 @contextmanager

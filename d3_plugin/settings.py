@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from d3_plugin.errors import InputError, Problems
-from d3_plugin.functional.label_space import KL_FORMS, KLForm
-from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
-from d3_plugin.functional.scores import SCORE_KINDS, ScoreKind
+from d3_plugin.errors import InputError
+from d3_plugin.functional.label_space import KLForm
+from d3_plugin.functional.relations import RelationForm
+from d3_plugin.functional.scores import ScoreKind
 from d3_plugin.losses.o2dbd import RelationTarget
+from d3_plugin.setting_types import setting_problems
 
 FinalClassifier = Literal["student", "host", "both"]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "kl_form": KL_FORMS,
-    "relation": RELATION_FORMS,
-    "score": SCORE_KINDS,
-    "od_target": get_args(RelationTarget),
-    "od_relation": RELATION_FORMS,
-    "final_classifier": get_args(FinalClassifier),
-}
 _ABOVE_ZERO = (
     "temperature",
     "relation_temperature",
@@ -86,12 +79,8 @@ class D3Settings:
     final_classifier: FinalClassifier = "both"
 
     def __post_init__(self) -> None:
-        problems = Problems("D3Settings")
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            problems.check(
-                value in choices, f"{name} is one of {', '.join(choices)}; got {value!r}"
-            )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        problems = setting_problems("D3Settings", type(self), values)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -159,7 +159,7 @@ def test_progress_of_the_teacher(host: ScriptHost) -> None:
 def test_settings_list_every_problem() -> None:
     with pytest.raises(InputError) as error:
         D3Settings(weight=-1, score="best", student_lr=0, temperature=float("nan"))
-    for part in ("4 problems", "weight", "score is one of max_softmax", "student_lr", "nan"):
+    for part in ("4 problems", "weight", "score must be one of max_softmax", "student_lr", "nan"):
         assert part in str(error.value)
 
 

@@ -41,9 +41,10 @@ def test_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "match"),
     [
         (["--adapter", "vqgan"], "no adapter named 'vqgan'; installed are: fclswgan"),
-        (["--set", "wieght=1"], "has no settings ['wieght']"),
+        (["--set", "wieght=1"], "no setting 'wieght'"),
         (["--set", "weight"], "NAME=VALUE, got 'weight'"),
-        (["--set", "score=best"], "score is one of max_softmax"),
+        (["--set", "score=best"], "score must be one of max_softmax"),
+        (["--set", "od_rescale=maybe"], "od_rescale must be True or False"),
         (["--host", "epochz=1"], "no setting 'epochz'"),
         (["--data", "imagenet"], "imagenet"),
     ],
@@ -59,7 +60,7 @@ def test_bad_input_exits_with_2_and_one_message(
 
 
 def test_settings_values() -> None:
-    assert parse_settings(["a=1", "b=0.5", "c=bce", "d=None", "e=True", "f=x=y"]) == {
+    assert parse_settings(["a=1", "b=0.5", "c=bce", "d=none", "e=true", "f=x=y"]) == {
         "a": 1, "b": 0.5, "c": "bce", "d": None, "e": True, "f": "x=y"
     }  # fmt: skip
 

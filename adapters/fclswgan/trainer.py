@@ -49,6 +49,12 @@ class FCLSWGANSettings:
     classifier_epochs: int = 25
     classifier_lr: float = 1e-3
 
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch_size", "hidden", "critic_steps", "synthetic_per_class")
+        wrong = [name for name in counts if getattr(self, name) < 1]
+        if wrong or self.lr <= 0 or (self.noise_dim is not None and self.noise_dim < 1):
+            raise ValueError(f"{', '.join(wrong) or 'lr and noise_dim'} must be above 0: {self}")
+
 
 class FCLSWGANTrainer:
     """WGAN-GP on features, conditioned on attributes, with a classification loss.
@@ -91,13 +97,13 @@ class FCLSWGANTrainer:
         self.history: list[dict[str, float]] = []
 
     def fit(self, on_progress: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses."""
+        """Train; 20 times in all ``on_progress(step, losses)`` gets the mean losses since."""
         s = self.settings
         if self.seen_classifier is None:
             self.seen_classifier = train_softmax(
                 self.data.train_features,
-                self.data.train_labels,
-                self.data.num_classes,
+                self._seen_positions(self.data.train_labels),
+                len(self.data.seen_classes),
                 epochs=50,
             )
         part = max(1, s.steps // 20)
@@ -121,6 +127,9 @@ class FCLSWGANTrainer:
             len(self.data.train_labels), (self.settings.batch_size,), device=self.device
         )
         return self.data.train_features[rows], self.data.train_labels[rows]
+
+    def _seen_positions(self, labels: Tensor) -> Tensor:
+        return torch.searchsorted(self.data.seen_classes, labels)
 
     def _noise(self, rows: int) -> Tensor:
         return torch.randn(rows, self.generator.noise_dim, device=self.device)
@@ -153,7 +162,7 @@ class FCLSWGANTrainer:
         self.critic.requires_grad_(False)
         fake = self.generator(self._noise(len(labels)), attributes)
         adversarial = -self.critic(fake, attributes).mean()
-        classification = F.cross_entropy(self.seen_classifier(fake), labels)
+        classification = F.cross_entropy(self.seen_classifier(fake), self._seen_positions(labels))
         loss = adversarial + self.settings.classification_weight * classification
         self.generator_optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,18 +11,14 @@ from typing import Any
 
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from d3_plugin.compare.execute import (
-    Outcome,
-    execute,
-    find_family,
-    host_settings,
-    load_problem,
-)
+from d3_plugin.compare.execute import Outcome, execute, find_family, host_settings
 from d3_plugin.compare.plan import Run, plan
 from d3_plugin.compare.store import RunStore, write_atomically
 from d3_plugin.compare.summary import Outcomes, summarize
-from d3_plugin.errors import D3Error, InputError, MissingExtraError
+from d3_plugin.data import digest, load, pseudo_unseen
+from d3_plugin.errors import D3Error, InputError, MissingExtraError, Problems
 from d3_plugin.settings import D3Settings
 
 
@@ -69,9 +65,10 @@ def compare(
     if min(seeds, jobs, draws) < 1:
         raise InputError(f"seeds, jobs and draws must be at least 1: {seeds}, {jobs}, {draws}")
     d3 = d3 or D3Settings()
-    runs = plan(adapters, data, seeds, host=host or {}, d3=d3, draws=draws, device=device)
+    hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
     store = RunStore(out)
-    _check(runs, store)
+    _check(data, device, store)
+    runs = plan(hosts, data, digest(data), seeds, d3=d3, draws=draws, device=device)
     done = {run.name: outcome for run in runs if (outcome := store.load(run)) is not None}
     todo = [run for run in runs if run.name not in done]
     print(f"{len(runs)} runs, {len(done)} of them finished earlier; results in {out}", flush=True)
@@ -91,7 +88,7 @@ def compare(
         "draws": draws,
         "device": device,
         "machine": platform.machine(),
-        "host": host or {},
+        "hosts": hosts,
         "d3": asdict(d3),
     }
     write_report(out, settings, outcomes, summaries)
@@ -101,7 +98,7 @@ def compare(
     return summaries
 
 
-def _check(runs: list[Run], store: RunStore) -> None:
+def _check(data: str, device: str, store: RunStore) -> None:
     """Everything that can fail for a reason of the user's, before hours of training."""
     probe = store.folder / ".writable"
     try:
@@ -109,30 +106,44 @@ def _check(runs: list[Run], store: RunStore) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to {store.folder}: {error}") from error
-    if runs[0].device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {runs[0].device!r}: this PyTorch sees no GPU; use --device cpu")
-    first = runs[0].seed
-    for adapter in {run.adapter for run in runs}:
-        host_settings(find_family(adapter), runs[0].host)
-    for run in runs:
-        if run.seed == first and run.adapter == runs[0].adapter:
-            load_problem(run)
+    try:
+        usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
+    except RuntimeError as error:
+        raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+    if not usable:
+        raise InputError(f"device {device!r}: this PyTorch sees no GPU; use --device cpu")
+    pseudo_unseen(load(data))
 
 
 def _outcomes(todo: list[Run], store: RunStore, jobs: int) -> Iterable[Outcome]:
-    """Make the runs, in parallel, and yield each as soon as it is finished and stored."""
+    """Make the runs, in parallel, and yield each as soon as it is finished and stored.
+
+    Raises:
+        D3Error: at the end, so that one failing run does not cost the others; names each.
+    """
     tasks = (delayed(_execute_and_store)(run, store, jobs) for run in todo)
-    yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
+    problems = Problems("runs failed; the others are kept, start again after a remedy")
+    try:
+        for answer in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+            if isinstance(answer, str):
+                problems.add(answer)
+            else:
+                yield answer
+    except TerminatedWorkerError as error:
+        raise D3Error(
+            "a worker process was killed, probably for want of memory; finished runs are kept. "
+            "Start the same command again with a smaller --jobs"
+        ) from error
+    problems.raise_as(D3Error)
 
 
-def _execute_and_store(run: Run, store: RunStore, jobs: int) -> Outcome:
+def _execute_and_store(run: Run, store: RunStore, jobs: int) -> Outcome | str:
+    """The outcome, or what went wrong."""
     if jobs > 1:
         torch.set_num_threads(1)
     try:
         outcome = execute(run)
-    except D3Error:
-        raise
+        store.save(outcome)
     except Exception as error:
-        raise D3Error(f"run {run.name} failed: {type(error).__name__}: {error}") from error
-    store.save(outcome)
+        return f"{run.name}: {type(error).__name__}: {error}"
     return outcome

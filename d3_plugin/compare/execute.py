@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ import torch
 from d3_plugin.attach import attach
 from d3_plugin.compare.plan import Run
 from d3_plugin.data import GZSLData, load, pseudo_unseen
-from d3_plugin.data.digits import DRAWS
-from d3_plugin.errors import InputError, Problems
+from d3_plugin.data.digits import DRAWS, load_digits_gzsl
+from d3_plugin.errors import InputError
 from d3_plugin.evaluation.baseline import evaluate
 from d3_plugin.evaluation.protocol import Evaluation
 from d3_plugin.host import HostFamily
 from d3_plugin.manager import host_families, make_manager
+from d3_plugin.setting_types import setting_problems
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +64,20 @@ def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
     Raises:
         InputError: it has no such setting, or a value is of another type; lists all.
     """
-    defaults = {f.name: f.default for f in fields(family.settings)}
-    problems = Problems(f"settings of {family.name} (it has {', '.join(sorted(defaults))})")
-    for name, value in changes.items():
-        if not problems.check(name in defaults, f"no setting {name!r}"):
-            continue
-        default = defaults[name]
-        fits = (
-            isinstance(value, (int, float))
-            if isinstance(default, float)
-            else (default is None or isinstance(value, type(default)))
-        )
-        problems.check(fits, f"{name} must be like its default {default!r}, got {value!r}")
+    problems = setting_problems(f"settings of {family.name}", family.settings, changes)
     problems.raise_as(InputError)
-    return family.settings(**changes)
+    try:
+        return family.settings(**changes)
+    except ValueError as error:  # the family's own checks
+        raise InputError(f"settings of {family.name}: {error}") from error
 
 
 def load_problem(run: Run) -> GZSLData:
-    """The scaled data of a run; ``digits`` takes another draw of classes for each seed."""
-    spec = f"digits-{run.seed % len(DRAWS)}" if run.data == "digits" else run.data
-    data = load(spec)
+    """The scaled data of a run; ``digits`` takes another draw and split for each seed."""
+    if run.data == "digits":
+        data = load_digits_gzsl(run.seed % len(DRAWS), split=run.seed)
+    else:
+        data = load(run.data)
     if run.split == "validation":
         data = pseudo_unseen(data, seed=run.seed)
     return data.scaled()
@@ -96,7 +91,7 @@ def execute(run: Run) -> Outcome:
     """
     started = time.perf_counter()
     family = find_family(run.adapter)
-    settings = host_settings(family, run.host)
+    settings = family.settings(**run.host)
     data = load_problem(run)
     trainer = family.build(data, settings, run.seed, torch.device(run.device))
     if run.variant == "d3":

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
+
+from d3_plugin._version import __version__
 from d3_plugin.settings import D3Settings
 
 Variant = Literal["baseline", "d3"]
@@ -18,9 +21,10 @@ class Run:
     Attributes:
         adapter: name of the host family.
         data: ``digits``, ``digits-DRAW`` or a folder.
+        data_digest: of the folder's files.
         seed: of host, D³, data draw and validation cut; the same for both variants.
         variant, split: see above.
-        host: changes to the host family's default settings.
+        host: all settings of the host family.
         d3: settings of D³; not used by the baseline.
         draws: how many times the final classifier is trained on freshly drawn features.
         device: where to train.
@@ -28,6 +32,7 @@ class Run:
 
     adapter: str
     data: str
+    data_digest: str
     seed: int
     variant: Variant
     split: Split
@@ -41,29 +46,41 @@ class Run:
         """File name of its results."""
         return f"{self.adapter}-seed{self.seed}-{self.split}-{self.variant}"
 
-    def settings(self) -> dict[str, Any]:
-        """What determines the result, as JSON types; the device is left out."""
-        settings = asdict(self)
-        del settings["device"]
+    def identity(self) -> dict[str, Any]:
+        """Everything that the result depends on, as JSON types.
+
+        Versions and device type are part of it: they change random numbers, and a pair must share
+        them. Where the data folder lies is not.
+        """
+        identity = asdict(self)
+        identity["data"] = identity.pop("data_digest") or self.data
+        identity["device"] = torch.device(self.device).type
+        identity["versions"] = {"d3_plugin": __version__, "torch": torch.__version__}
         if self.variant == "baseline":
-            del settings["d3"]
-        return settings
+            del identity["d3"]
+        return identity
 
 
 def plan(
-    adapters: list[str],
+    hosts: dict[str, dict[str, Any]],
     data: str,
+    data_digest: str,
     seeds: int,
     *,
-    host: dict[str, Any],
     d3: D3Settings,
     draws: int,
     device: str,
 ) -> list[Run]:
-    """Both variants on both splits of every seed; the pair of a seed stands together."""
+    """Both variants on both splits of every seed; the pair of a seed stands together.
+
+    Args:
+        hosts: settings of each host family, by its name.
+        data, data_digest, d3, draws, device: as in :class:`Run`.
+        seeds: how many.
+    """
     return [
-        Run(adapter, data, seed, variant, split, host, d3, draws, device)
-        for adapter in adapters
+        Run(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device)
+        for adapter, settings in hosts.items()
         for seed in range(seeds)
         for split in ("validation", "test")
         for variant in ("baseline", "d3")

@@ -29,7 +29,9 @@ NOTES = (
     "baseline of the same seed, data draw and initialisation. Calibration offsets and adjustment "
     "strengths are chosen on pseudo-unseen classes cut from the training classes; oracle H, the "
     "best H over all offsets, is chosen on test rows and only bounds what calibration could give. "
-    "A constant bias cannot change AUSUC."
+    "A constant bias cannot change AUSUC. +D³ scores as the setting final_classifier says: by "
+    "default with the sum of the student's log-probabilities and those of the host's own "
+    "classifier, trained on features of the +D³ generator; the row above it shows the latter alone."
 )
 
 _STYLE = """\

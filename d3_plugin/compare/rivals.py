@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from d3_plugin.compare.execute import Outcome
+from d3_plugin.errors import InputError
 from d3_plugin.evaluation.metrics import (
     GZSLMetrics,
     gzsl_metrics,
@@ -25,14 +26,14 @@ def calibrated_stacking(validation: Outcome, test: Outcome) -> GZSLMetrics:
     offset = choose_offset(validation)
     adjusted = test.evaluation.scores.astype(np.float64)
     adjusted[:, :, test.seen_classes] -= offset
-    return _metrics(test, adjusted)
+    return metrics_of(test, adjusted)
 
 
 def choose_offset(validation: Outcome) -> float:
     """The offset with the highest H on the validation problem, averaged over draws.
 
-    Exact: every offset at which a prediction changes is tried. Where an interval of offsets is
-    best its middle is taken.
+    Exact: every offset at which a prediction changes is tried. Taken is the middle of the widest
+    best interval.
     """
     labels = validation.evaluation.labels
     classes = validation.seen_classes, validation.unseen_classes
@@ -44,7 +45,11 @@ def choose_offset(validation: Outcome) -> float:
         # Offsets descend; a candidate takes the values of the smallest one not below it.
         at = np.searchsorted(-offsets, -candidates, side="right") - 1
         harmonic += harmonic_means(unseen[at], seen[at])
-    return _middle_of_best(candidates, harmonic)
+    # A candidate's value holds down to the next lower one; the lowest has no lower end.
+    lower = np.concatenate([candidates[:1], candidates[:-1]])
+    intervals = [(lower[run[0]], candidates[run[-1]]) for run in _runs_of_best(harmonic)]
+    low, high = max(intervals, key=lambda interval: interval[1] - interval[0])
+    return float((low + high) / 2)
 
 
 def logit_adjustment(validation: Outcome, test: Outcome) -> GZSLMetrics:
@@ -54,7 +59,7 @@ def logit_adjustment(validation: Outcome, test: Outcome) -> GZSLMetrics:
     synthetic, that the final classifier was trained on.
     """
     strength = choose_strength(validation)
-    return _metrics(test, _prior_adjusted(test, strength))
+    return metrics_of(test, _prior_adjusted(test, strength))
 
 
 def choose_strength(validation: Outcome) -> float:
@@ -62,16 +67,19 @@ def choose_strength(validation: Outcome) -> float:
     harmonic = [
         _mean_harmonic(validation, _prior_adjusted(validation, strength)) for strength in _STRENGTHS
     ]
-    return _middle_of_best(_STRENGTHS, np.array(harmonic))
+    run = max(_runs_of_best(np.array(harmonic)), key=len)
+    return float(_STRENGTHS[run].mean())
 
 
 def _prior_adjusted(outcome: Outcome, strength: float) -> npt.NDArray[np.float64]:
     prior = outcome.evaluation.prior
-    scores = outcome.evaluation.scores.astype(np.float64)
-    return scores if prior is None else scores - strength * np.log(prior)
+    if prior is None:
+        raise InputError(f"{outcome.run.name}: logit adjustment needs the classifier's class prior")
+    adjusted: npt.NDArray[np.float64] = outcome.evaluation.scores - strength * np.log(prior)
+    return adjusted
 
 
-def _metrics(outcome: Outcome, scores: npt.NDArray[np.float64]) -> GZSLMetrics:
+def metrics_of(outcome: Outcome, scores: npt.NDArray[np.float64]) -> GZSLMetrics:
     classes = outcome.seen_classes, outcome.unseen_classes
     return mean_metrics([gzsl_metrics(s, outcome.evaluation.labels, *classes) for s in scores])
 
@@ -87,6 +95,7 @@ def _mean_harmonic(outcome: Outcome, scores: npt.NDArray[np.float64]) -> float:
     return float(harmonic_means(unseen, seen).mean())
 
 
-def _middle_of_best(candidates: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> float:
-    best = np.flatnonzero(values == values.max())
-    return float(candidates[best[len(best) // 2]])
+def _runs_of_best(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
+    """Indices of the highest value, as runs of neighbours."""
+    best = np.flatnonzero(values >= values.max() - 1e-12)
+    return np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)

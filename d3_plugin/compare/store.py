@@ -56,11 +56,11 @@ class RunStore:
             "seen_classes": outcome.seen_classes,
             "unseen_classes": outcome.unseen_classes,
         }
-        for name in ("prior", "teacher_score"):
+        for name in ("host_scores", "prior", "teacher_score"):
             if getattr(e, name) is not None:
                 arrays[name] = getattr(e, name)
         facts = {
-            "settings": outcome.run.settings(),
+            "identity": outcome.run.identity(),
             "metrics": asdict(e.metrics),
             "teacher_auroc": e.teacher_auroc,
             "data_name": outcome.data_name,
@@ -90,20 +90,21 @@ class RunStore:
                 GZSLMetrics(**facts["metrics"]),
                 arrays["scores"],
                 arrays["labels"],
+                arrays.get("host_scores"),
                 arrays.get("prior"),
                 arrays.get("teacher_score"),
                 facts["teacher_auroc"],
             )
-            settings = facts["settings"]
+            identity = facts["identity"]
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise DataError(
                 f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
                 "the other runs are kept"
             ) from error
-        wanted = json.loads(json.dumps(run.settings()))
-        if settings != wanted:
+        wanted = json.loads(json.dumps(run.identity()))
+        if identity != wanted:
             raise InputError(
-                f"{path} was made with other settings: {_differences(settings, wanted)}. Use "
+                f"{path} was made with other settings: {_differences(identity, wanted)}. Use "
                 "another --out, or delete that folder"
             )
         return Outcome(

@@ -10,13 +10,14 @@ import numpy as np
 from scipy import stats
 
 from d3_plugin.compare.execute import Outcome
-from d3_plugin.compare.rivals import calibrated_stacking, logit_adjustment
+from d3_plugin.compare.rivals import calibrated_stacking, logit_adjustment, metrics_of
 from d3_plugin.evaluation.metrics import GZSLMetrics
 
 ROWS = {
     "baseline": "baseline",
     "baseline_calibrated": "baseline, calibrated stacking",
     "baseline_adjusted": "baseline, logit adjustment",
+    "d3_host": "+D³, host's classifier alone",
     "d3": "+D³",
     "d3_calibrated": "+D³, calibrated stacking",
 }
@@ -47,8 +48,13 @@ def seed_rows(outcomes: Outcomes, adapter: str, seed: int) -> dict[str, GZSLMetr
         test = outcomes[adapter, seed, "test", variant]
         rows[variant] = test.evaluation.metrics
         rows[f"{variant}_calibrated"] = calibrated_stacking(validation, test)
-        if variant == "baseline":
-            rows["baseline_adjusted"] = logit_adjustment(validation, test)
+    rows["baseline_adjusted"] = logit_adjustment(
+        outcomes[adapter, seed, "validation", "baseline"],
+        outcomes[adapter, seed, "test", "baseline"],
+    )
+    d3 = outcomes[adapter, seed, "test", "d3"]
+    if d3.evaluation.host_scores is not None:
+        rows["d3_host"] = metrics_of(d3, d3.evaluation.host_scores.astype(np.float64))
     return rows
 
 
@@ -62,6 +68,8 @@ def summarize(outcomes: Outcomes, adapter: str, seeds: Iterable[int]) -> dict[st
     per_seed = [seed_rows(outcomes, adapter, seed) for seed in seeds]
     table: dict[str, Any] = {}
     for key, title in ROWS.items():
+        if key not in per_seed[0]:  # final_classifier="student" trains no host classifier
+            continue
         values = [asdict(rows[key]) for rows in per_seed]
         base = [asdict(rows["baseline"]) for rows in per_seed]
         metrics = {}

@@ -75,12 +75,13 @@ DRAWS: tuple[tuple[int, ...], ...] = (
 )
 
 
-def load_digits_gzsl(draw: int = 0) -> GZSLData:
+def load_digits_gzsl(draw: int = 0, split: int | None = None) -> GZSLData:
     """scikit-learn's digits (1797 images of 8×8 pixels) as a GZSL problem; nothing is downloaded.
 
     Args:
-        draw: 0..5, which digits are unseen (see ``DRAWS``). 20 % of the rows of each seen digit,
-            drawn with ``random_state=draw``, are ``test_seen``.
+        draw: 0..5, which digits are unseen (see ``DRAWS``).
+        split: ``random_state`` of the 20 % of the rows of each seen digit that are ``test_seen``;
+            default: ``draw``.
 
     Returns:
         ``digits-<draw>``: 64 raw pixels in 0..16 as features (call ``scaled()`` for [0, 1]), the
@@ -100,7 +101,10 @@ def load_digits_gzsl(draw: int = 0) -> GZSLData:
     is_unseen = np.isin(images.target, unseen)
     seen_rows, unseen_rows = np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)
     train_rows, test_seen_rows = train_test_split(
-        seen_rows, test_size=0.2, stratify=images.target[seen_rows], random_state=int(draw)
+        seen_rows,
+        test_size=0.2,
+        stratify=images.target[seen_rows],
+        random_state=draw if split is None else split,
     )
     return GZSLData(
         name=f"digits-{draw}",

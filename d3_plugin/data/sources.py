@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,26 @@ from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.data.matfolder import load_mat_folder
 from d3_plugin.errors import DataError
+
+_BUILT_IN = re.compile(r"digits(?:-(\d+))?", flags=re.ASCII)
+
+
+def digest(spec: str) -> str:
+    """Fingerprint of a data folder's two files; empty for built-in data."""
+    folder = _folder(spec)
+    if folder is None:
+        return ""
+    content = hashlib.sha256()
+    for name in ("res101.mat", "att_splits.mat"):
+        content.update((folder / name).read_bytes())
+    return content.hexdigest()[:16]
+
+
+def _folder(spec: str) -> Path | None:
+    for folder in (Path(spec), Path(os.environ.get("D3_DATA", ".")) / spec):
+        if spec and not _BUILT_IN.fullmatch(spec) and folder.is_dir():
+            return folder
+    return None
 
 
 def load(spec: str) -> GZSLData:
@@ -25,13 +46,11 @@ def load(spec: str) -> GZSLData:
         DataError: no such data set, or the folder is unusable.
         MissingExtraError: the folder's files are MATLAB v7.3 and h5py is not installed.
     """
-    built_in = re.fullmatch(r"digits(?:-(\d+))?", spec, flags=re.ASCII)
+    built_in = _BUILT_IN.fullmatch(spec)
     if built_in and (draw := int(built_in[1] or 0)) < len(DRAWS):
         return load_digits_gzsl(draw)
-    if not built_in and spec:
-        for folder in (Path(spec), Path(os.environ.get("D3_DATA", ".")) / spec):
-            if folder.is_dir():
-                return load_mat_folder(folder)
+    if (folder := _folder(spec)) is not None:
+        return load_mat_folder(folder)
     raise DataError(
         f"no data set {spec!r}: expected 'digits', 'digits-0' to 'digits-{len(DRAWS) - 1}', or an "
         "existing folder with res101.mat and att_splits.mat (also looked for in $D3_DATA)"

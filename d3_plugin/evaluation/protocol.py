@@ -26,6 +26,8 @@ class Evaluation:
     Attributes:
         metrics: means over the draws.
         scores: (draws, N, C) float32 scores over all classes.
+        host_scores: the same of the host's final classifier alone; equal to ``scores`` without D³,
+            None where only the student was asked.
         labels: (N,) class ids.
         prior: (C,) share of each class in the final classifier's training rows; None where the
             classifier was the student's.
@@ -37,6 +39,7 @@ class Evaluation:
     metrics: GZSLMetrics
     scores: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    host_scores: npt.NDArray[np.float32] | None = None
     prior: npt.NDArray[np.float64] | None = None
     teacher_score: npt.NDArray[np.float64] | None = None
     teacher_auroc: float | None = None
@@ -95,29 +98,57 @@ def evaluate(
     data = host.data
     rows = torch.cat([data.test_seen_features, data.test_unseen_features])
     labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
-    scores: list[Tensor] = []
+    host_scores: Tensor | None = None
     prior = None
-    with RandomStream(seed, host.device), eval_mode(host.modules), torch.no_grad():
-        student = distiller.student(rows)[0].log_softmax(dim=1) if distiller else None
-        if final_classifier == "student" and student is not None:
-            scores.append(student)
-        else:
+    isolated = RandomStream(seed, host.device, "evaluation")
+    with isolated, eval_mode(host.modules), torch.no_grad():
+        if final_classifier != "student":
+            each = []
             for _ in range(draws):
                 scorer, prior = _train_final_classifier(host, hooks)
-                score = _checked(scorer(_transform(host, hooks, rows)), len(rows), data.num_classes)
-                if final_classifier == "both" and student is not None:
-                    score = score.log_softmax(dim=1) + student
-                scores.append(score)
-        teacher = id_score(distiller.teacher(rows)[0]) if distiller else None
-    stacked = torch.stack(scores).float().cpu().numpy()
+                score = scorer(_transform(host, hooks, rows))
+                each.append(_checked(score, len(rows), data.num_classes))
+            host_scores = torch.stack(each)
+        scores = _combine(host_scores, distiller, rows, final_classifier)
+        teacher = _teacher_score(distiller, rows)
+    as_array = scores.float().cpu().numpy()
     classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
-    metrics = mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in stacked])
-    if teacher is None:
-        return Evaluation(metrics, stacked, labels, prior)
-    teacher_score = teacher.double().cpu().numpy()
+    metrics = mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in as_array])
     seen_rows = len(data.test_seen_labels)
-    auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
-    return Evaluation(metrics, stacked, labels, prior, teacher_score, auroc)
+    return Evaluation(
+        metrics,
+        as_array,
+        labels,
+        host_scores=None if host_scores is None else host_scores.float().cpu().numpy(),
+        prior=prior,
+        teacher_score=teacher,
+        teacher_auroc=None
+        if teacher is None
+        else ood_auroc(teacher[:seen_rows], teacher[seen_rows:]),
+    )
+
+
+def _combine(
+    host_scores: Tensor | None,
+    distiller: Distiller | None,
+    rows: Tensor,
+    final_classifier: FinalClassifier,
+) -> Tensor:
+    """Scores (draws, N, C) of the classifier that was asked for."""
+    if host_scores is not None and (distiller is None or final_classifier == "host"):
+        return host_scores
+    if distiller is None:
+        raise InputError("the student's classifier needs a distiller")
+    student: Tensor = distiller.student(rows)[0].log_softmax(dim=1)[None]
+    return student if host_scores is None else host_scores.log_softmax(dim=2) + student
+
+
+def _teacher_score(distiller: Distiller | None, rows: Tensor) -> npt.NDArray[np.float64] | None:
+    if distiller is None:
+        return None
+    o2dbd = distiller.o2dbd
+    score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
+    return score.double().cpu().numpy()
 
 
 def _train_final_classifier(
@@ -129,12 +160,11 @@ def _train_final_classifier(
         synthetic = hooks.d3_synthesize_features(host=host, class_ids=classes, differentiable=False)
     features = torch.cat([data.train_features, synthetic.to(data.train_features)])
     labels = torch.cat([data.train_labels, classes])
-    scorer: Scorer = hooks.d3_train_classifier(
-        host=host,
-        features=_transform(host, hooks, features),
-        labels=labels,
-        num_classes=data.num_classes,
-    )
+    features = _transform(host, hooks, features)
+    with torch.enable_grad():  # evaluation as a whole runs without gradient, training must not
+        scorer: Scorer = hooks.d3_train_classifier(
+            host=host, features=features, labels=labels, num_classes=data.num_classes
+        )
     prior = labels.bincount(minlength=data.num_classes).double() / len(labels)
     return scorer, prior.cpu().numpy()
 

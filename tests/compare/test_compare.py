@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from d3_adapters.fclswgan import FCLSWGANSettings
 
 from d3_plugin import D3Error, D3Settings, InputError
 from d3_plugin.compare import command, compare
-from d3_plugin.compare.plan import plan
+from d3_plugin.compare.execute import Outcome, execute
+from d3_plugin.compare.plan import Run, plan
 from d3_plugin.compare.store import RunStore, write_atomically
 from d3_plugin.errors import DataError
 
@@ -22,6 +25,12 @@ TINY: dict[str, Any] = {
     "host": {"steps": 4, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 2},
     "d3": D3Settings(embedding_dim=8, teacher_epochs=1),
 }
+
+
+def planned() -> list[Run]:
+    """The runs that TINY consists of."""
+    hosts = {"fclswgan": asdict(FCLSWGANSettings(**TINY["host"]))}
+    return plan(hosts, "digits", "", 2, d3=TINY["d3"], draws=2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +50,8 @@ def test_report_is_self_contained(finished: Path) -> None:
 
 def test_results_name_everything(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
-    assert results["settings"]["host"]["steps"] == 4
+    host = results["settings"]["hosts"]["fclswgan"]
+    assert (host["steps"], host["batch_size"]) == (4, 64), "defaults belong to the settings too"
     assert results["settings"]["d3"]["embedding_dim"] == 8
     assert {"torch", "numpy", "d3_plugin", "scikit-learn", "python"} == results["versions"].keys()
     keys = [(r["seed"], r["split"], r["variant"]) for r in results["runs"]]
@@ -59,7 +69,7 @@ def test_results_name_everything(finished: Path) -> None:
 
 def test_runs_are_paired(finished: Path) -> None:
     """Same data, same noise and batches up to D³'s first effect; another generator at the end."""
-    runs = plan(["fclswgan"], "digits", 2, host=TINY["host"], d3=TINY["d3"], draws=2, device="cpu")
+    runs = planned()
     store = RunStore(finished)
     for baseline, d3 in zip(runs[::2], runs[1::2], strict=True):
         assert (baseline.seed, baseline.split) == (d3.seed, d3.split)
@@ -82,7 +92,7 @@ def test_finished_runs_are_not_made_again(
 
 
 def test_resume_makes_only_what_is_missing(finished: Path) -> None:
-    runs = plan(["fclswgan"], "digits", 2, host=TINY["host"], d3=TINY["d3"], draws=2, device="cpu")
+    runs = planned()
     store = RunStore(finished)
     kept = store.path(runs[0]).stat().st_mtime_ns
     before = store.load(runs[5])
@@ -102,7 +112,7 @@ def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:
 
 
 def test_damaged_run_is_named(tmp_path: Path) -> None:
-    run = plan(["a"], "digits", 1, host={}, d3=D3Settings(), draws=1, device="cpu")[0]
+    run = planned()[0]
     store = RunStore(tmp_path)
     store.folder.mkdir()
     store.path(run).write_bytes(b"PK\x03\x04 half a file")
@@ -114,7 +124,13 @@ def test_damaged_run_is_named(tmp_path: Path) -> None:
     ("changes", "match"),
     [
         ({"seeds": 0}, "at least 1"),
-        ({"host": {"stepz": 3, "lr": "high"}}, r"(?s)2 problems.*'stepz'.*lr must be like.*'high'"),
+        (
+            {"host": {"stepz": 3, "lr": "high"}},
+            r"(?s)2 problems.*'stepz'.*lr must be a number.*'high'",
+        ),
+        ({"host": {"steps": -5}}, "steps must be above 0"),
+        ({"device": "tpuu"}, "tpuu"),
+        ({"data": "imagenet"}, "imagenet"),
         ({"device": "cuda"}, "sees no GPU"),
     ],
 )
@@ -123,8 +139,8 @@ def test_bad_options_fail_before_any_training(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(command, "execute", lambda run: pytest.fail("training started"))
-    with pytest.raises(InputError, match=match):
-        compare(["fclswgan"], "digits", tmp_path, **{**TINY, **changes})
+    with pytest.raises((InputError, DataError), match=match):
+        compare(["fclswgan"], **{"data": "digits", "out": tmp_path, **TINY, **changes})
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
@@ -133,13 +149,33 @@ def test_unwritable_folder(tmp_path: Path) -> None:
         compare(["fclswgan"], "digits", tmp_path, **TINY)
 
 
-def test_error_in_a_run_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode(run: Any) -> None:
-        raise RuntimeError("out of memory")
+def test_a_failing_run_is_named_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(run: Run) -> Outcome:
+        if run.seed == 0 and run.variant == "d3":
+            raise RuntimeError(f"out of memory on {run.split}")
+        return execute(run)
 
     monkeypatch.setattr(command, "execute", explode)
-    with pytest.raises(D3Error, match=r"fclswgan-seed0-validation-baseline failed.*out of memory"):
+    with pytest.raises(
+        D3Error, match=r"(?s)2 problems.*seed0-validation-d3: RuntimeError.*on test"
+    ):
         compare(["fclswgan"], "digits", tmp_path, **TINY)
+    assert len(list(tmp_path.glob("runs/*.npz"))) == 6
+    monkeypatch.undo()
+    compare(["fclswgan"], "digits", tmp_path, **TINY)
+    assert (tmp_path / "report.html").exists()
+
+
+def test_runs_of_another_data_folder_or_version_are_not_mixed() -> None:
+    run = planned()[0]
+    assert replace(run, data_digest="1").identity() != replace(run, data_digest="2").identity()
+    moved = replace(run, data="elsewhere/CUB", data_digest="1")
+    assert moved.identity() == replace(run, data="CUB", data_digest="1").identity()
+    assert replace(run, device="cuda:0").identity() == replace(run, device="cuda:1").identity()
+    assert replace(run, device="cuda").identity() != run.identity()
+    assert "torch" in run.identity()["versions"]
 
 
 def test_two_jobs_give_the_same_results(finished: Path, tmp_path: Path) -> None:

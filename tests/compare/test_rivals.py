@@ -31,8 +31,9 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
     scores[:, :, SEEN] += bias
     metrics = gzsl_metrics(scores[0], labels, SEEN, UNSEEN)
     prior = np.array([0.1, 0.3, 0.1, 0.2, 0.3])
-    run = Run("a", "d", seed, "baseline", "test", {}, D3Settings(), draws, "cpu")
-    evaluation = Evaluation(metrics, scores.astype(np.float32), labels, prior)
+    run = Run("a", "d", "", seed, "baseline", "test", {}, D3Settings(), draws, "cpu")
+    scores = scores.astype(np.float32)
+    evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
     return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0)
 
 
@@ -58,7 +59,7 @@ def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
         scores[:, :, SEEN] -= offset
         return mean_harmonic(validation, scores)
 
-    assert shifted(chosen) >= max(shifted(o) for o in np.linspace(-6, 6, 121)) - 0.01
+    assert shifted(chosen) >= max(shifted(o) for o in np.linspace(-6, 6, 61)) - 0.01
     assert chosen == pytest.approx(bias, abs=1.0)
 
 
@@ -94,3 +95,14 @@ def test_logit_adjustment_subtracts_the_log_prior() -> None:
     scores = test.evaluation.scores - strength * np.log(test.evaluation.prior)
     assert logit_adjustment(validation, test).harmonic == pytest.approx(mean_harmonic(test, scores))
     assert -2 <= strength <= 2
+
+
+def test_offset_is_the_middle_of_the_best_interval() -> None:
+    """Margins: seen row 5, unseen row 1. Every offset in [1, 5) is perfect."""
+    scores = np.array([[[5.0, 0.0], [1.0, 0.0]]], dtype=np.float32)
+    made = outcome(0)
+    evaluation = replace(made.evaluation, scores=scores, labels=np.array([0, 1]))
+    made = replace(
+        made, evaluation=evaluation, seen_classes=np.array([0]), unseen_classes=np.array([1])
+    )
+    assert choose_offset(made) == pytest.approx(3.0)
