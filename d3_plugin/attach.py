@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
+import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.data.host_data import as_gzsl_data
+from d3_plugin.checks import check_choice
+from d3_plugin.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.distiller import Distiller
-from d3_plugin.errors import HostError, Problems
-from d3_plugin.functional._inputs import check_choice
+from d3_plugin.errors import HostError, InputError
 from d3_plugin.host import Host, Scorer
 from d3_plugin.host_batches import LabelForm
 from d3_plugin.isolation import RandomStream
 from d3_plugin.manager import make_manager
 from d3_plugin.settings import D3Settings
+from d3_plugin.synthesis import synthesize as synthesize_rows
 from d3_plugin.teacher import pretrain_teacher
 from d3_plugin.wrapper import D3, Mode
 
@@ -33,6 +35,7 @@ def attach(
     labels_are: LabelForm = "class_ids",
     noise_dim: int | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
+    modules: Iterable[nn.Module] = (),
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
     synthetic_per_class: int | None = None,
     plugins: Iterable[object] = (),
@@ -63,9 +66,14 @@ def attach(
             ``hook`` for a trainer, ``loss`` for a script.
         seed: of everything random in D³.
         labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
-            ``seen_positions`` (``util.map_label`` of the field's scripts).
+            ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
+            field's scripts).
         noise_dim: for ``generator(noise, attributes)``; default: as wide as the attributes.
         synthesize: another call form: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``.
+        modules: what ``synthesize`` runs through beside the generator (a feedback network, a
+            decoder): their buffers are kept, and they are in eval mode for ``evaluate()``. Their
+            parameters get gradient from the loss if their ``requires_grad`` is on, as in the
+            host's own generator step.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
             scores. Default: scikit-learn's logistic regression.
@@ -85,31 +93,29 @@ def attach(
         PluginError: a plugin is invalid.
     """
     settings = settings or D3Settings()
-    manager = make_manager(plugins, strict=strict_plugins)
-    if trainer is not None:
-        if generator is not None or optimizer is not None:
-            raise HostError(
-                "attach takes a trainer, or generator= and optimizer= of a script, not both"
-            )
-        host = manager.hook.d3_describe_host(trainer=trainer)
-        if host is None:
-            raise HostError(
-                f"no plugin knows a trainer of type {type(trainer).__name__} (installed: "
-                f"{', '.join(sorted(name for name, _ in manager.list_name_plugin()))}). Pass "
-                "generator=, optimizer= and data= instead, or write a plugin with d3_describe_host"
-            )
-        if data is not None:
-            host.data = as_gzsl_data(data)
-    else:
-        host = _describe_script(generator, optimizer, data)
     mode = mode or ("loss" if trainer is None else "hook")
     check_choice("attach", "mode", mode, get_args(Mode))
-    _check_optimizer(host)
-    host.data = host.data.to(host.device)
+    check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
+    for name, number in (("noise_dim", noise_dim), ("synthetic_per_class", synthetic_per_class)):
+        if number is not None and number < 1:
+            raise InputError(f"attach: {name} must be at least 1, got {number}")
+    manager = make_manager(plugins, strict=strict_plugins)
+    if trainer is None:
+        host = describe_script(generator, optimizer, data)
+    elif generator is None and optimizer is None:
+        host = describe_trainer(manager, trainer, data)
+    else:
+        raise HostError(
+            "attach takes a trainer, or generator= and optimizer= of a script, not both"
+        )
+    check_optimizer(host)
+    host.modules = (*host.modules, *modules)
     host.noise_dim = noise_dim or host.noise_dim
     host.synthesize = synthesize or host.synthesize
     host.train_classifier = train_classifier or host.train_classifier
     host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
+    if trainer is None:  # a trainer may not be ready to synthesise before it has begun
+        _try_synthesis(host, manager.hook)
 
     stream = RandomStream(seed, host.device, "training")
     with stream:
@@ -126,33 +132,12 @@ def attach(
     )
 
 
-def _describe_script(
-    generator: nn.Module | None, optimizer: torch.optim.Optimizer | None, data: Any
-) -> Host:
-    problems = Problems("attach() without a trainer needs generator=, optimizer= and data=")
-    problems.check(
-        isinstance(generator, nn.Module), f"generator must be a module, got {type(generator)}"
-    )
-    problems.check(
-        isinstance(optimizer, torch.optim.Optimizer),
-        f"optimizer must be the generator's torch optimizer, got {type(optimizer)}",
-    )
-    problems.check(data is not None, "data is missing")
-    problems.raise_as(HostError)
-    if generator is None or optimizer is None:  # for the type checker; raised above
-        raise HostError("generator and optimizer are needed")
-    return Host("script", generator, optimizer, as_gzsl_data(data))
-
-
-def _check_optimizer(host: Host) -> None:
-    owned = {id(p) for group in host.optimizer.param_groups for p in group["params"]}
-    foreign = [name for name, p in host.generator.named_parameters() if id(p) not in owned]
-    if foreign:
-        raise HostError(
-            f"{len(foreign)} parameters of the generator are not in the optimizer given "
-            f"({', '.join(foreign[:5])}): is it the critic's, or were the parameters replaced (by "
-            ".to() or a wrapper) after the optimizer was made? Attach after both are final"
-        )
+def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
+    """Finds a wrong call form now, before the teacher is trained."""
+    classes = host.data.unseen_classes[:1].repeat(2)
+    reachable = any(p.requires_grad for p in host.generator.parameters())
+    with RandomStream(0, host.device, "trial"), torch.enable_grad():
+        synthesize_rows(host, hooks, classes, differentiable=reachable)
 
 
 def _make_distiller(
@@ -174,8 +159,6 @@ def _make_distiller(
         max_epochs=settings.teacher_epochs,
         on_epoch=on_epoch,
     )
-    distiller = Distiller(teacher, data.num_classes, data.seen_classes, settings)
-    if not settings.od_released:
-        with torch.no_grad():
-            distiller.o2dbd.fit_score(teacher(data.train_features)[0])
-    return distiller
+    with torch.no_grad():
+        teacher_logits = teacher(data.train_features)[0]
+    return Distiller(teacher, data.num_classes, data.seen_classes, settings, teacher_logits)

@@ -21,6 +21,8 @@ def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) 
     noise = torch.randn(len(class_ids), width, device=attributes.device)
     try:
         features: Tensor = host.generator(noise, attributes)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except (TypeError, RuntimeError) as error:
         raise HostError(
             f"calling generator(noise {tuple(noise.shape)}, attributes "

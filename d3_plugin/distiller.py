@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d3_plugin.functional._inputs import autocast_off
 from d3_plugin.host import StepBatch
 from d3_plugin.losses import ID2SDLoss, O2DBDLoss
 from d3_plugin.networks import EmbeddingClassifier
+from d3_plugin.precision import autocast_off
 from d3_plugin.settings import D3Settings
 
 
@@ -21,6 +21,7 @@ class Distiller(nn.Module):
         num_classes: C.
         seen_classes: (S,) class ids, in the order of the teacher's outputs.
         settings: weights and forms.
+        teacher_logits: (N, S) of the seen training rows, to standardise the teacher's score by.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Distiller(nn.Module):
         num_classes: int,
         seen_classes: Tensor,
         settings: D3Settings,
+        teacher_logits: Tensor,
     ) -> None:
         super().__init__()
         s = settings
@@ -52,16 +54,14 @@ class Distiller(nn.Module):
             relation=s.od_relation,
             relation_temperature=s.relation_temperature,
             rescale=s.od_rescale,
-            softmax_confidence=s.od_released,
-            initial_offset=0.0 if s.od_released else 1.0,
+            softmax_confidence=s.od_softmax_confidence,
+            initial_offset=s.od_initial_offset,
         )
-        self.weights = {
-            "cls": s.cls_weight,
-            "kl": s.kl_weight,
-            "be": s.be_weight,
-            "od": s.od_weight,
-        }
-        self.to(seen_classes.device)
+        self.weights = {"cls": s.cls_weight, "od": s.od_weight, **self.id2sd.weights}
+        if s.od_standardise:
+            with torch.no_grad():
+                self.o2dbd.fit_score(teacher_logits)
+        self.to(seen_classes.device, torch.float32)
 
     def learned(self) -> list[nn.Parameter]:
         """The parameters that training changes: all but the teacher's."""

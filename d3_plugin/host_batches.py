@@ -7,11 +7,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.checks import check_choice
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
-from d3_plugin.functional._inputs import check_choice
 
-LabelForm = Literal["class_ids", "seen_positions"]
+LabelForm = Literal["class_ids", "mapped"]
 
 
 class HostLabels:
@@ -24,7 +24,8 @@ class HostLabels:
     Args:
         data: the host's data.
         teacher: pre-trained on the seen classes.
-        labels_are: ``class_ids``, 0..C-1 as in the data, or ``seen_positions``, 0..S-1.
+        labels_are: ``class_ids``, 0..C-1 as in the data, or ``mapped``, 0..S-1: positions among
+            the sorted seen classes.
     """
 
     def __init__(self, data: GZSLData, teacher: nn.Module, labels_are: LabelForm) -> None:
@@ -51,34 +52,41 @@ class HostLabels:
                 f"{tuple(features.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
         device = self._data.train_labels.device
+        on_cpu = labels.device.type == device.type == "cpu"
         features, labels = features.to(device), labels.to(device).long()
         if not self._verified and len(labels):
             self._verify(features, labels)
-            self._verified = True  # once: looking at values makes a GPU wait
+            self._verified = True  # once: it costs a pass of the teacher, and makes a GPU wait
+        elif on_cpu and not self._possible(labels):
+            raise HostError(
+                f"labels given to loss() are not {self._form} of seen classes: {labels.tolist()}"
+            )
         return features, self._class_ids(labels)
 
     def _class_ids(self, labels: Tensor) -> Tensor:
-        return self._data.seen_classes[labels] if self._form == "seen_positions" else labels
+        return self._data.seen_classes[labels] if self._form == "mapped" else labels
+
+    def _possible(self, labels: Tensor) -> bool:
+        seen = self._data.seen_classes
+        if self._form == "mapped":
+            return bool(((labels >= 0) & (labels < len(seen))).all())
+        return bool(torch.isin(labels, seen).all())
 
     def _verify(self, features: Tensor, labels: Tensor) -> None:
         seen = self._data.seen_classes
-        are_positions = bool(((labels >= 0) & (labels < len(seen))).all())
-        are_seen_ids = bool(torch.isin(labels, seen).all())
         with torch.no_grad():
             predicted = self._teacher(features.float())[0].argmax(dim=1)
-        accuracy = {"seen_positions": 0.0, "class_ids": 0.0}
-        if are_positions:
-            accuracy["seen_positions"] = (predicted == labels).float().mean().item()
-        if are_seen_ids:
-            accuracy["class_ids"] = (seen[predicted] == labels).float().mean().item()
-        possible = are_positions if self._form == "seen_positions" else are_seen_ids
-        other = "class_ids" if self._form == "seen_positions" else "seen_positions"
-        if possible and accuracy[self._form] >= 0.5 * accuracy[other]:
+        agrees = {
+            "mapped": (predicted == labels).float().mean().item(),
+            "class_ids": (seen[predicted] == labels).float().mean().item(),
+        }
+        other: LabelForm = "class_ids" if self._form == "mapped" else "mapped"
+        if self._possible(labels) and agrees[self._form] >= 0.5 * agrees[other]:
             return
         values = f"{int(labels.min())}..{int(labels.max())}"
         raise HostError(
             f"the labels given to loss() ({values}) are not {self._form} of the "
-            f"{len(seen)} seen classes: the teacher agrees with {accuracy[self._form]:.0%} of them "
-            f"so read, and with {accuracy[other]:.0%} read as {other}. "
+            f"{len(seen)} seen classes: the teacher agrees with {agrees[self._form]:.0%} of them "
+            f"so read, and with {agrees[other]:.0%} read as {other}. "
             f"Pass attach(labels_are={other!r}) if they are that, or the labels of these features."
         )

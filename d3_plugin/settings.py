@@ -41,7 +41,8 @@ class D3Settings:
         relation, relation_temperature: of L_be, see :func:`d3_plugin.functional.relation_loss`.
         score, score_temperature: see :func:`d3_plugin.functional.id_score`.
         od_target, od_relation, od_rescale: of L_od, see :class:`d3_plugin.losses.O2DBDLoss`.
-        od_released: standardise nothing and push the confidence through a second softmax.
+        od_standardise: standardise the score by its mean and deviation over seen training rows.
+        od_softmax_confidence, od_initial_offset: see :class:`d3_plugin.losses.O2DBDLoss`.
         synthetic_rows: synthetic unseen rows per step, of classes drawn at random.
         real_rows: real seen rows per step, where the host's loop hands over none.
         embedding_dim: K, of teacher and student.
@@ -69,7 +70,9 @@ class D3Settings:
     od_target: RelationTarget = "domain"
     od_relation: RelationForm = "bce"
     od_rescale: bool = False
-    od_released: bool = False
+    od_standardise: bool = True
+    od_softmax_confidence: bool = False
+    od_initial_offset: float = 1.0
     synthetic_rows: int = 64
     real_rows: int = 64
     embedding_dim: int = 1024
@@ -110,7 +113,9 @@ class D3Settings:
             "od_target": "class",
             "od_relation": "bce_with_logits",
             "od_rescale": True,
-            "od_released": True,
+            "od_standardise": False,
+            "od_softmax_confidence": True,
+            "od_initial_offset": 0.0,
             "final_classifier": "student",
         }
         return cls(**{**released, **changes})

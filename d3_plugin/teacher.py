@@ -62,7 +62,7 @@ def pretrain_teacher(
     if not torch.isfinite(features).all():
         raise InputError("pretrain_teacher: features contain NaN or Inf; remove those rows")
     train, held_back = _split(labels)
-    teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features.device)
+    teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=lr)
     best_loss, best_state, best_epoch = float("inf"), teacher.state_dict(), 0
     with torch.enable_grad():
@@ -80,6 +80,8 @@ def pretrain_teacher(
                 best_state = copy.deepcopy(teacher.state_dict())
             elif epoch - best_epoch >= patience:
                 break
+    if best_loss == float("inf"):
+        raise InputError(f"the teacher diverged in its first epoch; lower teacher_lr from {lr}")
     teacher.load_state_dict(best_state)
     teacher.zero_grad(set_to_none=True)
     return teacher.eval().requires_grad_(False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 import pluggy
@@ -13,14 +15,20 @@ from torch import Tensor
 from torch.amp import grad_scaler
 
 from d3_plugin.distiller import Distiller
-from d3_plugin.errors import D3Warning, HostError, PluginError
+from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.host import Host, StepBatch
 from d3_plugin.host_batches import HostLabels, LabelForm
-from d3_plugin.isolation import RandomStream, buffers_kept
-from d3_plugin.settings import D3Settings
+from d3_plugin.isolation import RandomStream
+from d3_plugin.settings import D3Settings, FinalClassifier
+from d3_plugin.synthesis import synthesize
 
 Mode = Literal["loss", "hook"]
+
+
+# Optimisers that a D³ in mode="hook" is on: a second one, from a notebook cell run twice, would
+# silently double the gradient.
+_hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
 class _GivenGradient(torch.autograd.Function):
@@ -69,6 +77,12 @@ class D3:
         self._attached, self._warned = True, False
         self._handle = None
         if mode == "hook":
+            if host.optimizer in _hooked:
+                raise HostError(
+                    'D³ is attached to this optimizer with mode="hook" already; call detach() on '
+                    "the first D³, or both would add their gradients"
+                )
+            _hooked.add(host.optimizer)
             self._handle = host.optimizer.register_step_pre_hook(self._before_step)
 
     def loss(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
@@ -88,10 +102,19 @@ class D3:
             0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
 
         Raises:
-            HostError: features or labels do not fit the data, or D³ was detached.
+            HostError: features or labels do not fit the data, D³ was detached, or it is attached
+                with ``mode="hook"`` and adds its gradient itself.
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
+        if self._handle is not None:
+            raise HostError(
+                'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
+                "errG = errG + d3.loss(...) attach with mode='loss'"
+            )
+        return self._step(features, labels)
+
+    def _step(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         reaches_generator = (
             self.settings.weight > 0
             and torch.is_grad_enabled()
@@ -104,35 +127,22 @@ class D3:
             unseen = self.host.data.unseen_classes
             wanted = (self.settings.synthetic_rows,)
             classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
-            synthetic = self._synthesize(classes, reaches_generator)
+            synthetic = synthesize(
+                self.host, self._hooks, classes, differentiable=reaches_generator
+            )
             # float32: the gradient of a half-precision leaf would underflow before it is scaled.
             rows = synthetic.detach().float().requires_grad_(reaches_generator)
             batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
             total = self._total(batch)
             gradient = self._update_student(total, rows if reaches_generator else None)
-        self._hooks.d3_after_step(host=self.host, step=self.steps, values=self.values)
         weight = self.settings.weight
-        value = weight * self.values["total"]
+        total = self.values["total"]
+        value = weight * total if weight else torch.zeros_like(total)
+        self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
         if gradient is None:
             return value
         result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
         return result
-
-    def _synthesize(self, classes: Tensor, differentiable: bool) -> Tensor:
-        with buffers_kept(self.host.modules), torch.set_grad_enabled(differentiable):
-            synthetic: Tensor | None = self._hooks.d3_synthesize_features(
-                host=self.host, class_ids=classes, differentiable=differentiable
-            )
-        expected = (len(classes), self.host.data.feature_dim)
-        if not isinstance(synthetic, Tensor) or synthetic.shape != expected:
-            got = tuple(synthetic.shape) if isinstance(synthetic, Tensor) else type(synthetic)
-            raise PluginError(f"d3_synthesize_features must return {expected} features, got {got}")
-        if differentiable and not synthetic.requires_grad:
-            raise PluginError(
-                "d3_synthesize_features(differentiable=True) returned features without gradient: "
-                "is there a torch.no_grad(), .detach() or .data on the way from the generator?"
-            )
-        return synthetic
 
     def _real_rows(self, features: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         if (features is None) != (labels is None):
@@ -176,9 +186,15 @@ class D3:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Step pre-hook of ``mode="hook"``: adds D³'s gradient to the generator's."""
+        if any(callable(a) for a in (*args, *kwargs.values())):
+            raise HostError(
+                'mode="hook" does not work with optimizer.step(closure): the closure makes the '
+                "gradients anew afterwards. Use the explicit form, errG = errG + d3.loss(...), "
+                "inside the closure"
+            )
         _refuse_grad_scaler()
         with torch.enable_grad():
-            extra = self.loss()
+            extra = self._step()
         if not extra.requires_grad:
             return
         parameters = [p for p in self.host.generator.parameters() if p.requires_grad]
@@ -198,11 +214,15 @@ class D3:
                 stacklevel=3,
             )
 
-    def evaluate(self, *, draws: int = 1) -> Evaluation:
+    def evaluate(
+        self, *, draws: int = 1, final_classifier: FinalClassifier | None = None
+    ) -> Evaluation:
         """U, S, H, AUSUC of the +D³ classifier on the test rows.
 
         Args:
             draws: average over so many draws of synthetic features for the final classifier.
+            final_classifier: instead of ``settings.final_classifier``; with ``host`` and weight 0
+                it is the baseline that is scored.
         """
         return evaluate(
             self.host,
@@ -210,7 +230,7 @@ class D3:
             seed=self._seed,
             draws=draws,
             distiller=self.distiller,
-            final_classifier=self.settings.final_classifier,
+            final_classifier=final_classifier or self.settings.final_classifier,
         )
 
     def detach(self) -> None:
@@ -218,6 +238,7 @@ class D3:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+            _hooked.discard(self.host.optimizer)
         self._attached = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -227,28 +248,35 @@ class D3:
             "optimizer": self._optimizer.state_dict(),
             "random": self._stream.state_dict(),
             "steps": self.steps,
+            "settings": asdict(self.settings),
+            "seen_classes": self.host.data.seen_classes,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
 
         Raises:
-            HostError: the state is of other classes, features or settings; nothing is changed then.
+            HostError: the state is of other classes, features or settings; lists what differs, and
+                nothing is changed then.
         """
-        own = self.distiller.state_dict()
-        given = state.get("distiller", {})
-        differing = sorted(
-            name
-            for name in own.keys() | given.keys()
-            if name not in own or name not in given or own[name].shape != given[name].shape
-        )
-        missing = sorted({"distiller", "optimizer", "random", "steps"} - state.keys())
-        if differing or missing:
-            raise HostError(
-                f"this state does not fit: missing parts {missing}, tensors that are absent or "
-                f"of another shape {differing}; attach with the same data and settings first"
+        problems = Problems("this state does not fit; attach with the same data and settings first")
+        own = self.state_dict()
+        for part in sorted(own.keys() - state.keys()):
+            problems.add(f"part {part!r} is missing")
+        if not problems.found:
+            for name in own["settings"]:
+                was, now = state["settings"].get(name), own["settings"][name]
+                problems.check(was == now, f"setting {name} was {was!r}, is {now!r}")
+            seen = state["seen_classes"].tolist()
+            problems.check(
+                seen == own["seen_classes"].tolist(), f"the seen classes were {seen[:20]}"
             )
-        self.distiller.load_state_dict(given)
+            was, now = state["distiller"], own["distiller"]
+            for name in sorted(was.keys() | now.keys()):
+                same = name in was and name in now and was[name].shape == now[name].shape
+                problems.check(same, f"tensor {name} is absent or of another shape")
+        problems.raise_as(HostError)
+        self.distiller.load_state_dict(state["distiller"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._stream.load_state_dict(state["random"])
         self.steps = int(state["steps"])

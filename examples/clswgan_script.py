@@ -1,8 +1,9 @@
 """A module-level f-CLSWGAN script as the field writes them, with D³ in three lines.
 
 The three lines are marked ``# D3``. Everything else is the script as it was: global buffers that
-``copy_`` overwrites, three ``backward`` calls in the critic's step, gradient flags switched between
-the two steps, ``zero_grad`` by module. Run it with ``python examples/clswgan_script.py``.
+``copy_`` overwrites, labels mapped to the seen classes, three ``backward`` calls in the critic's
+step, gradient flags switched between the two steps, ``zero_grad`` by module. Run it with
+``python examples/clswgan_script.py``.
 """
 
 import argparse
@@ -80,14 +81,21 @@ one = torch.tensor(1.0)
 mone = one * -1
 optimizerD = optim.Adam(netD.parameters(), lr=opt.lr, betas=(0.5, 0.999))
 optimizerG = optim.Adam(netG.parameters(), lr=opt.lr, betas=(0.5, 0.999))
-d3 = d3_plugin.attach(generator=netG, optimizer=optimizerG, data=data)  # D3
+d3 = d3_plugin.attach(generator=netG, optimizer=optimizerG, data=data, labels_are="mapped")  # D3
+
+
+def map_label(label, classes):
+    mapped_label = torch.LongTensor(label.size())
+    for i in range(classes.size(0)):
+        mapped_label[label == classes[i]] = i
+    return mapped_label
 
 
 def sample():
     batch_feature, batch_label, batch_att = data.next_batch(opt.batch_size)
     input_res.copy_(batch_feature)
     input_att.copy_(batch_att)
-    input_label.copy_(batch_label)
+    input_label.copy_(map_label(batch_label, data.seenclasses))
 
 
 def gradient_penalty(real, fake):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from torch import nn
 
 import d3_plugin
 from d3_plugin import D3Settings, HostError, InputError
-from d3_plugin.data import GZSLData
+from d3_plugin.data import GZSLData, load
 from tests.script_host import ScriptHost
 
 SMALL = D3Settings(embedding_dim=16, teacher_epochs=30)
@@ -52,9 +55,8 @@ def test_unknown_mode(host: ScriptHost) -> None:
 
 
 def test_noise_of_another_width(host: ScriptHost) -> None:
-    d3 = script(host, noise_dim=7)
-    with pytest.raises(HostError, match=r"noise \(64, 7\).*noise_dim=.*synthesize="):
-        d3.loss()
+    with pytest.raises(HostError, match=r"noise \(2, 7\).*noise_dim=.*synthesize="):
+        script(host, noise_dim=7)
 
 
 def test_generator_called_in_another_way(toy_data: GZSLData) -> None:
@@ -74,7 +76,7 @@ def test_generator_called_in_another_way(toy_data: GZSLData) -> None:
         "settings": SMALL,
     }
     with pytest.raises(HostError, match="synthesize="):
-        d3_plugin.attach(**options).loss()
+        d3_plugin.attach(**options)
     d3 = d3_plugin.attach(
         **options, synthesize=lambda class_ids, att: net(torch.randn(len(att), 5), c=att)
     )
@@ -108,11 +110,58 @@ def test_labels_of_both_forms(host: ScriptHost) -> None:
     positions = torch.searchsorted(data.seen_classes, ids)
     assert set(positions.tolist()) == {2, 3}
     script(host).loss(features=features, labels=ids.int())
-    script(host, labels_are="seen_positions").loss(features=features, labels=positions)
-    with pytest.raises(HostError, match=r"labels_are='seen_positions'"):
+    script(host, labels_are="mapped").loss(features=features, labels=positions)
+    with pytest.raises(HostError, match=r"labels_are='mapped'"):
         script(host).loss(features=features, labels=positions)
     with pytest.raises(HostError, match=r"labels_are='class_ids'"):
-        script(host, labels_are="seen_positions").loss(features=features, labels=ids)
+        script(host, labels_are="mapped").loss(features=features, labels=ids)
+
+
+def test_labels_are_checked_in_every_batch(host: ScriptHost) -> None:
+    """A data set's unseen class 1 in a later batch must not go in as in-distribution."""
+    d3 = script(host)
+    features, labels = host.data.train_features[:4], host.data.train_labels[:4]
+    d3.loss(features, labels)
+    for wrong in (1, -1, 99):
+        with pytest.raises(HostError, match="not class_ids of seen classes"):
+            d3.loss(features, torch.tensor([0, 2, wrong, 3]))
+
+
+def test_options_that_are_wrong_fail_before_the_teacher_is_trained(host: ScriptHost) -> None:
+    with pytest.raises(InputError, match="labels_are is one of class_ids, mapped"):
+        script(host, labels_are="global")
+    with pytest.raises(InputError, match="synthetic_per_class must be at least 1, got -3"):
+        script(host, synthetic_per_class=-3)
+    with pytest.raises(InputError, match="noise_dim must be at least 1, got 0"):
+        script(host, noise_dim=0)
+
+
+def test_other_data_than_the_trainers(toy_data: GZSLData) -> None:
+    trainer = FCLSWGANTrainer(toy_data, FCLSWGANSettings(hidden=8))
+    with pytest.raises(HostError, match=r"\(digits-0\) has other classes.*\(toy\)"):
+        d3_plugin.attach(trainer, data=load("digits-0"))
+    unscaled = replace(toy_data, train_features=toy_data.train_features * 16)
+    with pytest.warns(d3_plugin.D3Warning, match="is one of them not scaled"):
+        d3_plugin.attach(trainer, data=unscaled, settings=SMALL)
+
+
+def test_a_frozen_layer_need_not_be_in_the_optimizer(host: ScriptHost) -> None:
+    host.net_g.hidden.requires_grad_(False)
+    optimizer = torch.optim.Adam(p for p in host.net_g.parameters() if p.requires_grad)
+    script(host, optimizer=optimizer).loss().backward()
+    assert host.net_g.hidden.weight.grad is None
+
+
+def test_default_dtype_of_a_double_precision_script(toy_data: GZSLData) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        host = ScriptHost(toy_data)
+        host.net_g.double()
+        d3 = script(host, synthesize=lambda ids, att: host.net_g(torch.randn(len(att), 5), att))
+        d3.loss().backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert host.net_g.hidden.weight.grad.abs().max() > 0
 
 
 def test_empty_batch_still_trains(host: ScriptHost) -> None:

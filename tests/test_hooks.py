@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 import d3_plugin
-from d3_plugin import D3Settings, Host, HostFamily, PluginError, StepBatch, hookimpl, hookspecs
+from d3_plugin import (
+    D3Settings,
+    Host,
+    HostError,
+    HostFamily,
+    PluginError,
+    StepBatch,
+    hookimpl,
+    hookspecs,
+)
 from d3_plugin.data import GZSLData
 from d3_plugin.host import Scorer
 from d3_plugin.manager import host_families, make_manager
@@ -93,16 +102,17 @@ def test_synthesize_features_in_training_and_for_the_classifier(toy_data: GZSLDa
     d3 = attach(host, Plugin(), synthetic_per_class=15)
     d3.loss()
     d3.evaluate(draws=2)
-    assert calls[0] == (10, True, True, {1, 4})
-    assert calls[1:] == [(30, False, False, {1, 4})] * 2
+    assert calls[0] == (2, True, True, {1}), "a trial in attach"
+    assert calls[1] == (10, True, True, {1, 4})
+    assert calls[2:] == [(30, False, False, {1, 4})] * 2
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda host, ids: torch.zeros(3, 12), r"must return \(10, 12\) features, got \(3, 12\)"),
+        (lambda host, ids: torch.zeros(3, 12), r"must return \(2, 12\) features, got \(3, 12\)"),
         (lambda host, ids: host.data.attributes[ids].numpy(), "got <class 'numpy.ndarray'>"),
-        (lambda host, ids: torch.zeros(10, 12), "without gradient"),
+        (lambda host, ids: torch.zeros(2, 12), "without gradient"),
     ],
 )
 def test_synthesize_features_that_are_wrong(toy_data: GZSLData, answer: Any, match: str) -> None:
@@ -111,7 +121,7 @@ def test_synthesize_features_that_are_wrong(toy_data: GZSLData, answer: Any, mat
         def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Any:
             return answer(host, class_ids)
 
-    with pytest.raises(PluginError, match=match):
+    with pytest.raises(HostError, match=match):
         attach(ScriptHost(toy_data), Plugin()).loss()
 
 
@@ -151,7 +161,7 @@ def test_train_classifier_gets_real_seen_and_synthetic_unseen_rows(toy_data: GZS
             return lambda rows: torch.zeros(len(rows), 1)
 
     d3 = attach(ScriptHost(toy_data), Plugin(), synthetic_per_class=7)
-    with pytest.raises(PluginError, match=r"must score \(44, 6\), got \(44, 1\)"):
+    with pytest.raises(HostError, match=r"must score \(44, 6\), got \(44, 1\)"):
         d3.evaluate()
     assert counts == [[20, 7, 20, 20, 7, 20]]
 

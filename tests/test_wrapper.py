@@ -51,7 +51,8 @@ def test_attach_and_detach_leave_no_trace(toy_data: GZSLData, mode: str) -> None
     host.net_g.drop.eval()  # a mixed mode, which a plain .train() would not restore
     state, traces = host.state(), host.traces()
     d3 = attach(host, mode=mode)
-    d3.loss()
+    if mode == "loss":
+        d3.loss()
     d3.evaluate()
     assert_equal(state, host.state())
     d3.detach()
@@ -192,20 +193,91 @@ def test_foreign_state_is_refused_and_changes_nothing(toy_data: GZSLData) -> Non
     d3 = attach(ScriptHost(toy_data))
     other = attach(ScriptHost(toy_data), D3Settings(embedding_dim=9, teacher_epochs=1))
     before = {k: v.clone() for k, v in d3.distiller.state_dict().items()}
-    with pytest.raises(HostError, match=r"(?s)student\.classify\.weight.*same data and settings"):
+    with pytest.raises(HostError, match=r"(?s)same data and settings.*embedding_dim was 9, is 8"):
         d3.load_state_dict(other.state_dict())
-    with pytest.raises(HostError, match="missing parts"):
+    with pytest.raises(HostError, match=r"(?s)part 'distiller' is missing.*'optimizer'"):
         d3.load_state_dict({"model": 1})
+    moved = {**d3.state_dict(), "seen_classes": torch.tensor([0, 1, 2, 3])}
+    with pytest.raises(HostError, match=r"the seen classes were \[0, 1, 2, 3\]"):
+        d3.load_state_dict(moved)
     assert_equal(before, d3.distiller.state_dict())
 
 
 def test_streams_are_restored_when_synthesis_fails(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
-    d3 = attach(host, synthesize=lambda class_ids, attributes: attributes / torch.zeros(3))
+    calls = []
+
+    def once(class_ids: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        calls.append(len(class_ids))
+        if len(calls) > 1:  # the first is the trial in attach
+            raise RuntimeError("out of noise")
+        return host.net_g(torch.randn_like(attributes), attributes)
+
+    d3 = attach(host, synthesize=once)
     state = host.state()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="out of noise"):
         d3.loss()
     assert_equal(state, host.state())
+
+
+def test_hook_mode_refuses_what_would_go_wrong_silently(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    d3 = attach(host, mode="hook")
+    with pytest.raises(HostError, match=r"step\(closure\).*explicit form"):
+        host.optimizer_g.step(lambda: host.generator_loss())
+    with pytest.raises(HostError, match="adds its gradient in optimizer"):
+        d3.loss()
+    with pytest.raises(HostError, match=r"already; call detach\(\)"):
+        attach(host, mode="hook")
+    d3.detach()
+    attach(host, mode="hook")
+
+
+def test_modules_behind_synthesis_are_kept(toy_data: GZSLData) -> None:
+    """A decoder with batch norm, as a feedback path may have."""
+    host = ScriptHost(toy_data)
+    decoder = torch.nn.Sequential(torch.nn.BatchNorm1d(12), torch.nn.Dropout())
+    modes = []
+
+    def synthesize(class_ids: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        modes.append(decoder[1].training)
+        return decoder(host.net_g(torch.randn_like(attributes), attributes))
+
+    before = decoder[0].running_mean.clone()
+    d3 = attach(host, synthesize=synthesize, modules=[decoder])
+    d3.loss().backward()
+    d3.evaluate()
+    assert torch.equal(before, decoder[0].running_mean)
+    assert modes == [True, True, False], "trial, step, evaluation"
+    assert decoder.training
+
+
+def test_classifier_of_a_script_may_train_with_torch(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+
+    def train(features: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.nn.Module:
+        model = torch.nn.Linear(features.shape[1], classes)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        for _ in range(200):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(features), labels).backward()
+            optimizer.step()
+        return model
+
+    d3 = attach(host, train_classifier=train, synthetic_per_class=20)
+    assert d3.evaluate(final_classifier="host").metrics.seen > 0.5
+
+
+def test_weight_zero_and_host_classifier_is_the_baseline(toy_data: GZSLData) -> None:
+    alone = ScriptHost(toy_data)
+    alone.run(3)
+    beside = ScriptHost(toy_data)
+    d3 = attach(beside, weight_zero())
+    beside.run(3, d3)
+    expected = attach(alone, weight_zero()).evaluate(final_classifier="host").scores
+    assert (d3.evaluate(final_classifier="host").scores == expected).all()
+    assert (d3.evaluate().host_scores == expected).all()
+    assert d3.evaluate(final_classifier="student").host_scores is None
 
 
 def test_grad_scaler_hook_mode_is_refused(toy_data: GZSLData) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from d3_plugin.errors import HostError
+from d3_plugin.describe import describe_trainer
 from d3_plugin.evaluation.protocol import Evaluation
 from d3_plugin.evaluation.protocol import evaluate as evaluate_host
 from d3_plugin.manager import make_manager
@@ -25,8 +25,6 @@ def evaluate(
     Raises:
         HostError: no plugin knows the trainer.
     """
-    hooks = make_manager(plugins).hook
-    host = hooks.d3_describe_host(trainer=trainer)
-    if host is None:
-        raise HostError(f"no plugin knows a trainer of type {type(trainer).__name__}")
-    return evaluate_host(host, hooks, seed=seed, draws=draws)
+    manager = make_manager(plugins)
+    host = describe_trainer(manager, trainer)
+    return evaluate_host(host, manager.hook, seed=seed, draws=draws)

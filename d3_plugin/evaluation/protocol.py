@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from d3_plugin.distiller import Distiller
-from d3_plugin.errors import InputError, PluginError
+from d3_plugin.errors import HostError, InputError
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
 from d3_plugin.functional import id_score
 from d3_plugin.host import Host, Scorer
-from d3_plugin.isolation import RandomStream, buffers_kept, eval_mode
+from d3_plugin.isolation import RandomStream, eval_mode
 from d3_plugin.settings import FinalClassifier
+from d3_plugin.synthesis import synthesize
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def evaluate(
 
     Raises:
         InputError: draws below 1, or no distiller for the student's classifier.
-        PluginError: a hook returned scores of another shape.
+        HostError: features or scores of another shape come back from the host.
     """
     if draws < 1 or (distiller is None and final_classifier != "host"):
         raise InputError(
@@ -107,7 +108,7 @@ def evaluate(
             for _ in range(draws):
                 scorer, prior = _train_final_classifier(host, hooks)
                 score = scorer(_transform(host, hooks, rows))
-                each.append(_checked(score, len(rows), data.num_classes))
+                each.append(_checked(host, score, len(rows)))
             host_scores = torch.stack(each)
         scores = _combine(host_scores, distiller, rows, final_classifier)
         teacher = _teacher_score(distiller, rows)
@@ -156,8 +157,7 @@ def _train_final_classifier(
 ) -> tuple[Scorer, npt.NDArray[np.float64]]:
     data = host.data
     classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
-    with buffers_kept(host.modules):
-        synthetic = hooks.d3_synthesize_features(host=host, class_ids=classes, differentiable=False)
+    synthetic = synthesize(host, hooks, classes, differentiable=False)
     features = torch.cat([data.train_features, synthetic.to(data.train_features)])
     labels = torch.cat([data.train_labels, classes])
     features = _transform(host, hooks, features)
@@ -174,10 +174,11 @@ def _transform(host: Host, hooks: pluggy.HookRelay, features: Tensor) -> Tensor:
     return transformed
 
 
-def _checked(score: Tensor, rows: int, num_classes: int) -> Tensor:
-    if score.shape != (rows, num_classes):
-        raise PluginError(
-            f"the classifier of d3_train_classifier must score {(rows, num_classes)}, "
-            f"got {tuple(score.shape)}"
+def _checked(host: Host, score: Tensor, rows: int) -> Tensor:
+    expected = (rows, host.data.num_classes)
+    if score.shape != expected:
+        source = "attach(train_classifier=...)" if host.train_classifier else "d3_train_classifier"
+        raise HostError(
+            f"the classifier that {source} returns must score {expected}, got {tuple(score.shape)}"
         )
     return score

@@ -7,14 +7,9 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor
 
+from d3_plugin.checks import check_choice, check_matrices, check_positive
 from d3_plugin.errors import InputError
-from d3_plugin.functional._inputs import (
-    autocast_off,
-    check_choice,
-    check_matrices,
-    check_positive,
-    full_precision,
-)
+from d3_plugin.precision import autocast_off, full_precision
 
 KLForm = Literal["logits", "double_softmax"]
 KL_FORMS: tuple[str, ...] = get_args(KLForm)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from d3_plugin.errors import InputError
-from d3_plugin.functional import label_space_kl, relation_loss
-from d3_plugin.functional._inputs import (
+from d3_plugin.checks import (
     check_choice,
     check_labels,
     check_matrices,
     check_positive,
     check_seen_classes,
-    full_precision,
 )
+from d3_plugin.errors import InputError
+from d3_plugin.functional import label_space_kl, relation_loss
 from d3_plugin.functional.label_space import KL_FORMS, KLForm
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
+from d3_plugin.precision import full_precision
 
 
 class ID2SDLoss(nn.Module):
@@ -70,6 +70,7 @@ class ID2SDLoss(nn.Module):
             raise InputError(
                 f"{name}: weights must be finite and at least 0, got {kl_weight}, {be_weight}"
             )
+        self.width = int(seen_classes.max()) + 1  # the student's logits are as wide at least
         self.register_buffer("seen_classes", seen_classes.long(), persistent=False)
         self.kl_weight, self.be_weight = kl_weight, be_weight
         self.kl_form, self.temperature = kl_form, temperature
@@ -79,6 +80,11 @@ class ID2SDLoss(nn.Module):
     def released(cls, seen_classes: Tensor) -> ID2SDLoss:
         """The authors' released formulas: softmax twice, probabilities into BCE-with-logits."""
         return cls(seen_classes, kl_form="double_softmax", relation="bce_with_logits")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the terms, by name."""
+        return {"kl": self.kl_weight, "be": self.be_weight}
 
     def terms(
         self,
@@ -108,6 +114,11 @@ class ID2SDLoss(nn.Module):
             student_embedding=student_embedding,
         )
         check_labels(name, len(student_logits), labels)
+        if student_logits.shape[1] < self.width:
+            raise InputError(
+                f"{name}: student logits are {student_logits.shape[1]} wide, but seen_classes goes "
+                f"up to {self.width - 1}; they must cover all classes, seen and unseen"
+            )
         terms: dict[str, Tensor] = {}
         if self.kl_weight:
             terms["kl"] = label_space_kl(
@@ -135,9 +146,8 @@ class ID2SDLoss(nn.Module):
         terms = self.terms(
             teacher_logits, student_logits, teacher_embedding, student_embedding, labels
         )
-        weights = {"kl": self.kl_weight, "be": self.be_weight}
         zero = full_precision(student_logits.new_zeros(()))[0]
-        return sum((weights[k] * v for k, v in terms.items()), start=zero)
+        return sum((self.weights[k] * v for k, v in terms.items()), start=zero)
 
     def extra_repr(self) -> str:
         return (

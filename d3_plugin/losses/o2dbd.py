@@ -7,19 +7,19 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.errors import InputError
-from d3_plugin.functional import id_confidence, id_score, relation_loss
-from d3_plugin.functional._inputs import (
-    autocast_off,
+from d3_plugin.checks import (
     check_choice,
+    check_label_range,
     check_labels,
     check_matrices,
     check_positive,
     check_seen_classes,
-    full_precision,
 )
+from d3_plugin.errors import InputError
+from d3_plugin.functional import id_confidence, id_score, relation_loss
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
 from d3_plugin.functional.scores import SCORE_KINDS, ScoreKind
+from d3_plugin.precision import autocast_off, full_precision
 
 RelationTarget = Literal["domain", "class"]
 
@@ -161,6 +161,7 @@ class O2DBDLoss(nn.Module):
         name = type(self).__name__
         check_matrices(name, teacher_logits=teacher_logits, student_logits=student_logits)
         check_labels(name, len(student_logits), labels)
+        check_label_range(name, labels, self.head.in_features)
         widths = teacher_logits.shape[1], student_logits.shape[1]
         expected = self.num_seen, self.head.in_features
         if widths != expected:

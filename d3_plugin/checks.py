@@ -1,4 +1,4 @@
-"""What every function does first: check shapes, leave half precision and autocast."""
+"""Checks of what is given to public functions; each raises one error that says what to do."""
 
 from __future__ import annotations
 
@@ -6,19 +6,6 @@ import torch
 from torch import Tensor
 
 from d3_plugin.errors import InputError, Problems
-
-
-def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """All tensors in their common dtype, which is float32 at least."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return tuple(tensor.to(dtype) for tensor in tensors)
-
-
-def autocast_off(like: Tensor) -> torch.autocast:
-    """A context in which autocast does not lower the precision of sums and logarithms."""
-    return torch.autocast(device_type=like.device.type, enabled=False)
 
 
 def check_matrices(function: str, **tensors: Tensor) -> None:
@@ -54,6 +41,21 @@ def check_labels(function: str, rows: int, labels: Tensor) -> None:
         f"labels must be integer class ids, got {labels.dtype}",
     )
     problems.raise_as(InputError)
+
+
+def check_label_range(function: str, labels: Tensor, num_classes: int) -> None:
+    """``labels`` lie in 0..num_classes-1; looked at only where that does not make a GPU wait.
+
+    Raises:
+        InputError: they do not.
+    """
+    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise InputError(
+            f"{function}: labels must be class ids 0..{num_classes - 1}, got {low}..{high}"
+        )
 
 
 def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | None = None) -> None:

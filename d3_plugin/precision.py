@@ -1,0 +1,19 @@
+"""Sums and logarithms in float32 at least, whatever the host's precision is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All tensors in their common dtype, which is float32 at least."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def autocast_off(like: Tensor) -> torch.autocast:
+    """A context in which autocast does not lower the precision of sums and logarithms."""
+    return torch.autocast(device_type=like.device.type, enabled=False)
