@@ -17,9 +17,7 @@ for seed, split, variant in runs:
     base, d3 = runs[seed, split, "baseline"], runs[seed, split, "d3"]
     same_start = base["history"][0]["critic"] == d3["history"][0]["critic"]
     if variant == "d3" and not (base["data"] == d3["data"] and same_start):
-        problems.append(
-            f"seed {seed}, {split}: the pair differs before D³ does anything"
-        )
+        problems.append(f"seed {seed}, {split}: the pair differs before D³ does anything")
     if variant == "d3" and base["generator_mean"] == d3["generator_mean"]:
         problems.append(f"seed {seed}, {split}: D³ did not change the generator")
 for row, table in results["summary"]["fclswgan"].items():

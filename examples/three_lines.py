@@ -6,9 +6,8 @@ seed, first as it is and then with D³.
 
 import argparse
 
-from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
-
 import d3_plugin
+from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin.data import load
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from torch import nn
 
 import d3_plugin
+from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin import D3Settings, HostError, InputError
 from d3_plugin.data import GZSLData, load
 from tests.script_host import ScriptHost

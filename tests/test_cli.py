@@ -27,6 +27,14 @@ def test_compare_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert str(tmp_path / "report.html") in out
 
 
+def test_every_built_in_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY, "--adapter", "all", "--data", "digits-2", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for adapter in ("diffusion", "fclswgan", "tfvaegan"):
+        assert f"{adapter} on digits-2, 1 seeds" in out
+    assert (tmp_path / "report.html").read_text().count("<h2>") == 3
+
+
 def test_released_preset(tmp_path: Path) -> None:
     assert main([*TINY, "--preset", "released", "--out", str(tmp_path)]) == 0
     assert '"kl_form": "double_softmax"' in (tmp_path / "results.json").read_text()
@@ -40,7 +48,10 @@ def test_adapters(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--adapter", "vqgan"], "no adapter named 'vqgan'; installed are: fclswgan"),
+        (
+            ["--adapter", "vqgan"],
+            "'vqgan'; installed are: diffusion, fclswgan, tfvaegan",
+        ),
         (["--set", "wieght=1"], "no setting 'wieght'"),
         (["--set", "weight"], "NAME=VALUE, got 'weight'"),
         (["--set", "score=best"], "score must be one of max_softmax"),

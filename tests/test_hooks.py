@@ -63,7 +63,12 @@ def test_host_families() -> None:
             return [HostFamily("cvae", "a CVAE", D3Settings, lambda *a: None)]
 
     assert "fclswgan" in host_families(make_manager())
-    assert list(host_families(make_manager([Plugin()]))) == ["cvae", "fclswgan"]
+    assert list(host_families(make_manager([Plugin()]))) == [
+        "cvae",
+        "diffusion",
+        "fclswgan",
+        "tfvaegan",
+    ]
     with pytest.raises(PluginError, match="two plugins provide a host family named 'cvae'"):
         host_families(make_manager([Plugin(), Plugin()]))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from d3_adapters.fclswgan.trainer import FCLSWGANSettings, FCLSWGANTrainer
 from torch import Tensor
 
+from d3_adapters.fclswgan.trainer import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin.data import GZSLData
 from d3_plugin.hookspecs import hookimpl
 from d3_plugin.host import Host, HostFamily, Scorer

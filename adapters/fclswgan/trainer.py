@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from d3_adapters.fclswgan.networks import Critic, Generator
-from d3_adapters.softmax import train_softmax
 from torch import Tensor, nn
 
+from d3_adapters.fclswgan.networks import Critic, Generator
+from d3_adapters.softmax import train_softmax
 from d3_plugin.data import GZSLData
 
 

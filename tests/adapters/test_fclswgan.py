@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import d3_adapters.fclswgan
 import pytest
 import torch
+
+import d3_adapters.fclswgan
+import d3_plugin
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_adapters.softmax import train_softmax
-
-import d3_plugin
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData, load
 

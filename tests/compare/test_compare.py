@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from d3_adapters.fclswgan import FCLSWGANSettings
 
+from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings, InputError
 from d3_plugin.compare import command, compare
 from d3_plugin.compare.execute import Outcome, execute
