@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from d3_plugin import D3
+import d3_plugin
+from d3_plugin import D3, D3Settings
 from d3_plugin.data import GZSLData
 
 
@@ -112,3 +113,21 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert one.keys() == other.keys()
     differing = [k for k in one if not torch.equal(one[k], other[k])]
     assert differing == []
+
+
+SMALL = D3Settings(embedding_dim=8, teacher_epochs=3, synthetic_rows=10, real_rows=12, weight=0.5)
+
+
+def attach(host: ScriptHost, settings: D3Settings = SMALL, **options: object) -> D3:
+    return d3_plugin.attach(
+        generator=host.net_g,
+        optimizer=host.optimizer_g,
+        data=host.data,
+        settings=settings,
+        seed=7,
+        **options,
+    )
+
+
+def weight_zero() -> D3Settings:
+    return D3Settings(embedding_dim=8, teacher_epochs=3, weight=0.0)

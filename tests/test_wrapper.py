@@ -7,27 +7,9 @@ import copy
 import pytest
 import torch
 
-import d3_plugin
-from d3_plugin import D3, D3Settings, D3Warning, HostError
+from d3_plugin import D3Settings, D3Warning, HostError
 from d3_plugin.data import GZSLData
-from tests.script_host import ScriptHost, assert_equal
-
-SMALL = D3Settings(embedding_dim=8, teacher_epochs=3, synthetic_rows=10, real_rows=12, weight=0.5)
-
-
-def attach(host: ScriptHost, settings: D3Settings = SMALL, **options: object) -> D3:
-    return d3_plugin.attach(
-        generator=host.net_g,
-        optimizer=host.optimizer_g,
-        data=host.data,
-        settings=settings,
-        seed=7,
-        **options,
-    )
-
-
-def weight_zero() -> D3Settings:
-    return D3Settings(embedding_dim=8, teacher_epochs=3, weight=0.0)
+from tests.script_host import SMALL, ScriptHost, assert_equal, attach, weight_zero
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])
@@ -59,16 +41,6 @@ def test_attach_and_detach_leave_no_trace(toy_data: GZSLData, mode: str) -> None
     assert host.traces() == traces
     with pytest.raises(HostError, match="detached"):
         d3.loss()
-
-
-def test_detached_hook_mode_is_the_baseline_again(toy_data: GZSLData) -> None:
-    alone = ScriptHost(toy_data)
-    alone.run(2)
-    alone_state = alone.state()
-    beside = ScriptHost(toy_data)
-    attach(beside, mode="hook").detach()
-    beside.run(2)
-    assert_equal(alone_state, beside.state())
 
 
 def test_d3_changes_the_generator_and_only_it(toy_data: GZSLData) -> None:
@@ -106,36 +78,6 @@ def test_gradient_is_that_of_the_weighted_terms(toy_data: GZSLData) -> None:
         assert w.abs().max() > 0
 
 
-def test_explicit_form_and_hook_mode_give_the_same_gradient(toy_data: GZSLData) -> None:
-    gradients = []
-    for mode in ("loss", "hook"):
-        host = ScriptHost(toy_data)
-        d3 = attach(host, mode=mode)
-        host.critic_step()
-        loss = host.generator_loss()
-        if mode == "loss":
-            loss = loss + d3.loss()
-        loss.backward()
-        seen: list[torch.Tensor] = []
-        host.optimizer_g.register_step_pre_hook(
-            lambda o, a, k, seen=seen: seen.extend(p.grad for p in o.param_groups[0]["params"])
-        )
-        host.optimizer_g.step()
-        gradients.append(seen)
-    for explicit, hooked in zip(*gradients, strict=True):
-        torch.testing.assert_close(explicit, hooked, rtol=1e-6, atol=1e-9)
-
-
-def test_hook_mode_leaves_other_gradients_alone(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
-    attach(host, mode="hook")
-    host.critic_step()
-    critic_grad = host.net_d.weight.grad.clone()
-    host.generator_loss().backward()
-    host.optimizer_g.step()
-    assert torch.equal(critic_grad, host.net_d.weight.grad)
-
-
 def test_loss_is_a_plain_scalar_with_no_way_to_the_heads(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
     d3 = attach(host)
@@ -168,41 +110,6 @@ def test_no_gradient_step_warns_once_and_the_student_learns(toy_data: GZSLData) 
         d3.loss()  # the filter turns a second warning into an error
 
 
-def test_state_dict_continues_the_same_run(toy_data: GZSLData, tmp_path: object) -> None:
-    through = ScriptHost(toy_data)
-    d3 = attach(through)
-    through.run(5, d3)
-    through_state = through.state()
-
-    broken = ScriptHost(toy_data)
-    first = attach(broken)
-    broken.run(2, first)
-    torch.save(first.state_dict(), f"{tmp_path}/d3.pt")
-    first.detach()
-    streams = broken.state()
-    second = attach(broken)  # draws and trains anew, then everything is overwritten
-    assert_equal(streams, broken.state())
-    second.load_state_dict(torch.load(f"{tmp_path}/d3.pt", weights_only=True))
-    broken.run(3, second)
-    assert second.steps == 5
-    assert_equal(through_state, broken.state())
-    assert_equal(d3.distiller.state_dict(), second.distiller.state_dict())
-
-
-def test_foreign_state_is_refused_and_changes_nothing(toy_data: GZSLData) -> None:
-    d3 = attach(ScriptHost(toy_data))
-    other = attach(ScriptHost(toy_data), D3Settings(embedding_dim=9, teacher_epochs=1))
-    before = {k: v.clone() for k, v in d3.distiller.state_dict().items()}
-    with pytest.raises(HostError, match=r"(?s)same data and settings.*embedding_dim was 9, is 8"):
-        d3.load_state_dict(other.state_dict())
-    with pytest.raises(HostError, match=r"(?s)part 'distiller' is missing.*'optimizer'"):
-        d3.load_state_dict({"model": 1})
-    moved = {**d3.state_dict(), "seen_classes": torch.tensor([0, 1, 2, 3])}
-    with pytest.raises(HostError, match=r"the seen classes were \[0, 1, 2, 3\]"):
-        d3.load_state_dict(moved)
-    assert_equal(before, d3.distiller.state_dict())
-
-
 def test_streams_are_restored_when_synthesis_fails(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
     calls = []
@@ -218,75 +125,6 @@ def test_streams_are_restored_when_synthesis_fails(toy_data: GZSLData) -> None:
     with pytest.raises(RuntimeError, match="out of noise"):
         d3.loss()
     assert_equal(state, host.state())
-
-
-def test_hook_mode_refuses_what_would_go_wrong_silently(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
-    d3 = attach(host, mode="hook")
-    with pytest.raises(HostError, match=r"step\(closure\).*explicit form"):
-        host.optimizer_g.step(lambda: host.generator_loss())
-    with pytest.raises(HostError, match="adds its gradient in optimizer"):
-        d3.loss()
-    with pytest.raises(HostError, match=r"already; call detach\(\)"):
-        attach(host, mode="hook")
-    d3.detach()
-    attach(host, mode="hook")
-
-
-def test_modules_behind_synthesis_are_kept(toy_data: GZSLData) -> None:
-    """A decoder with batch norm, as a feedback path may have."""
-    host = ScriptHost(toy_data)
-    decoder = torch.nn.Sequential(torch.nn.BatchNorm1d(12), torch.nn.Dropout())
-    modes = []
-
-    def synthesize(class_ids: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        modes.append(decoder[1].training)
-        return decoder(host.net_g(torch.randn_like(attributes), attributes))
-
-    before = decoder[0].running_mean.clone()
-    d3 = attach(host, synthesize=synthesize, modules=[decoder])
-    d3.loss().backward()
-    d3.evaluate()
-    assert torch.equal(before, decoder[0].running_mean)
-    assert modes == [True, True, False], "trial, step, evaluation"
-    assert decoder.training
-
-
-def test_classifier_of_a_script_may_train_with_torch(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
-
-    def train(features: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.nn.Module:
-        model = torch.nn.Linear(features.shape[1], classes)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-        for _ in range(200):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(features), labels).backward()
-            optimizer.step()
-        return model
-
-    d3 = attach(host, train_classifier=train, synthetic_per_class=20)
-    assert d3.evaluate(final_classifier="host").metrics.seen > 0.5
-
-
-def test_weight_zero_and_host_classifier_is_the_baseline(toy_data: GZSLData) -> None:
-    alone = ScriptHost(toy_data)
-    alone.run(3)
-    beside = ScriptHost(toy_data)
-    d3 = attach(beside, weight_zero())
-    beside.run(3, d3)
-    expected = attach(alone, weight_zero()).evaluate(final_classifier="host").scores
-    assert (d3.evaluate(final_classifier="host").scores == expected).all()
-    assert (d3.evaluate().host_scores == expected).all()
-    assert d3.evaluate(final_classifier="student").host_scores is None
-
-
-def test_grad_scaler_hook_mode_is_refused(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
-    attach(host, mode="hook")
-    scaler = torch.amp.GradScaler("cpu")
-    scaler.scale(host.generator_loss()).backward()
-    with pytest.raises(HostError, match=r"GradScaler.*explicit form.*d3\.loss"):
-        scaler.step(host.optimizer_g)
 
 
 def test_grad_scaler_explicit_form(toy_data: GZSLData) -> None:
@@ -323,14 +161,3 @@ def test_half_precision_features_keep_small_gradients(toy_data: GZSLData) -> Non
     )
     (d3.loss() * 2.0**20).backward()
     assert (host.net_g.out.bias.grad != 0).all()
-
-
-def test_evaluate_repeats_itself_and_has_sane_numbers(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
-    d3 = attach(host, synthetic_per_class=20)
-    host.run(40, d3)
-    first, second = d3.evaluate(draws=2), d3.evaluate(draws=2)
-    assert first.metrics == second.metrics
-    assert first.scores.shape == (2, len(first.labels), 6)
-    assert first.metrics.seen > 0.5, "chance over six classes is 0.17"
-    assert first.prior.sum() == pytest.approx(1)

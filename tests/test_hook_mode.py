@@ -1,0 +1,72 @@
+"""``mode="hook"``: the loop stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from d3_plugin import HostError
+from d3_plugin.data import GZSLData
+from tests.script_host import ScriptHost, assert_equal, attach
+
+
+def test_detached_hook_mode_is_the_baseline_again(toy_data: GZSLData) -> None:
+    alone = ScriptHost(toy_data)
+    alone.run(2)
+    alone_state = alone.state()
+    beside = ScriptHost(toy_data)
+    attach(beside, mode="hook").detach()
+    beside.run(2)
+    assert_equal(alone_state, beside.state())
+
+
+def test_explicit_form_and_hook_mode_give_the_same_gradient(toy_data: GZSLData) -> None:
+    gradients = []
+    for mode in ("loss", "hook"):
+        host = ScriptHost(toy_data)
+        d3 = attach(host, mode=mode)
+        host.critic_step()
+        loss = host.generator_loss()
+        if mode == "loss":
+            loss = loss + d3.loss()
+        loss.backward()
+        seen: list[torch.Tensor] = []
+        host.optimizer_g.register_step_pre_hook(
+            lambda o, a, k, seen=seen: seen.extend(p.grad for p in o.param_groups[0]["params"])
+        )
+        host.optimizer_g.step()
+        gradients.append(seen)
+    for explicit, hooked in zip(*gradients, strict=True):
+        torch.testing.assert_close(explicit, hooked, rtol=1e-6, atol=1e-9)
+
+
+def test_hook_mode_leaves_other_gradients_alone(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    attach(host, mode="hook")
+    host.critic_step()
+    critic_grad = host.net_d.weight.grad.clone()
+    host.generator_loss().backward()
+    host.optimizer_g.step()
+    assert torch.equal(critic_grad, host.net_d.weight.grad)
+
+
+def test_hook_mode_refuses_what_would_go_wrong_silently(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    d3 = attach(host, mode="hook")
+    with pytest.raises(HostError, match=r"step\(closure\).*explicit form"):
+        host.optimizer_g.step(lambda: host.generator_loss())
+    with pytest.raises(HostError, match="adds its gradient in optimizer"):
+        d3.loss()
+    with pytest.raises(HostError, match=r"already; call detach\(\)"):
+        attach(host, mode="hook")
+    d3.detach()
+    attach(host, mode="hook")
+
+
+def test_grad_scaler_hook_mode_is_refused(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    attach(host, mode="hook")
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(host.generator_loss()).backward()
+    with pytest.raises(HostError, match=r"GradScaler.*explicit form.*d3\.loss"):
+        scaler.step(host.optimizer_g)

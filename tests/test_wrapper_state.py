@@ -1,0 +1,45 @@
+"""``state_dict`` and ``load_state_dict`` of an attached D³."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from d3_plugin import D3Settings, HostError
+from d3_plugin.data import GZSLData
+from tests.script_host import ScriptHost, assert_equal, attach
+
+
+def test_state_dict_continues_the_same_run(toy_data: GZSLData, tmp_path: object) -> None:
+    through = ScriptHost(toy_data)
+    d3 = attach(through)
+    through.run(5, d3)
+    through_state = through.state()
+
+    broken = ScriptHost(toy_data)
+    first = attach(broken)
+    broken.run(2, first)
+    torch.save(first.state_dict(), f"{tmp_path}/d3.pt")
+    first.detach()
+    streams = broken.state()
+    second = attach(broken)  # draws and trains anew, then everything is overwritten
+    assert_equal(streams, broken.state())
+    second.load_state_dict(torch.load(f"{tmp_path}/d3.pt", weights_only=True))
+    broken.run(3, second)
+    assert second.steps == 5
+    assert_equal(through_state, broken.state())
+    assert_equal(d3.distiller.state_dict(), second.distiller.state_dict())
+
+
+def test_foreign_state_is_refused_and_changes_nothing(toy_data: GZSLData) -> None:
+    d3 = attach(ScriptHost(toy_data))
+    other = attach(ScriptHost(toy_data), D3Settings(embedding_dim=9, teacher_epochs=1))
+    before = {k: v.clone() for k, v in d3.distiller.state_dict().items()}
+    with pytest.raises(HostError, match=r"(?s)same data and settings.*embedding_dim was 9, is 8"):
+        d3.load_state_dict(other.state_dict())
+    with pytest.raises(HostError, match=r"(?s)part 'distiller' is missing.*'optimizer'"):
+        d3.load_state_dict({"model": 1})
+    moved = {**d3.state_dict(), "seen_classes": torch.tensor([0, 1, 2, 3])}
+    with pytest.raises(HostError, match=r"the seen classes were \[0, 1, 2, 3\]"):
+        d3.load_state_dict(moved)
+    assert_equal(before, d3.distiller.state_dict())
