@@ -89,8 +89,9 @@ class D3:
         """One D³ step: updates the student, and returns the generator's extra loss.
 
         Call it once per generator step, add it to the generator's loss, and let the host call
-        ``backward`` as it does. Gradient reaches the generator only; the student is updated from
-        the same forward pass, by an optimiser of its own.
+        ``backward`` as it does. Gradient reaches what synthesis runs through, the generator, and
+        never teacher or student; the student is updated from the same forward pass, by an
+        optimiser of its own.
 
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
