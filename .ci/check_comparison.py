@@ -15,7 +15,7 @@ if page.count("data:image/png;base64,") != 3 or "+D³" not in page:
     problems.append("the report lacks its pictures or its table")
 for seed, split, variant in runs:
     base, d3 = runs[seed, split, "baseline"], runs[seed, split, "d3"]
-    same_start = base["history"][0]["critic"] == d3["history"][0]["critic"]
+    same_start = base["generator_start"] == d3["generator_start"]
     if variant == "d3" and not (base["data"] == d3["data"] and same_start):
         problems.append(f"seed {seed}, {split}: the pair differs before D³ does anything")
     if variant == "d3" and base["generator_mean"] == d3["generator_mean"]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from d3_plugin.attach import attach
 from d3_plugin.compare.plan import Run
@@ -32,7 +33,8 @@ class Outcome:
         data_name: name of the GZSL problem.
         seen_classes, unseen_classes: class ids of the split.
         history: the trainer's: ``step`` and mean losses, from time to time.
-        generator_mean: mean absolute parameter of the trained generator, to tell runs apart.
+        generator_start, generator_mean: mean absolute parameter of the generator before and after
+            training: a pair starts from the same one and ends with different ones.
         seconds: of training and scoring.
     """
 
@@ -42,6 +44,7 @@ class Outcome:
     seen_classes: npt.NDArray[np.int64]
     unseen_classes: npt.NDArray[np.int64]
     history: list[dict[str, float]]
+    generator_start: float
     generator_mean: float
     seconds: float
 
@@ -94,6 +97,7 @@ def execute(run: Run) -> Outcome:
     settings = family.settings(**run.host)
     data = load_problem(run)
     trainer = family.build(data, settings, run.seed, torch.device(run.device))
+    start = _mean_parameter(trainer.generator)
     if run.variant == "d3":
         d3 = attach(trainer, settings=run.d3, seed=run.seed)
         trainer.fit()
@@ -101,7 +105,6 @@ def execute(run: Run) -> Outcome:
     else:
         trainer.fit()
         evaluation = evaluate(trainer, seed=run.seed, draws=run.draws)
-    parameters = torch.cat([p.detach().abs().flatten() for p in trainer.generator.parameters()])
     return Outcome(
         run,
         evaluation,
@@ -109,6 +112,12 @@ def execute(run: Run) -> Outcome:
         data.seen_classes.numpy(),
         data.unseen_classes.numpy(),
         list(trainer.history),
-        parameters.double().mean().item(),
+        start,
+        _mean_parameter(trainer.generator),
         time.perf_counter() - started,
     )
+
+
+def _mean_parameter(module: nn.Module) -> float:
+    parameters = torch.cat([p.detach().abs().flatten() for p in module.parameters()])
+    return parameters.double().mean().item()

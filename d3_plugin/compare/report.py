@@ -104,6 +104,7 @@ def results(
                 "data": outcome.data_name,
                 "metrics": asdict(outcome.evaluation.metrics),
                 "teacher_auroc": outcome.evaluation.teacher_auroc,
+                "generator_start": outcome.generator_start,
                 "generator_mean": outcome.generator_mean,
                 "seconds": round(outcome.seconds, 2),
                 "history": outcome.history,

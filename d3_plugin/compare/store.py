@@ -65,6 +65,7 @@ class RunStore:
             "teacher_auroc": e.teacher_auroc,
             "data_name": outcome.data_name,
             "history": outcome.history,
+            "generator_start": outcome.generator_start,
             "generator_mean": outcome.generator_mean,
             "seconds": outcome.seconds,
         }
@@ -114,6 +115,7 @@ class RunStore:
             arrays["seen_classes"],
             arrays["unseen_classes"],
             facts["history"],
+            facts["generator_start"],
             facts["generator_mean"],
             facts["seconds"],
         )

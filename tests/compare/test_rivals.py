@@ -34,7 +34,7 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
     run = Run("a", "d", "", seed, "baseline", "test", {}, D3Settings(), draws, "cpu")
     scores = scores.astype(np.float32)
     evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
-    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0)
+    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0)
 
 
 def mean_harmonic(made: Outcome, scores: np.ndarray) -> float:
