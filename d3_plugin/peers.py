@@ -22,12 +22,12 @@ from d3_plugin.isolation import RandomStream
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside DDP, or the module itself.
 
-    D³ synthesises past DDP. Its gradient arrives in the same parameters and in the host's own
-    backward, where DDP averages it with the host's. A second forward pass *through* DDP would
-    broadcast the buffers once more, and overwrite what the first pass saved for backward.
+    D³ synthesises past DDP: its gradient arrives in the same parameters and in the host's own
+    backward, where DDP averages it with the host's, and another forward pass of DDP would announce
+    another backward and send the buffers around once more.
     """
-    inner = module.module if isinstance(module, DistributedDataParallel) else module
-    return inner if isinstance(inner, nn.Module) else module
+    inner: nn.Module = module.module if isinstance(module, DistributedDataParallel) else module
+    return inner
 
 
 def warn_alone(generator: nn.Module) -> None:

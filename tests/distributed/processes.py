@@ -1,4 +1,4 @@
-"""Runs a function in several processes that share a gloo group, and brings back what it returned."""
+"""Runs a function in several processes of one gloo group, and brings back what it returned."""
 
 from __future__ import annotations
 
