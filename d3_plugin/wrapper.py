@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pluggy
 import torch
@@ -298,6 +298,13 @@ class D3:
             self._stream = stream_of_rank(self._seed, self.host.device, self.steps)
         else:
             self._stream.load_state_dict(state["random"])
+
+    def __reduce__(self) -> NoReturn:
+        """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
+        raise HostError(
+            "a D3 belongs to its host and cannot be pickled or copied; save d3.state_dict(), and "
+            "give it to load_state_dict() of a D3 attached with the same data and settings"
+        )
 
 
 def _refuse_grad_scaler() -> None:
