@@ -71,13 +71,15 @@ def attach(
         seed: of everything random in D³.
         gather: train one student for all processes of ``torch.distributed``: terms over the rows
             of all of them, student gradients averaged, other noise and classes in each. ``attach``
-            and every ``loss()`` must then be called in every process. Without a process group it
-            changes nothing.
+            and every ``loss()`` must then be called in every process; with a generator in
+            DistributedDataParallel call ``loss()`` after the host's own forward pass, and
+            ``backward`` on the sum. Without a process group it changes nothing.
         labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
         noise_dim: for ``generator(noise, attributes)``; default: as wide as the attributes.
-        synthesize: another call form: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``.
+        synthesize: another call form: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``;
+            with a generator in DistributedDataParallel it should call ``generator.module``.
         modules: what ``synthesize`` runs through beside the generator (a feedback network, a
             decoder): their buffers are kept, and they are in eval mode for ``evaluate()``. Their
             parameters get gradient from the loss if their ``requires_grad`` is on, as in the
