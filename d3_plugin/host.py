@@ -27,6 +27,8 @@ class Host:
         trainer: the trainer object, if there is one; for the hooks of its adapter.
         modules: every module that synthesis runs through; their buffers are kept.
         synthetic_per_class: rows per unseen class for the final classifier.
+        interval: with ``mode="hook"``, D³ makes a step with every ``interval``-th step of the
+            optimiser, from the first on. Above 1 where the host's own step is as short as D³'s.
         noise_dim: width of the generator's noise, for the default synthesis.
         synthesize: a script's own ``(class_ids, attributes) -> features``.
         train_classifier: a script's own ``(features, labels, num_classes) -> scorer``.
@@ -39,6 +41,7 @@ class Host:
     trainer: Any = None
     modules: tuple[nn.Module, ...] = ()
     synthetic_per_class: int = 200
+    interval: int = 1
     noise_dim: int | None = None
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None

@@ -75,6 +75,7 @@ class D3:
         self._optimizer = torch.optim.Adam(distiller.learned(), lr=settings.student_lr)
         self._labels = HostLabels(host.data, distiller.teacher, labels_are)
         self._attached, self._warned = True, False
+        self._host_steps = 0
         self._handle = None
         if mode == "hook":
             if host.optimizer in _hooked:
@@ -194,6 +195,9 @@ class D3:
                 "inside the closure"
             )
         _refuse_grad_scaler()
+        self._host_steps += 1
+        if (self._host_steps - 1) % self.host.interval:
+            return
         with torch.enable_grad():
             extra = self._step()
         if not extra.requires_grad:
@@ -249,6 +253,7 @@ class D3:
             "optimizer": self._optimizer.state_dict(),
             "random": self._stream.state_dict(),
             "steps": self.steps,
+            "host_steps": self._host_steps,
             "settings": asdict(self.settings),
             "seen_classes": self.host.data.seen_classes,
         }
@@ -280,7 +285,7 @@ class D3:
         self.distiller.load_state_dict(state["distiller"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._stream.load_state_dict(state["random"])
-        self.steps = int(state["steps"])
+        self.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
 
 
 def _refuse_grad_scaler() -> None:

@@ -26,6 +26,10 @@ def d3_host_families() -> list[HostFamily]:
     return [HostFamily("diffusion", summary, DiffusionSettings, _build)]
 
 
+# A denoising step is as short as one of D³, a GAN's has five critic steps in it.
+_INTERVAL = 5
+
+
 @hookimpl
 def d3_describe_host(trainer: Any) -> Host | None:
     if not isinstance(trainer, DiffusionTrainer):
@@ -38,6 +42,7 @@ def d3_describe_host(trainer: Any) -> Host | None:
         trainer=trainer,
         modules=(trainer.generator, trainer.ema_generator),
         synthetic_per_class=trainer.settings.synthetic_per_class,
+        interval=_INTERVAL,
     )
 
 
