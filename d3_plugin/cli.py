@@ -72,6 +72,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--traceback", action="store_true", help="show where an error came from")
     compare.set_defaults(command=_compare)
 
+    bench = commands.add_parser(
+        "bench",
+        help="time a generator step with and without D³",
+        description="Times blocks of generator steps of the baseline and of +D³ in turn, and says "
+        "where the time goes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = bench.add_argument
+    add("--adapter", default="all", help="host family, several with commas, or 'all'")
+    add("--data", default="digits", help="digits, digits-DRAW, or a folder with the two .mat files")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--rounds", type=int, default=5, help="pairs of blocks")
+    _add_settings(bench, "--set", "d3", "a setting of D³ (d3_plugin.D3Settings)")
+    _add_settings(bench, "--host", "host", "a setting of the host family")
+    add("--traceback", action="store_true", help="show where an error came from")
+    bench.set_defaults(command=_bench)
+
     adapters = commands.add_parser("adapters", help="list the host families that plugins provide")
     adapters.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
     adapters.set_defaults(command=_adapters)
@@ -92,13 +109,11 @@ def _add_settings(parser: argparse.ArgumentParser, flag: str, name: str, text: s
 def _compare(options: argparse.Namespace) -> None:
     from d3_plugin.compare import compare  # scikit-learn and scipy take a second to import
 
-    families = list(host_families(make_manager()))
-    adapters = families if options.adapter == "all" else options.adapter.split(",")
     changes = parse_settings(options.d3)
     setting_problems("settings of D³", D3Settings, changes).raise_as(InputError)
     released = options.preset == "released"
     compare(
-        adapters,
+        _adapter_names(options.adapter),
         options.data,
         options.out,
         seeds=options.seeds,
@@ -108,6 +123,27 @@ def _compare(options: argparse.Namespace) -> None:
         host=parse_settings(options.host),
         d3=D3Settings.released(**changes) if released else D3Settings(**changes),
     )
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from d3_plugin.bench import bench
+
+    changes = parse_settings(options.d3)
+    setting_problems("settings of D³", D3Settings, changes).raise_as(InputError)
+    for adapter in _adapter_names(options.adapter):
+        cost = bench(
+            adapter,
+            options.data,
+            device=options.device,
+            rounds=options.rounds,
+            host=parse_settings(options.host),
+            d3=D3Settings(**changes),
+        )
+        print(f"{cost.table}\n{adapter}: {cost}\n", flush=True)
+
+
+def _adapter_names(given: str) -> list[str]:
+    return list(host_families(make_manager())) if given == "all" else given.split(",")
 
 
 def _adapters(options: argparse.Namespace) -> None:
