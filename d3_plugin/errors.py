@@ -23,6 +23,10 @@ class PluginError(D3Error):
     """A plugin could not be loaded, or its hook returned something unusable."""
 
 
+class AdapterError(D3Error, AssertionError):
+    """An adapter fails a check of :mod:`d3_plugin.testing`."""
+
+
 class MissingExtraError(D3Error, ImportError):
     """An optional package is needed for what was asked for."""
 
