@@ -85,7 +85,8 @@ class HostFamily:
         settings: a frozen dataclass of hyper-parameters, all with defaults.
         build: ``(data, settings, seed, device) -> trainer`` with ``fit()``, the ``generator``, and
             a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
-            already scaled.
+            already scaled. A trainer with ``state_dict()``, ``load_state_dict()`` and
+            ``fit(on_progress, start=step)`` is continued where a killed run left it.
     """
 
     name: str
