@@ -27,7 +27,8 @@ class Host:
         trainer: the trainer object, if there is one; for the hooks of its adapter.
         modules: every module that synthesis runs through; their buffers are kept.
         synthetic_per_class: rows per unseen class for the final classifier.
-        noise_dim: width of the generator's noise, for the default synthesis.
+        noise_dim: width of the generator's noise, for the default synthesis; None to read it from
+            the generator's first linear layer.
         synthesize: a script's own ``(class_ids, attributes) -> features``.
         train_classifier: a script's own ``(features, labels, num_classes) -> scorer``.
     """
