@@ -29,7 +29,8 @@ class Host:
         synthetic_per_class: rows per unseen class for the final classifier.
         interval: with ``mode="hook"``, D³ makes a step with every ``interval``-th step of the
             optimiser, from the first on. Above 1 where the host's own step is as short as D³'s.
-        noise_dim: width of the generator's noise, for the default synthesis.
+        noise_dim: width of the generator's noise, for the default synthesis; None to read it from
+            the generator's first linear layer.
         synthesize: a script's own ``(class_ids, attributes) -> features``.
         train_classifier: a script's own ``(features, labels, num_classes) -> scorer``.
     """

@@ -18,7 +18,7 @@ from d3_plugin.distiller import Distiller
 from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.host import Host, StepBatch
-from d3_plugin.host_batches import HostLabels, LabelForm
+from d3_plugin.host_batches import HostBatches, LabelForm
 from d3_plugin.isolation import RandomStream
 from d3_plugin.settings import D3Settings, FinalClassifier
 from d3_plugin.synthesis import synthesize
@@ -73,7 +73,7 @@ class D3:
         self.values: dict[str, Tensor] = {}
         self._hooks, self._stream, self._seed = hooks, stream, seed
         self._optimizer = torch.optim.Adam(distiller.learned(), lr=settings.student_lr)
-        self._labels = HostLabels(host.data, distiller.teacher, labels_are)
+        self._batches = HostBatches(host.data, distiller.teacher, labels_are)
         self._attached, self._warned = True, False
         self._host_steps = 0
         self._handle = None
@@ -86,7 +86,12 @@ class D3:
             _hooked.add(host.optimizer)
             self._handle = host.optimizer.register_step_pre_hook(self._before_step)
 
-    def loss(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        features: Tensor | None = None,
+        labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+    ) -> Tensor:
         """One D³ step: updates the student, and returns the generator's extra loss.
 
         Call it once per generator step, add it to the generator's loss, and let the host call
@@ -97,15 +102,16 @@ class D3:
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
                 None: D³ draws ``settings.real_rows`` training rows itself.
-            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names. Leave out
-                together with ``features``.
+            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names.
+            attributes: (B, A) instead of labels, for loops that have none: rows of the data's
+                attribute matrix, as they are or divided by their norm.
 
         Returns:
             0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
 
         Raises:
-            HostError: features or labels do not fit the data, D³ was detached, or it is attached
-                with ``mode="hook"`` and adds its gradient itself.
+            HostError: the batch does not fit the data, D³ was detached, or it is attached with
+                ``mode="hook"`` and adds its gradient itself.
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
@@ -114,9 +120,9 @@ class D3:
                 'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
                 "errG = errG + d3.loss(...) attach with mode='loss'"
             )
-        return self._step(features, labels)
+        return self._step(features, labels, attributes)
 
-    def _step(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def _step(self, *batch_parts: Tensor | None) -> Tensor:
         reaches_generator = (
             self.settings.weight > 0
             and torch.is_grad_enabled()
@@ -125,7 +131,7 @@ class D3:
         if self.settings.weight > 0 and not reaches_generator:
             self._warn_unreachable()
         with self._stream, torch.enable_grad():
-            real, real_labels = self._real_rows(features, labels)
+            real, real_labels = self._real_rows(*batch_parts)
             unseen = self.host.data.unseen_classes
             wanted = (self.settings.synthetic_rows,)
             classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
@@ -146,14 +152,9 @@ class D3:
         result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
         return result
 
-    def _real_rows(self, features: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        if (features is None) != (labels is None):
-            raise HostError(
-                "loss() takes features and labels together; without either D³ draws its own "
-                "real rows"
-            )
-        if features is not None and labels is not None:
-            return self._labels.checked(features, labels)
+    def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
+        if any(part is not None for part in batch_parts):
+            return self._batches.read(*batch_parts)
         data = self.host.data
         number = len(data.train_labels)
         rows = torch.randint(number, (self.settings.real_rows,), device=data.train_labels.device)
