@@ -33,13 +33,11 @@ def check_labels(function: str, rows: int, labels: Tensor) -> None:
         InputError: another shape, or not integers.
     """
     problems = Problems(function)
-    problems.check(
-        labels.shape == (rows,), f"labels must be ({rows},), one per row, got {tuple(labels.shape)}"
-    )
-    problems.check(
-        not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool),
-        f"labels must be integer class ids, got {labels.dtype}",
-    )
+    # A message is built only when it is needed: torch.compile cannot print a symbolic shape.
+    if labels.shape != (rows,):
+        problems.add(f"labels must be ({rows},), one per row, got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        problems.add(f"labels must be integer class ids, got {labels.dtype}")
     problems.raise_as(InputError)
 
 
@@ -101,5 +99,6 @@ def check_positive(function: str, **values: float) -> None:
     """
     problems = Problems(function)
     for name, value in values.items():
-        problems.check(0 < value < float("inf"), f"{name} must be above 0 and finite, got {value}")
+        if not 0 < value < float("inf"):
+            problems.add(f"{name} must be above 0 and finite, got {value}")
     problems.raise_as(InputError)

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pluggy
 import torch
@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.amp import grad_scaler
 
 from d3_plugin.distiller import Distiller
+from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.host import Host, StepBatch
 from d3_plugin.host_batches import HostBatches, LabelForm
 from d3_plugin.isolation import RandomStream
+from d3_plugin.peers import average, check_same_generator, stream_of_rank
 from d3_plugin.settings import D3Settings, FinalClassifier
 from d3_plugin.synthesis import synthesize
 
@@ -67,11 +69,13 @@ class D3:
         mode: Mode,
         labels_are: LabelForm,
         seed: int,
+        gather: bool = False,
     ) -> None:
         self.host, self.settings, self.distiller = host, settings, distiller
         self.steps = 0
         self.values: dict[str, Tensor] = {}
         self._hooks, self._stream, self._seed = hooks, stream, seed
+        self._gather = gather
         self._optimizer = torch.optim.Adam(distiller.learned(), lr=settings.student_lr)
         self._batches = HostBatches(host.data, distiller.teacher, labels_are)
         self._attached, self._warned = True, False
@@ -181,7 +185,11 @@ class D3:
         learned = self.distiller.learned()
         wanted = learned if rows is None else [*learned, rows]
         gradients = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
-        for parameter, gradient in zip(learned, gradients, strict=False):
+        own = gradients[: len(learned)]
+        if self._gather:
+            check_same_generator(self.host.generator, self.steps)
+            own = average(own)
+        for parameter, gradient in zip(learned, own, strict=True):
             parameter.grad = gradient
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -204,7 +212,11 @@ class D3:
         if not extra.requires_grad:
             return
         parameters = [p for p in self.host.generator.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(extra, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(
+            extra, parameters, allow_unused=True, materialize_grads=self._gather
+        )
+        if self._gather:  # DDP has averaged the host's already
+            gradients = average(gradients)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
@@ -253,6 +265,7 @@ class D3:
             "distiller": self.distiller.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "random": self._stream.state_dict(),
+            "rank": process_rank() if self._gather else 0,
             "steps": self.steps,
             "host_steps": self._host_steps,
             "settings": asdict(self.settings),
@@ -285,8 +298,19 @@ class D3:
         problems.raise_as(HostError)
         self.distiller.load_state_dict(state["distiller"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._stream.load_state_dict(state["random"])
         self.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
+        if self._gather and state["rank"] != process_rank():
+            # Another process saved it: with its stream both would draw the same rows.
+            self._stream = stream_of_rank(self._seed, self.host.device, self.steps)
+        else:
+            self._stream.load_state_dict(state["random"])
+
+    def __reduce__(self) -> NoReturn:
+        """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
+        raise HostError(
+            "a D3 belongs to its host and cannot be pickled or copied; save d3.state_dict(), and "
+            "give it to load_state_dict() of a D3 attached with the same data and settings"
+        )
 
 
 def _refuse_grad_scaler() -> None:

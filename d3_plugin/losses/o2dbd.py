@@ -15,6 +15,7 @@ from d3_plugin.checks import (
     check_positive,
     check_seen_classes,
 )
+from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
 from d3_plugin.functional import id_confidence, id_score, relation_loss
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
@@ -49,6 +50,8 @@ class O2DBDLoss(nn.Module):
         softmax_confidence: push :math:`\tilde h` through a softmax, as the released code does.
         initial_weight, initial_offset: of w and b. With a standardised score the default offset 1
             makes an average seen row 73 % and one two deviations below it 27 % confident.
+        gather: relations over the rows of all processes, as in
+            :class:`~d3_plugin.losses.ID2SDLoss`; the two pairs of a row travel, not its logits.
 
     Raises:
         InputError: an option outside its range.
@@ -72,6 +75,7 @@ class O2DBDLoss(nn.Module):
         softmax_confidence: bool = False,
         initial_weight: float = 1.0,
         initial_offset: float = 1.0,
+        gather: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -89,6 +93,7 @@ class O2DBDLoss(nn.Module):
         self.target, self.relation = target, relation
         self.relation_temperature, self.rescale = relation_temperature, rescale
         self.softmax_confidence = softmax_confidence
+        self.gather = gather
         self.confidence_weight = nn.Parameter(torch.tensor([float(initial_weight)]))
         self.confidence_offset = nn.Parameter(torch.tensor([float(initial_offset)]))
         self.head = nn.Linear(num_classes, 2)
@@ -101,7 +106,7 @@ class O2DBDLoss(nn.Module):
         self.register_buffer("is_seen", is_seen, persistent=False)
 
     @classmethod
-    def released(cls, num_classes: int, seen_classes: Tensor) -> O2DBDLoss:
+    def released(cls, num_classes: int, seen_classes: Tensor, *, gather: bool = False) -> O2DBDLoss:
         """The authors' released formulas; do not call :meth:`fit_score` on it."""
         return cls(
             num_classes,
@@ -112,6 +117,7 @@ class O2DBDLoss(nn.Module):
             rescale=True,
             softmax_confidence=True,
             initial_offset=0.0,
+            gather=gather,
         )
 
     @torch.no_grad()
@@ -169,10 +175,13 @@ class O2DBDLoss(nn.Module):
                 f"{name}: teacher and student logits must be {expected[0]} and {expected[1]} wide "
                 f"(seen and all classes), got {widths[0]} and {widths[1]}"
             )
+        student, teacher = self.student_pair(student_logits), self.confidence(teacher_logits)
+        if self.gather:
+            student, teacher, labels = gather_rows(student, teacher, labels)
         groups = self.is_seen[labels.long()] if self.target == "domain" else labels
         return relation_loss(
-            self.student_pair(student_logits),
-            self.confidence(teacher_logits),
+            student,
+            teacher,
             groups[:, None] == groups[None, :],
             self.relation,
             temperature=self.relation_temperature,
@@ -185,4 +194,5 @@ class O2DBDLoss(nn.Module):
             f"target={self.target!r}, relation={self.relation!r}, "
             f"relation_temperature={self.relation_temperature}, rescale={self.rescale}, "
             f"softmax_confidence={self.softmax_confidence}"
+            f"{', gather=True' if self.gather else ''}"
         )

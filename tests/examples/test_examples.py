@@ -36,6 +36,21 @@ def test_example_runs(script: str, arguments: list[str], last_line: str) -> None
     assert "Warning" not in done.stderr
 
 
+def test_ddp_example_runs_in_two_processes() -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, str(EXAMPLES / "ddp_training.py"), "--steps", "10"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"U \d.*", done.stdout.strip()), "only rank 0 prints"
+    assert "D3Warning" not in done.stderr
+
+
 def test_script_needs_three_lines_and_nothing_else() -> None:
     source = (EXAMPLES / "clswgan_script.py").read_text().splitlines()
     body = source[next(i for i, line in enumerate(source) if line.startswith("import")) :]
