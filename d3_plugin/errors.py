@@ -19,6 +19,10 @@ class HostError(D3Error, ValueError):
     """The generative code that D³ is attached to is not what the call said it was."""
 
 
+class NotFiniteError(D3Error, ArithmeticError):
+    """NaN or Inf in step after step."""
+
+
 class PluginError(D3Error):
     """A plugin could not be loaded, or its hook returned something unusable."""
 
