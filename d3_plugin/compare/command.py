@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import platform
-import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from d3_plugin.compare.execute import Outcome, execute, find_family, host_settings
-from d3_plugin.compare.plan import Run, plan
+from d3_plugin.compare.execute import find_family, host_settings
+from d3_plugin.compare.parallel import run_all
+from d3_plugin.compare.plan import plan
 from d3_plugin.compare.store import RunStore, write_atomically
 from d3_plugin.compare.summary import Outcomes, summarize
 from d3_plugin.data import digest, load, pseudo_unseen
-from d3_plugin.errors import D3Error, InputError, MissingExtraError, Problems
+from d3_plugin.errors import InputError, MissingExtraError
 from d3_plugin.settings import D3Settings
 
 
@@ -55,7 +52,7 @@ def compare(
         KeyboardInterrupt: finished runs are kept.
     """
     try:  # before any run: the report at the end needs them
-        from tqdm import tqdm
+        import tqdm  # noqa: F401
 
         from d3_plugin.compare.report import NOTES, text_table, write_report
     except ImportError as error:
@@ -69,16 +66,9 @@ def compare(
     store = RunStore(out)
     _check(data, device, store)
     runs = plan(hosts, data, digest(data), seeds, d3=d3, draws=draws, device=device)
-    done = {run.name: outcome for run in runs if (outcome := store.load(run)) is not None}
-    todo = [run for run in runs if run.name not in done]
-    print(f"{len(runs)} runs, {len(done)} of them finished earlier; results in {out}", flush=True)
-    with tqdm(total=len(runs), initial=len(done), unit="run", file=sys.stderr) as bar:
-        for outcome in _outcomes(todo, store, jobs):
-            done[outcome.run.name] = outcome
-            bar.update()
-            bar.write(f"{outcome.run.name:<40} {outcome.evaluation}  {outcome.seconds:.0f} s")
+    finished = run_all(runs, store, jobs=jobs).values()
     outcomes: Outcomes = {
-        (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
+        (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in finished
     }
     summaries = {adapter: summarize(outcomes, adapter, range(seeds)) for adapter in adapters}
     settings = {
@@ -113,37 +103,3 @@ def _check(data: str, device: str, store: RunStore) -> None:
     if not usable:
         raise InputError(f"device {device!r}: this PyTorch sees no GPU; use --device cpu")
     pseudo_unseen(load(data))
-
-
-def _outcomes(todo: list[Run], store: RunStore, jobs: int) -> Iterable[Outcome]:
-    """Make the runs, in parallel, and yield each as soon as it is finished and stored.
-
-    Raises:
-        D3Error: at the end, so that one failing run does not cost the others; names each.
-    """
-    tasks = (delayed(_execute_and_store)(run, store, jobs) for run in todo)
-    problems = Problems("runs failed; the others are kept, start again after a remedy")
-    try:
-        for answer in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
-            if isinstance(answer, str):
-                problems.add(answer)
-            else:
-                yield answer
-    except TerminatedWorkerError as error:
-        raise D3Error(
-            "a worker process was killed, probably for want of memory; finished runs are kept. "
-            "Start the same command again with a smaller --jobs"
-        ) from error
-    problems.raise_as(D3Error)
-
-
-def _execute_and_store(run: Run, store: RunStore, jobs: int) -> Outcome | str:
-    """The outcome, or what went wrong."""
-    if jobs > 1:
-        torch.set_num_threads(1)
-    try:
-        outcome = execute(run)
-        store.save(outcome)
-    except Exception as error:
-        return f"{run.name}: {type(error).__name__}: {error}"
-    return outcome
