@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--adapter", default="fclswgan", help="host family, several with commas, or 'all'")
     add("--data", default="digits", help="digits, digits-DRAW, or a folder with the two .mat files")
     add("--seeds", type=int, default=3, help="how many seeds")
-    add("--jobs", type=int, default=1, help="runs at the same time")
+    add("--jobs", type=int, default=1, help="runs at the same time on this machine")
+    _add_cluster(compare)
     add("--out", type=Path, default=Path("runs/compare"), help="folder of the results")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--draws", type=int, default=3, help="final classifiers per run, on fresh features each")
@@ -76,6 +77,20 @@ def _parser() -> argparse.ArgumentParser:
     adapters.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
     adapters.set_defaults(command=_adapters)
     return parser
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=["loky", "dask", "ray"],
+        default="loky",
+        help="where runs are made: processes of this machine, or an existing cluster",
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of the cluster; without it what DASK_SCHEDULER_ADDRESS or RAY_ADDRESS says",
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser, flag: str, name: str, text: str) -> None:
@@ -103,6 +118,8 @@ def _compare(options: argparse.Namespace) -> None:
         options.out,
         seeds=options.seeds,
         jobs=options.jobs,
+        backend=options.backend,
+        scheduler=options.scheduler,
         device=options.device,
         draws=options.draws,
         host=parse_settings(options.host),

@@ -27,6 +27,10 @@ class MissingExtraError(D3Error, ImportError):
     """An optional package is needed for what was asked for."""
 
 
+class StorageError(D3Error, OSError):
+    """A result could not be written: the disk is full, or the folder is not writable."""
+
+
 class D3Warning(UserWarning):
     """Something works, but probably not as intended."""
 

@@ -7,15 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from d3_plugin.compare.clusters import Backend, unusable
 from d3_plugin.compare.execute import find_family, host_settings
 from d3_plugin.compare.parallel import run_all
 from d3_plugin.compare.plan import plan
-from d3_plugin.compare.store import RunStore, write_atomically
+from d3_plugin.compare.store import RunStore
 from d3_plugin.compare.summary import Outcomes, summarize
 from d3_plugin.data import digest, load, pseudo_unseen
-from d3_plugin.errors import InputError, MissingExtraError
+from d3_plugin.errors import InputError, MissingExtraError, Problems
 from d3_plugin.settings import D3Settings
 
 
@@ -26,6 +25,8 @@ def compare(
     *,
     seeds: int = 3,
     jobs: int = 1,
+    backend: Backend = "loky",
+    scheduler: str | None = None,
     device: str = "cpu",
     draws: int = 3,
     host: dict[str, Any] | None = None,
@@ -39,6 +40,7 @@ def compare(
         out: folder of the results; finished runs found there are not made again.
         seeds: how many.
         jobs: runs at the same time, each on one thread; with 1, a run uses every core.
+        backend, scheduler: where to make them, as in :func:`~d3_plugin.compare.parallel.run_all`.
         device: where to train.
         draws: how many times each final classifier is trained on freshly drawn features.
         host: changes to the host family's settings.
@@ -63,12 +65,11 @@ def compare(
         raise InputError(f"seeds, jobs and draws must be at least 1: {seeds}, {jobs}, {draws}")
     d3 = d3 or D3Settings()
     hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
-    store = RunStore(out)
-    _check(data, device, store)
+    _check(data, device if backend == "loky" else "cpu")  # a cluster's workers say themselves
     runs = plan(hosts, data, digest(data), seeds, d3=d3, draws=draws, device=device)
-    finished = run_all(runs, store, jobs=jobs).values()
+    done = run_all(runs, RunStore(out), jobs=jobs, backend=backend, scheduler=scheduler)
     outcomes: Outcomes = {
-        (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in finished
+        (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
     }
     summaries = {adapter: summarize(outcomes, adapter, range(seeds)) for adapter in adapters}
     settings = {
@@ -88,18 +89,10 @@ def compare(
     return summaries
 
 
-def _check(data: str, device: str, store: RunStore) -> None:
+def _check(data: str, device: str) -> None:
     """Everything that can fail for a reason of the user's, before hours of training."""
-    probe = store.folder / ".writable"
-    try:
-        write_atomically(probe, b"")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write to {store.folder}: {error}") from error
-    try:
-        usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
-    except RuntimeError as error:
-        raise InputError(f"device {device!r}: {str(error).splitlines()[0]}") from error
-    if not usable:
-        raise InputError(f"device {device!r}: this PyTorch sees no GPU; use --device cpu")
+    problems = Problems("d3 compare")
+    for problem in unusable(device):
+        problems.add(problem)
+    problems.raise_as(InputError)
     pseudo_unseen(load(data))

@@ -17,7 +17,7 @@ import torch
 from d3_plugin._version import __version__
 from d3_plugin.compare.execute import Outcome
 from d3_plugin.compare.figures import loss_figure, seen_unseen_figure, teacher_figure
-from d3_plugin.compare.store import write_atomically
+from d3_plugin.compare.files import write_atomically
 from d3_plugin.compare.summary import Outcomes
 
 _COLUMNS = {"unseen": "U", "seen": "S", "harmonic": "H", "ausuc": "AUSUC", "zsl": "ZSL"}

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from d3_adapters.fclswgan import FCLSWGANSettings
-from d3_plugin import D3Error, D3Settings, InputError
+from d3_plugin import D3Error, D3Settings, InputError, StorageError
 from d3_plugin.compare import compare, parallel
 from d3_plugin.compare.execute import Outcome, execute
+from d3_plugin.compare.files import write_atomically
 from d3_plugin.compare.plan import Run, plan
-from d3_plugin.compare.store import RunStore, write_atomically
+from d3_plugin.compare.store import RunStore
 from d3_plugin.errors import DataError
 
 TINY: dict[str, Any] = {
@@ -146,7 +147,7 @@ def test_bad_options_fail_before_any_training(
 
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(InputError, match="cannot write to"):
+    with pytest.raises(StorageError, match="cannot write to"):
         compare(["fclswgan"], "digits", tmp_path, **TINY)
 
 
