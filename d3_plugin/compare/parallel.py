@@ -16,7 +16,7 @@ from d3_plugin.compare.clusters import Backend, runs_on, unfit
 from d3_plugin.compare.execute import Outcome, execute
 from d3_plugin.compare.plan import Run
 from d3_plugin.compare.store import RunStore
-from d3_plugin.errors import D3Error, Problems, StorageError
+from d3_plugin.errors import D3Error, FailedRunsError, Problems, StorageError
 
 # A run seeds PyTorch's global random stream: two in the threads of one process would mix them.
 _one_at_a_time = threading.Lock()
@@ -82,7 +82,7 @@ def run_all(
         except StorageError as error:  # the rest could not be stored either
             problems.add(str(error))
             problems.raise_as(StorageError)
-    problems.raise_as(D3Error)
+    problems.raise_as(FailedRunsError)
     return done
 
 

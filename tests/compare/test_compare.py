@@ -31,7 +31,8 @@ TINY: dict[str, Any] = {
 def planned() -> list[Run]:
     """The runs that TINY consists of."""
     hosts = {"fclswgan": asdict(FCLSWGANSettings(**TINY["host"]))}
-    return plan(hosts, "digits", "", 2, d3=TINY["d3"], draws=2, device="cpu")
+    variants = {"baseline": None, "d3": TINY["d3"]}
+    return plan(hosts, "digits", "", 2, variants, draws=2, device="cpu")
 
 
 @pytest.fixture(scope="module")
