@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,9 +83,12 @@ class HostFamily:
         build: ``(data, settings, seed, device) -> trainer`` with ``fit()``, the ``generator``, and
             a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
             already scaled.
+        search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where
+            the plugin has none to offer, and then nothing is tuned on the baseline.
     """
 
     name: str
     summary: str
     settings: type[Any]
     build: Callable[[GZSLData, Any, int, torch.device], Any] = field(repr=False)
+    search: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
