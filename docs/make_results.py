@@ -51,7 +51,7 @@ for in `$D3_DATA`.
   what D³ did to the generator; `d3 ablate` has the student without distillation, which separates
   ensembling from distillation.
 - Few seeds: intervals are wide, and of many cells some win or lose by chance.
-- Settings are the defaults unless a command says otherwise, and the defaults of the baselines and of
+- Settings are the defaults unless a command says otherwise, and those of the baselines and of
   D³ did not come from the same search. `d3 tune` gives both the same.
 - Seconds are of one machine under its load at the time.
 """
