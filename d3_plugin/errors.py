@@ -35,6 +35,14 @@ class MissingExtraError(D3Error, ImportError):
     """An optional package is needed for what was asked for."""
 
 
+class StorageError(D3Error, OSError):
+    """A result could not be written: the disk is full, or the folder is not writable."""
+
+
+class FailedRunsError(D3Error):
+    """Some runs of a grid failed; the finished ones are stored."""
+
+
 class D3Warning(UserWarning):
     """Something works, but probably not as intended."""
 

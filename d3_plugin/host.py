@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,9 +88,12 @@ class HostFamily:
             a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
             already scaled. A trainer with ``state_dict()``, ``load_state_dict()`` and
             ``fit(on_progress, start=step)`` is continued where a killed run left it.
+        search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where
+            the plugin has none to offer, and then nothing is tuned on the baseline.
     """
 
     name: str
     summary: str
     settings: type[Any]
     build: Callable[[GZSLData, Any, int, torch.device], Any] = field(repr=False)
+    search: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)

@@ -13,7 +13,7 @@ from torch import nn
 
 from d3_plugin.attach import attach
 from d3_plugin.compare.plan import Run
-from d3_plugin.data import GZSLData, load, pseudo_unseen
+from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import InputError
 from d3_plugin.evaluation.baseline import evaluate
@@ -81,8 +81,8 @@ def load_problem(run: Run) -> GZSLData:
         data = load_digits_gzsl(run.seed % len(DRAWS), split=run.seed)
     else:
         data = load(run.data)
-    if run.split == "validation":
-        data = pseudo_unseen(data, seed=run.seed)
+    if run.split == "validation":  # without test rows first: then nothing below can choose on them
+        data = pseudo_unseen(without_test_rows(data), seed=run.seed)
     return data.scaled()
 
 
@@ -98,7 +98,7 @@ def execute(run: Run) -> Outcome:
     data = load_problem(run)
     trainer = family.build(data, settings, run.seed, torch.device(run.device))
     start = _mean_parameter(trainer.generator)
-    if run.variant == "d3":
+    if run.d3 is not None:
         d3 = attach(trainer, settings=run.d3, seed=run.seed)
         trainer.fit()
         evaluation = d3.evaluate(draws=run.draws)
