@@ -12,8 +12,8 @@ from zipfile import BadZipFile
 
 import torch
 
-from d3_plugin.compare.store import write_atomically
 from d3_plugin.errors import DataError, HostError
+from d3_plugin.files import write_atomically
 from d3_plugin.isolation import RandomStream
 from d3_plugin.wrapper import D3
 

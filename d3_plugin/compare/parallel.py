@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
@@ -122,9 +123,11 @@ def _answers(
 
 def _make_here(run: Run, store: RunStore, jobs: int) -> Outcome | str:
     """The outcome, stored, or what went wrong."""
-    answer = _make(run, None if jobs == 1 else 1)
+    checkpoint = store.checkpoint(run)
+    answer = _make(run, None if jobs == 1 else 1, checkpoint)
     if not isinstance(answer, str):
         store.save(answer)
+        checkpoint.unlink(missing_ok=True)
     return answer
 
 
@@ -136,12 +139,12 @@ def _make_there(run: Run, versions: dict[str, str]) -> Outcome | str:
         return _make(run, 1)
 
 
-def _make(run: Run, threads: int | None) -> Outcome | str:
+def _make(run: Run, threads: int | None, checkpoint: Path | None = None) -> Outcome | str:
     if threads is not None:
         torch.set_num_threads(threads)
     try:
         # "sequential": a cluster's backend would spread what is inside a run as well.
         with threadpool_limits(threads), parallel_config("sequential"):
-            return execute(run)
+            return execute(run, checkpoint)
     except Exception as error:
         return f"{run.name}: {type(error).__name__}: {error}"

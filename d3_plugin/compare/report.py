@@ -22,8 +22,8 @@ from d3_plugin.compare.figures import (
     seen_unseen_figure,
     teacher_figure,
 )
-from d3_plugin.compare.files import write_atomically
 from d3_plugin.compare.summary import Outcomes
+from d3_plugin.files import write_atomically
 
 _COLUMNS = {"unseen": "U", "seen": "S", "harmonic": "H", "ausuc": "AUSUC", "zsl": "ZSL"}
 _ORACLE = {"oracle_harmonic": "oracle H"}

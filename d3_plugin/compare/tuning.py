@@ -15,7 +15,6 @@ import torch
 from d3_plugin._version import __version__
 from d3_plugin.compare.clusters import Backend
 from d3_plugin.compare.execute import Outcome, find_family, host_settings
-from d3_plugin.compare.files import write_atomically
 from d3_plugin.compare.parallel import run_all
 from d3_plugin.compare.plan import Run
 from d3_plugin.compare.preflight import check
@@ -24,6 +23,7 @@ from d3_plugin.compare.settings_file import SettingsFile
 from d3_plugin.compare.store import RunStore
 from d3_plugin.data import digest
 from d3_plugin.errors import FailedRunsError, InputError
+from d3_plugin.files import write_atomically
 from d3_plugin.setting_types import setting_problems
 from d3_plugin.settings import D3Settings
 

@@ -15,10 +15,10 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings, InputError, StorageError
 from d3_plugin.compare import compare, parallel
 from d3_plugin.compare.execute import Outcome, execute
-from d3_plugin.compare.files import write_atomically
 from d3_plugin.compare.plan import Run, plan
 from d3_plugin.compare.store import RunStore
 from d3_plugin.errors import DataError
+from d3_plugin.files import write_atomically
 
 TINY: dict[str, Any] = {
     "seeds": 2,
