@@ -130,7 +130,7 @@ def main() -> None:
         arguments = [*template.format(**facts).split(), *sys.argv[end + 1 :]]
         result = results[variant] = run(variant, folder, script, arguments)
         lines = (folder / "printed.txt").read_text().strip().splitlines()
-        print(f"{variant}: {result['seconds']} s; last lines of the host:")
+        print(f"{variant}: {result['seconds']} CPU s; last lines of the host:")
         print("  " + "\n  ".join(lines[-3:]))
         if variant != "plain":
             sizes = [

@@ -170,7 +170,7 @@ def test_driver_on_a_miniature_host(tmp_path: Path) -> None:
     (clone / "networks").mkdir(parents=True)
     (clone / "clswgan.py").write_text(MINIATURE)
     (clone / "networks" / "net.py").write_text(NETWORK)
-    command = "run_host.py fclswgan clone --work work -- --ngh 16".split()
+    command = ["run_host.py", "fclswgan", "clone", "--work", "work", "--", "--ngh", "16"]
     done = subprocess.run(
         [sys.executable, *command],
         cwd=tmp_path,
