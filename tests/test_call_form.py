@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -27,8 +29,6 @@ def anything(*args: Tensor) -> None: ...
 )
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_attributes_arrive(signature: object, wrapped: bool) -> None:
-    import inspect
-
     class Net(nn.Module):
         def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
             given = inspect.signature(signature).bind(*args, **kwargs).arguments

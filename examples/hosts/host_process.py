@@ -64,9 +64,9 @@ def main(weight: float, script: str, arguments: list[str]) -> None:
     d3_plugin.attach = attach_and_watch
     sys.argv, sys.path = [script, *arguments], [str(Path.cwd()), *sys.path]
     names: dict[str, Any] = {"__name__": "__main__"}
-    start = time.perf_counter()
+    start = time.process_time()
     exec(compile(Path(script).read_text(encoding="utf-8"), script, "exec"), names)
-    result: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 1)}
+    result: dict[str, Any] = {"seconds": round(time.process_time() - start, 1)}
     state = {k: v.state_dict() for k, v in names.items() if isinstance(v, nn.Module)}
     state["random stream"] = {"cpu": torch.get_rng_state()}
     torch.save(state, "state.pt")

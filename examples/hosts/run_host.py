@@ -83,6 +83,12 @@ def run(variant: str, folder: Path, script: str, arguments: list[str]) -> dict[s
     return result
 
 
+def printed(folder: Path) -> list[str]:
+    """What the host printed, without the time of day (FREE)."""
+    lines = (folder / "printed.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("ending time:")]
+
+
 def problems(work: Path, results: dict[str, dict[str, Any]]) -> list[str]:
     """What is not as it should be."""
     found = []
@@ -102,7 +108,7 @@ def problems(work: Path, results: dict[str, dict[str, Any]]) -> list[str]:
         for name, state in plain.items():
             if not all(torch.equal(value, zero[name][key]) for key, value in state.items()):
                 found.append(f"weight 0 changes {name}")
-        if (work / "plain/printed.txt").read_text() != (work / "zero/printed.txt").read_text():
+        if printed(work / "plain") != printed(work / "zero"):
             found.append("weight 0 changes what the host prints")
     return found
 
@@ -129,9 +135,8 @@ def main() -> None:
         facts = write_folder(folder / "data" / "CUB", options.data)
         arguments = [*template.format(**facts).split(), *sys.argv[end + 1 :]]
         result = results[variant] = run(variant, folder, script, arguments)
-        lines = (folder / "printed.txt").read_text().strip().splitlines()
-        print(f"{variant}: {result['seconds']} s; last lines of the host:")
-        print("  " + "\n  ".join(lines[-3:]))
+        print(f"{variant}: {result['seconds']} CPU s; last lines of the host:")
+        print("  " + "\n  ".join(printed(folder)[-3:]))
         if variant != "plain":
             sizes = [
                 sum(g) / len(g) if g else 0 for g in (result["gradients"], result["all_gradients"])
