@@ -71,8 +71,9 @@ def attach(
         seed: of everything random in D³.
         gather: train one student for all processes of ``torch.distributed``: terms over the rows
             of all of them, student gradients averaged, other noise and classes in each. ``attach``
-            and every ``loss()`` must then be called in every process. Without a process group it
-            changes nothing.
+            and every ``loss()`` must then be called in every process; with a generator in
+            DistributedDataParallel call ``loss()`` after the host's own forward pass, and
+            ``backward`` on the sum. Without a process group it changes nothing.
         labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
@@ -80,7 +81,8 @@ def attach(
             beside the attributes, or else as wide as they are.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
             is not called with noise first and attributes second or by a name of
-            :data:`d3_plugin.call_form.CONDITION_NAMES`, or that is not called alone.
+            :data:`d3_plugin.call_form.CONDITION_NAMES`, or that is not called alone. With a
+            generator in DistributedDataParallel it should call ``generator.module``.
         modules: what ``synthesize`` runs through beside the generator (a feedback network, a
             decoder): their buffers are kept, and they are in eval mode for ``evaluate()``. Their
             parameters get gradient from the loss if their ``requires_grad`` is on, as in the

@@ -137,8 +137,8 @@ def plain(host: ScriptHost, d3: D3) -> None:
 
 def unequal(host: ScriptHost, d3: D3) -> None:
     rows = 8 - 3 * dist.get_rank()
-    extra = d3.loss(host.input_res[:rows], host.input_label[:rows])
-    (host.generator_loss() + extra).backward()
+    loss = host.generator_loss()  # first: DDP's forward overwrites buffers, batch norm's too
+    (loss + d3.loss(host.input_res[:rows], host.input_label[:rows])).backward()
     host.optimizer_g.step()
 
 
@@ -270,8 +270,13 @@ def warned() -> str:
 
 
 def synthesised_through_ddp() -> dict[str, Tensor]:
-    """A script's own function that knows nothing of ``netG.module``."""
+    """A script's own function that knows nothing of ``netG.module``.
+
+    With its buffers broadcast, batch norm fails in older versions of PyTorch in any second forward
+    pass before backward, whoever makes it.
+    """
     host, _ = make()
+    host.net_g = DistributedDataParallel(host.net_g.module, broadcast_buffers=False)
     d3 = attach(
         host, SMALL, gather=True, synthesize=lambda _, a: host.net_g(torch.randn_like(a), a)
     )
