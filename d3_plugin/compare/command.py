@@ -65,7 +65,7 @@ def compare(
         raise InputError(f"seeds, jobs and draws must be at least 1: {seeds}, {jobs}, {draws}")
     d3 = d3 or D3Settings()
     hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
-    _check(data, device if backend == "loky" else "cpu")  # a cluster's workers say themselves
+    _check(data, device, here=backend == "loky")  # a cluster's workers say themselves
     runs = plan(hosts, data, digest(data), seeds, d3=d3, draws=draws, device=device)
     done = run_all(runs, RunStore(out), jobs=jobs, backend=backend, scheduler=scheduler)
     outcomes: Outcomes = {
@@ -89,10 +89,10 @@ def compare(
     return summaries
 
 
-def _check(data: str, device: str) -> None:
+def _check(data: str, device: str, *, here: bool) -> None:
     """Everything that can fail for a reason of the user's, before hours of training."""
     problems = Problems("d3 compare")
-    for problem in unusable(device):
+    for problem in unusable(device, here=here):
         problems.add(problem)
     problems.raise_as(InputError)
     pseudo_unseen(load(data))
