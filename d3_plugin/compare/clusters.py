@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -75,19 +78,23 @@ def unfit(runs: list[Run], versions: dict[str, str]) -> list[str]:
             find_family(name)
         except InputError as error:
             problems.append(str(error))
-    own = runs[0].identity()["versions"]
+    own = replace(runs[0], device="cpu").identity()["versions"]
     if own != versions:
         problems.append(f"versions {own}; where the command was started {versions}")
     return problems
 
 
-def unusable(device: str) -> list[str]:
-    """Why PyTorch cannot train on this device."""
+def unusable(device: str, *, here: bool = True) -> list[str]:
+    """Why PyTorch cannot train on this device; ``here=False`` looks only whether it is one."""
     try:
-        usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
-    except RuntimeError as error:
+        kind = torch.device(device).type
+        if here and kind != "cuda":  # which would start CUDA in this process
+            torch.zeros(1, device=device).item()
+    except Exception as error:  # of many kinds
         return [f"device {device!r}: {str(error).splitlines()[0]}"]
-    return [] if usable else [f"device {device!r}: this PyTorch sees no GPU; use --device cpu"]
+    if here and kind == "cuda" and not torch.cuda.is_available():
+        return [f"device {device!r}: this PyTorch sees no GPU; use --device cpu"]
+    return []
 
 
 @contextmanager
@@ -106,14 +113,26 @@ def _dask_client(scheduler: str | None) -> Iterator[Any]:
             "or the environment variable DASK_SCHEDULER_ADDRESS"
         )
     try:
+        with ThreadPoolExecutor(1) as thread:  # this one may run an event loop, as notebooks do
+            thread.submit(asyncio.run, _shake_hands(address)).result()
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except Exception as error:  # of many kinds: time-outs, addresses that are none, TLS
         raise InputError(
-            f"no Dask scheduler answers at {address} ({type(error).__name__}: {error}); start one "
+            f"no Dask scheduler answers at {address} ({error!r}); start one "
             "with 'dask scheduler', or correct --scheduler"
         ) from error
     with client:
         yield client
+
+
+async def _shake_hands(address: str) -> None:
+    """A client waits for ever where something else than a scheduler listens; this does not."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    options = Security().get_connection_args("client")
+    comm = await asyncio.wait_for(connect(address, timeout=_PATIENCE, **options), 2 * _PATIENCE)
+    comm.abort()
 
 
 def _check_dask_workers(client: Any, runs: list[Run]) -> None:

@@ -32,7 +32,7 @@ def check(data: str, device: str, backend: Backend, **counts: int) -> None:
     problems = Problems("options")
     for name, value in counts.items():
         problems.check(value >= 1, f"{name} must be at least 1, got {value}")
-    for problem in unusable(device if backend == "loky" else "cpu"):
+    for problem in unusable(device, here=backend == "loky"):
         problems.add(problem)
     problems.raise_as(InputError)
     pseudo_unseen(load(data))
