@@ -119,6 +119,8 @@ def tune(
     print(f"+D³ on trial {chosen} of the baseline: {len(d3s)} trials, {cuts} cuts each", flush=True)
     with_d3 = _judged(d3_changes, [trial_runs(hosts[chosen], d) for d in d3s], make, store)
     chosen_d3 = best(with_d3)
+    gain = with_d3[chosen_d3]["ausuc"] - baseline[chosen]["ausuc"]
+    print(f"AUSUC of the chosen +D³ minus that of the chosen baseline, on the cuts: {gain:+.2%}")
 
     content = {
         "adapter": adapter,

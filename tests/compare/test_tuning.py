@@ -115,11 +115,16 @@ def test_validation_runs_of_a_comparison_have_no_test_rows_either(
 
 
 def test_a_second_start_uses_what_is_there(
-    tuned: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tuned: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, content = tuned
     monkeypatch.setattr(parallel, "execute", lambda run: pytest.fail(f"{run.name} made again"))
     assert tune("fclswgan", "digits-0", out, **TINY) == content
+    areas = (content["tuned"][side] for side in ("baseline", "d3"))
+    baseline, d3 = (max(trial["ausuc"] for trial in trials) for trials in areas)
+    assert f"chosen baseline, on the cuts: {d3 - baseline:+.2%}" in capsys.readouterr().out
 
 
 def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
