@@ -15,6 +15,7 @@ from d3_plugin.errors import (
     InputError,
     MissingExtraError,
     PluginError,
+    StorageError,
 )
 from d3_plugin.evaluation.baseline import evaluate
 from d3_plugin.hookspecs import hookimpl
@@ -38,6 +39,7 @@ __all__ = [
     "O2DBDLoss",
     "PluginError",
     "StepBatch",
+    "StorageError",
     "__version__",
     "attach",
     "evaluate",

@@ -77,9 +77,12 @@ def attach(
         labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
-        noise_dim: for ``generator(noise, attributes)``; default: as wide as the attributes.
-        synthesize: another call form: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``;
-            with a generator in DistributedDataParallel it should call ``generator.module``.
+        noise_dim: width of the noise; default: what the generator's first linear layer takes
+            beside the attributes, or else as wide as they are.
+        synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
+            is not called with noise first and attributes second or by a name of
+            :data:`d3_plugin.call_form.CONDITION_NAMES`, or that is not called alone. With a
+            generator in DistributedDataParallel it should call ``generator.module``.
         modules: what ``synthesize`` runs through beside the generator (a feedback network, a
             decoder): their buffers are kept, and they are in eval mode for ``evaluate()``. Their
             parameters get gradient from the loss if their ``requires_grad`` is on, as in the

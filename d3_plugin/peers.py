@@ -69,6 +69,15 @@ def average(gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(p.view_as(g).to(g.dtype) for p, g in zip(parts, gradients, strict=True))
 
 
+def agree(good: Tensor) -> Tensor:
+    """Whether it is true in every process; 0-dim bool."""
+    if process_count() == 1:
+        return good
+    everywhere = good.long()
+    dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
+    return everywhere.bool()
+
+
 def check_same_generator(generator: nn.Module, step: int) -> None:
     """The generator's parameters are still the same in every process.
 

@@ -19,10 +19,11 @@ from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.host import Host, StepBatch
-from d3_plugin.host_batches import HostLabels, LabelForm
+from d3_plugin.host_batches import HostBatches, LabelForm
 from d3_plugin.isolation import RandomStream
-from d3_plugin.peers import average, check_same_generator, stream_of_rank
+from d3_plugin.peers import average, stream_of_rank
 from d3_plugin.settings import D3Settings, FinalClassifier
+from d3_plugin.student_update import StudentUpdate
 from d3_plugin.synthesis import synthesize
 
 Mode = Literal["loss", "hook"]
@@ -54,7 +55,6 @@ class D3:
         host: the host as D³ sees it.
         settings: the settings in use.
         distiller: teacher, student and losses.
-        steps: how many steps the student has made.
         values: the last step's weighted terms and their ``total``, detached, on the device.
     """
 
@@ -72,13 +72,13 @@ class D3:
         gather: bool = False,
     ) -> None:
         self.host, self.settings, self.distiller = host, settings, distiller
-        self.steps = 0
         self.values: dict[str, Tensor] = {}
         self._hooks, self._stream, self._seed = hooks, stream, seed
         self._gather = gather
-        self._optimizer = torch.optim.Adam(distiller.learned(), lr=settings.student_lr)
-        self._labels = HostLabels(host.data, distiller.teacher, labels_are)
+        self._update = StudentUpdate(distiller, host.generator, settings.student_lr, gather=gather)
+        self._batches = HostBatches(host.data, distiller.teacher, labels_are)
         self._attached, self._warned = True, False
+        self._host_steps = 0
         self._handle = None
         if mode == "hook":
             if host.optimizer in _hooked:
@@ -89,7 +89,17 @@ class D3:
             _hooked.add(host.optimizer)
             self._handle = host.optimizer.register_step_pre_hook(self._before_step)
 
-    def loss(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    @property
+    def steps(self) -> int:
+        """How many steps the student has made."""
+        return self._update.steps
+
+    def loss(
+        self,
+        features: Tensor | None = None,
+        labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+    ) -> Tensor:
         """One D³ step: updates the student, and returns the generator's extra loss.
 
         Call it once per generator step, add it to the generator's loss, and let the host call
@@ -100,15 +110,18 @@ class D3:
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
                 None: D³ draws ``settings.real_rows`` training rows itself.
-            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names. Leave out
-                together with ``features``.
+            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names.
+            attributes: (B, A) instead of labels, for loops that have none: rows of the data's
+                attribute matrix, as they are or divided by their norm.
 
         Returns:
             0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
 
         Raises:
-            HostError: features or labels do not fit the data, D³ was detached, or it is attached
-                with ``mode="hook"`` and adds its gradient itself.
+            HostError: the batch does not fit the data, D³ was detached, or it is attached with
+                ``mode="hook"`` and adds its gradient itself.
+            NotFiniteError: NaN or Inf in too many steps in a row. A single such step is left out,
+                with a warning: zero comes back, and neither student nor generator are changed.
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
@@ -117,9 +130,9 @@ class D3:
                 'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
                 "errG = errG + d3.loss(...) attach with mode='loss'"
             )
-        return self._step(features, labels)
+        return self._step(features, labels, attributes)
 
-    def _step(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def _step(self, *batch_parts: Tensor | None) -> Tensor:
         reaches_generator = (
             self.settings.weight > 0
             and torch.is_grad_enabled()
@@ -128,7 +141,7 @@ class D3:
         if self.settings.weight > 0 and not reaches_generator:
             self._warn_unreachable()
         with self._stream, torch.enable_grad():
-            real, real_labels = self._real_rows(features, labels)
+            real, real_labels = self._real_rows(*batch_parts)
             unseen = self.host.data.unseen_classes
             wanted = (self.settings.synthetic_rows,)
             classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
@@ -139,24 +152,20 @@ class D3:
             rows = synthetic.detach().float().requires_grad_(reaches_generator)
             batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
             total = self._total(batch)
-            gradient = self._update_student(total, rows if reaches_generator else None)
+            parts = {"synthetic rows": rows, "real rows": real, **self.values}
+            wanted_rows = rows if reaches_generator else None
+            gradient, good = self._update(total, wanted_rows, parts)
         weight = self.settings.weight
-        total = self.values["total"]
-        value = weight * total if weight else torch.zeros_like(total)
+        value = torch.where(good, weight * self.values["total"], 0.0)
         self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
         if gradient is None:
             return value
         result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
         return result
 
-    def _real_rows(self, features: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        if (features is None) != (labels is None):
-            raise HostError(
-                "loss() takes features and labels together; without either D³ draws its own "
-                "real rows"
-            )
-        if features is not None and labels is not None:
-            return self._labels.checked(features, labels)
+    def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
+        if any(part is not None for part in batch_parts):
+            return self._batches.read(*batch_parts)
         data = self.host.data
         number = len(data.train_labels)
         rows = torch.randint(number, (self.settings.real_rows,), device=data.train_labels.device)
@@ -175,24 +184,6 @@ class D3:
         self.values["total"] = total.detach()
         return total
 
-    def _update_student(self, total: Tensor, rows: Tensor | None) -> Tensor | None:
-        """Step the student; returns the gradient of ``total`` with respect to ``rows``."""
-        self.steps += 1
-        if not total.requires_grad:
-            return None if rows is None else torch.zeros_like(rows)
-        learned = self.distiller.learned()
-        wanted = learned if rows is None else [*learned, rows]
-        gradients = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
-        own = gradients[: len(learned)]
-        if self._gather:
-            check_same_generator(self.host.generator, self.steps)
-            own = average(own)
-        for parameter, gradient in zip(learned, own, strict=True):
-            parameter.grad = gradient
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return None if rows is None else gradients[-1]
-
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Step pre-hook of ``mode="hook"``: adds D³'s gradient to the generator's."""
         if any(callable(a) for a in (*args, *kwargs.values())):
@@ -202,6 +193,9 @@ class D3:
                 "inside the closure"
             )
         _refuse_grad_scaler()
+        self._host_steps += 1
+        if (self._host_steps - 1) % self.host.interval:
+            return
         with torch.enable_grad():
             extra = self._step()
         if not extra.requires_grad:
@@ -237,6 +231,7 @@ class D3:
             final_classifier: instead of ``settings.final_classifier``; with ``host`` and weight 0
                 it is the baseline that is scored.
         """
+        self._update.guard.look(self.steps)
         return evaluate(
             self.host,
             self._hooks,
@@ -253,15 +248,17 @@ class D3:
             self._handle = None
             _hooked.discard(self.host.optimizer)
         self._attached = False
+        self._update.guard.look(self.steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that continues a run: heads, their optimiser, the random stream, the step."""
         return {
             "distiller": self.distiller.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._update.optimizer.state_dict(),
             "random": self._stream.state_dict(),
             "rank": process_rank() if self._gather else 0,
             "steps": self.steps,
+            "host_steps": self._host_steps,
             "settings": asdict(self.settings),
             "seen_classes": self.host.data.seen_classes,
         }
@@ -291,8 +288,8 @@ class D3:
                 problems.check(same, f"tensor {name} is absent or of another shape")
         problems.raise_as(HostError)
         self.distiller.load_state_dict(state["distiller"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.steps = int(state["steps"])
+        self._update.optimizer.load_state_dict(state["optimizer"])
+        self._update.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
         if self._gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self._stream = stream_of_rank(self._seed, self.host.device, self.steps)

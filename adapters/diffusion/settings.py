@@ -13,6 +13,8 @@ class DiffusionSettings:
         steps: optimiser steps.
         batch_size: rows per step.
         lr: of Adam.
+        power: what features are raised to before they are standardised, in (0, 1]; 1 for none. It
+            counts only where no training feature is negative.
         hidden: width of the denoiser.
         blocks: its residual blocks.
         ema: decay of the averaged weights that multi-step sampling uses; in step ``k`` at most
@@ -27,9 +29,10 @@ class DiffusionSettings:
         classifier_epochs, classifier_lr: of the final classifier.
     """
 
-    steps: int = 1000
+    steps: int = 2000
     batch_size: int = 64
     lr: float = 3e-4
+    power: float = 0.5
     hidden: int = 512
     blocks: int = 2
     ema: float = 0.995

@@ -13,30 +13,40 @@ from torch import Tensor
 class FeatureSpace:
     """Standardised features: mean 0 and standard deviation 1 per dimension on the training rows.
 
+    Features that are never negative (after a ReLU, or min-max scaling) pile up at 0 and have a long
+    tail; a power below 1 makes them more like the normal rows that a diffusion starts from and a
+    ridge regression suits (Tukey's ladder of powers; for few-shot features Yang, Liu, Xu, ICLR
+    2021).
+
     Attributes:
-        center, scale: (D,) training mean and standard deviation; 1 for constant dimensions.
-        lowest: lower bound of features on the way back: 0 where no training feature is negative
-            (as after a ReLU, or min-max scaling), else no bound.
+        center, scale: (D,) training mean and standard deviation of the powers; scale 1 for constant
+            dimensions.
+        power: applied to features before; 1 where training features may be negative.
+        lowest: lower bound of features on the way back: 0, or no bound where they may be negative.
     """
 
     center: Tensor
     scale: Tensor
+    power: float
     lowest: float
 
     @classmethod
-    def of(cls, features: Tensor) -> FeatureSpace:
-        """Fitted on training features (N, D)."""
-        scale = features.std(dim=0)
+    def of(cls, features: Tensor, power: float = 1.0) -> FeatureSpace:
+        """Fitted on training features (N, D); ``power`` counts if none of them is negative."""
+        negative = bool((features < 0).any())
+        power, lowest = (1.0, -torch.inf) if negative else (power, 0.0)
+        powers = features.pow(power)
+        scale = powers.std(dim=0)
         scale = torch.where(scale > 1e-6, scale, torch.ones_like(scale))
-        lowest = 0.0 if bool((features >= 0).all()) else -torch.inf
-        return cls(features.mean(dim=0), scale, lowest)
+        return cls(powers.mean(dim=0), scale, power, lowest)
 
     def standardise(self, features: Tensor) -> Tensor:
-        return (features - self.center) / self.scale
+        return (features.pow(self.power) - self.center) / self.scale
 
     def restore(self, rows: Tensor) -> Tensor:
         """Standardised rows (..., D) -> features (..., D), not below ``lowest``."""
-        return (rows * self.scale + self.center).clamp(min=self.lowest)
+        powers = (rows * self.scale + self.center).clamp(min=self.lowest)
+        return powers if self.power == 1 else powers.pow(1 / self.power)
 
 
 def class_means(rows: Tensor, positions: Tensor, num_classes: int) -> Tensor:
@@ -45,38 +55,44 @@ def class_means(rows: Tensor, positions: Tensor, num_classes: int) -> Tensor:
     return (member.T @ rows) / member.sum(dim=0)[:, None]
 
 
-def within_class_std(rows: Tensor, positions: Tensor, num_classes: int) -> Tensor:
-    """Standard deviation around the class means, pooled over the classes: (D,).
+def within_class_residuals(rows: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    """Rows (N, D) minus the mean of their class, by class position (N,): (N, D)."""
+    return rows - class_means(rows, positions, num_classes)[positions]
 
-    Unbiased in the variance: N minus ``num_classes`` degrees of freedom.
+
+def residual_noise(residuals: Tensor, normal: Tensor) -> Tensor:
+    """Normal noise with the covariance of real residuals: rows are random sums of all of them.
+
+    Args:
+        residuals: (N, D), mean 0.
+        normal: (M, N) standard normal.
+
+    Returns:
+        (M, D) of covariance ``residuals.T @ residuals / N``.
     """
-    around = rows - class_means(rows, positions, num_classes)[positions]
-    return (around.square().sum(dim=0) / max(len(rows) - num_classes, 1)).sqrt()
+    return normal @ residuals / len(residuals) ** 0.5
 
 
-def matched_noise(
-    rows: Tensor, noise: Tensor, wanted: Tensor, space: FeatureSpace, rounds: int = 10
+def matched_strength(
+    rows: Tensor, noise: Tensor, wanted: Tensor, space: FeatureSpace, largest: float = 4.0
 ) -> Tensor:
-    """How much noise per dimension gives generated features the spread that real ones have.
+    """How much noise gives generated features the spread around their class that real ones have.
 
-    Variances add, but clipping takes some away again, so the noise's variance is corrected by the
-    shortfall seen in the features, several times.
+    Found by bisection: the way from rows to features bends and clips, so variances do not add.
 
     Args:
         rows: (S, M, D) standardised, M generated rows of each of S classes.
-        noise: (S, M, D) standard normal.
-        wanted: (D,) real within-class standard deviation of the features.
+        noise: (S, M, D).
+        wanted: 0-dim, mean over D of the real within-class variance of the features.
         space: to get from rows to features.
-        rounds: corrections.
+        largest: the strength is at most this.
 
     Returns:
-        (D,) standard deviation of the noise in standardised space; 0 where nothing is missing, at
-        most 3 times the wanted one.
+        0-dim factor of the noise; 0 where the rows spread enough as they are.
     """
-    unit = (wanted / space.scale).square()
-    variance = torch.zeros_like(wanted)
-    for _ in range(rounds):
-        got = space.restore(rows + variance.sqrt() * noise).var(dim=1).mean(dim=0)
-        missing = (wanted.square() - got) / space.scale.square()
-        variance = torch.minimum((variance + missing).clamp(min=0), 9 * unit)
-    return variance.sqrt()
+    low, high = torch.zeros_like(wanted), torch.full_like(wanted, largest)
+    for _ in range(16):
+        middle = (low + high) / 2
+        narrow = space.restore(rows + middle * noise).var(dim=1).mean() < wanted
+        low, high = torch.where(narrow, middle, low), torch.where(narrow, high, middle)
+    return torch.where(low > 0, (low + high) / 2, low)

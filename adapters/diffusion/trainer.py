@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -14,9 +14,21 @@ from d3_adapters.diffusion.networks import Denoiser
 from d3_adapters.diffusion.ridge import fit_ridge
 from d3_adapters.diffusion.schedule import add_noise, cosine_alpha_bar, ddim_step, ddim_timesteps
 from d3_adapters.diffusion.settings import DiffusionSettings
-from d3_adapters.diffusion.space import FeatureSpace, class_means, matched_noise, within_class_std
+from d3_adapters.diffusion.space import (
+    FeatureSpace,
+    class_means,
+    matched_strength,
+    residual_noise,
+    within_class_residuals,
+)
 from d3_adapters.softmax import train_softmax
+from d3_adapters.state import load_state, state_of
 from d3_plugin.data import GZSLData
+
+MAX_NOISE_ROWS = 2000  # residuals that noise is made of: enough for its covariance, cheap to mix
+
+
+_PARTS = ("generator", "ema_generator", "generator_optimizer")
 
 
 class DiffusionTrainer:
@@ -25,8 +37,8 @@ class DiffusionTrainer:
     A feature is ``ridge(attributes) + residual`` in standardised space. The diffusion generates
     the residual: a denoiser that saw whole features would take an unseen class, on its way through
     the sampler, for the seen class nearest to it. Few-step samples spread less than real rows;
-    normal noise makes up for it. Features come back in the space of ``data``, and clipped at 0 if
-    no training feature is negative.
+    noise with the covariance of real residuals makes up for it. Features come back in the space of
+    ``data``, and clipped at 0 if no training feature is negative.
 
     Args:
         data: the GZSL problem; only its training rows and attributes are used.
@@ -38,8 +50,8 @@ class DiffusionTrainer:
         generator: the denoiser.
         ema_generator: the average of its weights, which multi-step sampling uses.
         ridge: the fitted :class:`~d3_adapters.diffusion.ridge.AttributeRidge`.
-        noise_one_step, noise_sampled: (D,) standard deviation of the added noise, in standardised
-            space, for the one-step estimate and for samples; the second is set after training.
+        noise_one_step, noise_sampled: 0-dim strengths of the added noise, for the one-step estimate
+            and for samples; the second is set after training.
         history: dicts of ``step`` and the mean loss since the entry before.
     """
 
@@ -70,9 +82,13 @@ class DiffusionTrainer:
         """Everything that is fitted once, on the training rows: scales, ridge, residuals."""
         features, seen = self.data.train_features, self.data.seen_classes
         positions = torch.searchsorted(seen, self.data.train_labels)
-        self.space = FeatureSpace.of(features)
-        self.real_std = within_class_std(features, positions, len(seen))
+        self.space = FeatureSpace.of(features, self.settings.power)
+        around = within_class_residuals(features, positions, len(seen))
+        degrees = max(len(around) - len(seen), 1)
+        self.real_variance = around.square().sum(dim=0).mean() / degrees
         rows = self.space.standardise(features)
+        around = within_class_residuals(rows, positions, len(seen))
+        self.noise_rows = around[:: -(-len(around) // MAX_NOISE_ROWS)]
         attributes = self.data.attributes - self.data.attributes[seen].mean(dim=0)
         self.attributes = attributes / attributes[seen].square().mean().sqrt().clamp(min=1e-12)
         self.ridge = fit_ridge(self.attributes[seen], class_means(rows, positions, len(seen)))
@@ -81,25 +97,47 @@ class DiffusionTrainer:
         self.residual_scale = residuals.square().mean().sqrt().clamp(min=1e-12)
         self.residuals = residuals / self.residual_scale
 
-    def fit(self, on_progress: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses."""
+    def fit(
+        self,
+        on_progress: Callable[[int, dict[str, float]], None] | None = None,
+        *,
+        start: int = 0,
+    ) -> None:
+        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses.
+
+        ``start`` is the step that a loaded :meth:`state_dict` was taken after.
+        """
         s = self.settings
         part = max(1, s.steps // 20)
         total = torch.zeros((), device=self.device)
-        for step in range(1, s.steps + 1):
+        for step in range(start + 1, s.steps + 1):
             rows = torch.randint(len(self.residuals), (s.batch_size,), device=self.device)
             total += self.denoising_step(self.residuals[rows], self.data.train_labels[rows])
             self.update_ema(step)
             if step % part == 0:
                 losses = {"denoising": float(total / part)}
                 self.history.append({"step": step, **losses})
+                total.zero_()
                 if on_progress is not None:
                     on_progress(step, losses)
-                total.zero_()
         self.noise_sampled = self._match_noise(self.ema_generator)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What continues a run, with the step and the global random streams.
+
+        The strength of the sampling noise is fitted anew at the end of :meth:`fit`.
+        """
+        return state_of(self, _PARTS)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        load_state(self, _PARTS, state)
+
     def denoising_step(self, residuals: Tensor, labels: Tensor) -> Tensor:
-        """One step on scaled residuals (B, D) and their classes (B,); returns its loss."""
+        """One step on scaled residuals (B, D) and their classes (B,); returns its loss.
+
+        Half the squared error summed over D, divided by √D. Adam does not feel the factor, but what
+        is added to the loss does: a row's gradient is now about as long as a critic's slope of 1.
+        """
         s = self.settings
         timesteps = torch.randint(s.timesteps, (len(labels),), device=self.device)
         noise = torch.randn_like(residuals)
@@ -108,7 +146,8 @@ class DiffusionTrainer:
         if s.guidance != 1:
             kept = torch.rand(len(labels), 1, device=self.device) >= s.condition_dropout
             attributes = attributes * kept
-        loss = F.mse_loss(self.generator(noisy, timesteps, attributes), residuals)
+        error = self.generator(noisy, timesteps, attributes) - residuals
+        loss = 0.5 * error.square().sum(dim=1).mean() / residuals.shape[1] ** 0.5
         self.generator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.generator_optimizer.step()
@@ -133,6 +172,11 @@ class DiffusionTrainer:
     def _noise(self, rows: int, stream: torch.Generator | None = None) -> Tensor:
         return torch.randn(rows, self.data.feature_dim, device=self.device, generator=stream)
 
+    def _residual_noise(self, rows: int, stream: torch.Generator | None = None) -> Tensor:
+        wanted = (rows, len(self.noise_rows))
+        normal = torch.randn(wanted, device=self.device, generator=stream)
+        return residual_noise(self.noise_rows, normal)
+
     def _sample(
         self, network: nn.Module, classes: Tensor, stream: torch.Generator | None = None
     ) -> Tensor:
@@ -149,14 +193,14 @@ class DiffusionTrainer:
 
     @torch.no_grad()
     def _match_noise(self, network: nn.Module | None, per_class: int = 50) -> Tensor:
-        """Noise (D,) for samples of ``network``, or for bare class means, on the seen classes."""
+        """Noise for samples of ``network``, or for bare class means, judged on the seen classes."""
         stream = torch.Generator(self.device).manual_seed(0)
         seen = self.data.seen_classes
         classes = seen.repeat_interleave(per_class)
         rows = self._sample(network, classes, stream) if network else self.means[classes]
-        noise = self._noise(len(classes), stream)
+        noise = self._residual_noise(len(classes), stream)
         rows, noise = (each.view(len(seen), per_class, -1) for each in (rows, noise))
-        return matched_noise(rows, noise, self.real_std, self.space)
+        return matched_strength(rows, noise, self.real_variance, self.space)
 
     def synthesize(self, classes: Tensor, differentiable: bool = False) -> Tensor:
         """One feature row for each class id of ``classes`` (N,): (N, D).
@@ -167,7 +211,7 @@ class DiffusionTrainer:
                 gradient to ``generator``; False for ``sampling_steps`` steps of the averaged
                 weights, without gradient.
         """
-        noise = self._noise(len(classes))
+        noise = self._residual_noise(len(classes))
         if differentiable:
             start, last = self._noise(len(classes)), self.settings.timesteps - 1
             clean = self._estimate(self.generator, start, last, self.attributes[classes])
@@ -186,7 +230,7 @@ class DiffusionTrainer:
         with torch.no_grad():
             rows = self.synthesize(seen.repeat_interleave(per_class), differentiable)
             variance = rows.view(len(seen), per_class, -1).var(dim=1).mean()
-            return float((variance / self.real_std.square().mean()).sqrt())
+            return float((variance / self.real_variance).sqrt())
 
     def train_classifier(self, features: Tensor, labels: Tensor) -> nn.Linear:
         """The final softmax over all classes, on real seen and synthetic unseen rows."""

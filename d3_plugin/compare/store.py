@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import uuid
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from d3_plugin.compare.execute import Outcome
 from d3_plugin.compare.plan import Run
-from d3_plugin.errors import DataError, InputError
+from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.protocol import Evaluation
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+from d3_plugin.files import check_writable, remove_stale, write_atomically
 
 
 class RunStore:
@@ -48,7 +32,16 @@ class RunStore:
     def path(self, run: Run) -> Path:
         return self.folder / f"{run.name}.npz"
 
+    def checkpoint(self, run: Run) -> Path:
+        """Where a training under way is kept."""
+        return self.folder / f"{run.name}.checkpoint.pt"
+
     def save(self, outcome: Outcome) -> None:
+        """Write a finished run.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         e = outcome.evaluation
         arrays: dict[str, Any] = {
             "scores": e.scores,
@@ -73,6 +66,36 @@ class RunStore:
         np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
         write_atomically(self.path(outcome.run), buffer.getvalue())
 
+    def prepare(self) -> None:
+        """Make the folder, and remove from it what killed processes left half written.
+
+        Raises:
+            StorageError: the folder is not writable.
+        """
+        check_writable(self.folder)
+        for folder in (self.folder, self.folder.parent):
+            remove_stale(folder)
+
+    def load_all(self, runs: Iterable[Run]) -> dict[str, Outcome]:
+        """The finished ones of these runs, by name.
+
+        Raises:
+            InputError: the folder holds one of them with other settings.
+            DataError: files are damaged; lists all.
+        """
+        finished: dict[str, Outcome] = {}
+        problems = Problems(f"finished runs in {self.folder}")
+        for run in runs:
+            try:
+                outcome = self.load(run)
+            except DataError as error:
+                problems.add(str(error))
+                continue
+            if outcome is not None:
+                finished[run.name] = outcome
+        problems.raise_as(DataError)
+        return finished
+
     def load(self, run: Run) -> Outcome | None:
         """The finished run, or None if it has not been made yet.
 
@@ -86,39 +109,44 @@ class RunStore:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-            facts = json.loads(str(arrays.pop("facts")))
-            evaluation = Evaluation(
-                GZSLMetrics(**facts["metrics"]),
-                arrays["scores"],
-                arrays["labels"],
-                arrays.get("host_scores"),
-                arrays.get("prior"),
-                arrays.get("teacher_score"),
-                facts["teacher_auroc"],
-            )
-            identity = facts["identity"]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            facts = json.loads(str(arrays["facts"]))
+            stored = dict(facts["identity"])
+            outcome = _outcome(run, arrays, facts)
+        except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
             raise DataError(
                 f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
                 "the other runs are kept"
             ) from error
         wanted = json.loads(json.dumps(run.identity()))
-        if identity != wanted:
+        if stored != wanted:
             raise InputError(
-                f"{path} was made with other settings: {_differences(identity, wanted)}. Use "
+                f"{path} was made with other settings: {_differences(stored, wanted)}. Use "
                 "another --out, or delete that folder"
             )
-        return Outcome(
-            run,
-            evaluation,
-            facts["data_name"],
-            arrays["seen_classes"],
-            arrays["unseen_classes"],
-            facts["history"],
-            facts["generator_start"],
-            facts["generator_mean"],
-            facts["seconds"],
-        )
+        return outcome
+
+
+def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome:
+    evaluation = Evaluation(
+        GZSLMetrics(**facts["metrics"]),
+        arrays["scores"],
+        arrays["labels"],
+        arrays.get("host_scores"),
+        arrays.get("prior"),
+        arrays.get("teacher_score"),
+        facts["teacher_auroc"],
+    )
+    return Outcome(
+        run,
+        evaluation,
+        facts["data_name"],
+        arrays["seen_classes"],
+        arrays["unseen_classes"],
+        facts["history"],
+        facts["generator_start"],
+        facts["generator_mean"],
+        facts["seconds"],
+    )
 
 
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -15,7 +15,12 @@ from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer, hooks
 from d3_adapters.diffusion.networks import Denoiser
 from d3_adapters.diffusion.ridge import fit_ridge
 from d3_adapters.diffusion.schedule import add_noise, cosine_alpha_bar, ddim_step, ddim_timesteps
-from d3_adapters.diffusion.space import FeatureSpace, matched_noise, within_class_std
+from d3_adapters.diffusion.space import (
+    FeatureSpace,
+    matched_strength,
+    residual_noise,
+    within_class_residuals,
+)
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
 
@@ -154,33 +159,54 @@ def test_ridge_needs_two_classes() -> None:
         fit_ridge(torch.ones(1, 2), torch.ones(1, 3))
 
 
-def test_feature_space_there_and_back() -> None:
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_feature_space_there_and_back(power: float) -> None:
     features = torch.rand(50, 4)
     features[:, 3] = 0.25  # constant
-    space = FeatureSpace.of(features)
+    features[0, 0] = 0.0
+    space = FeatureSpace.of(features, power)
     rows = space.standardise(features)
     torch.testing.assert_close(rows.std(dim=0), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    torch.testing.assert_close(
+        rows[:, 1] * space.scale[1] + space.center[1], features[:, 1] ** power
+    )
     torch.testing.assert_close(space.restore(rows), features)
     assert (space.restore(torch.full((1, 4), -1e3)) == 0).all()
-    assert (FeatureSpace.of(features - 0.5).restore(torch.full((1, 4), -1e3))[:, :3] < 0).all()
 
 
-def test_within_class_std_by_hand() -> None:
-    rows = torch.tensor([[0.0], [2.0], [10.0], [14.0]])  # 1² + 1² + 2² + 2² over 4 - 2
-    std = within_class_std(rows, torch.tensor([0, 0, 1, 1]), 2)
-    torch.testing.assert_close(std, torch.tensor([5.0]).sqrt())
+def test_features_that_may_be_negative_are_neither_bent_nor_clipped() -> None:
+    features = torch.rand(50, 4) - 0.5
+    space = FeatureSpace.of(features, 0.5)
+    torch.testing.assert_close(space.restore(space.standardise(features)), features)
+    assert (space.restore(torch.full((1, 4), -1e3)) < -1).all()
+
+
+def test_within_class_residuals_by_hand() -> None:
+    rows = torch.tensor([[0.0], [2.0], [10.0], [14.0]])
+    residuals = within_class_residuals(rows, torch.tensor([0, 0, 1, 1]), 2)
+    torch.testing.assert_close(residuals, torch.tensor([[-1.0], [1.0], [-2.0], [2.0]]))
+
+
+def test_residual_noise_has_the_covariance_of_the_residuals() -> None:
+    torch.manual_seed(0)
+    residuals = torch.randn(30, 3, dtype=torch.double) @ torch.randn(3, 3, dtype=torch.double)
+    noise = residual_noise(residuals, torch.randn(200_000, 30, dtype=torch.double))
+    torch.testing.assert_close(
+        noise.T @ noise / 200_000, residuals.T @ residuals / 30, atol=0.05, rtol=0
+    )
 
 
 @pytest.mark.parametrize("center", [0.0, 5.0])  # clipped for half of the rows, and never
-def test_matched_noise_gives_the_wanted_spread(center: float) -> None:
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_matched_strength_gives_the_wanted_spread(center: float, power: float) -> None:
     torch.manual_seed(0)
-    space = FeatureSpace(torch.tensor([center]), torch.tensor([2.0]), 0.0)
+    space = FeatureSpace(torch.tensor([center]), torch.tensor([2.0]), power, 0.0)
     rows, noise = 0.2 * torch.randn(3, 2000, 1), torch.randn(3, 2000, 1)
-    std = matched_noise(rows, noise, torch.tensor([0.9]), space)
-    got = space.restore(rows + std * noise).var(dim=1).mean().sqrt()
-    assert float(got) == pytest.approx(0.9, rel=0.02)
-    too_wide = matched_noise(10 * rows, noise, torch.tensor([0.9]), space)
-    assert float(too_wide) == 0
+    wanted = 2 * space.restore(rows).var(dim=1).mean()
+    strength = matched_strength(rows, noise, wanted, space)
+    got = space.restore(rows + strength * noise).var(dim=1).mean()
+    assert float(got / wanted) == pytest.approx(1, rel=1e-3)
+    assert float(matched_strength(rows, noise, wanted / 4, space)) == 0
 
 
 def test_ema_formula(toy_data: GZSLData) -> None:
@@ -195,6 +221,17 @@ def test_ema_formula(toy_data: GZSLData) -> None:
         expected = decay * expected + (1 - decay) * weight.detach()
     torch.testing.assert_close(average, expected)
     assert not average.requires_grad
+
+
+def test_denoising_loss_by_hand(toy_data: GZSLData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = DiffusionTrainer(toy_data, TINY)
+    monkeypatch.setattr(
+        trainer.generator, "forward", lambda x, t, a: x * 0 + trainer.generator.leave.bias
+    )
+    with torch.no_grad():
+        trainer.generator.leave.bias.fill_(1.0)
+    loss = trainer.denoising_step(torch.full((5, 12), 3.0), torch.zeros(5, dtype=torch.long))
+    assert float(loss) == pytest.approx(0.5 * 12 * (1 - 3) ** 2 / 12**0.5)
 
 
 def test_same_seed_same_run(toy_data: GZSLData) -> None:
@@ -218,7 +255,7 @@ def test_weight_zero_leaves_the_baseline_bit_identical(toy_data: GZSLData) -> No
     settings = D3Settings(embedding_dim=8, teacher_epochs=2, weight=0.0)
     d3 = d3_plugin.attach(beside, data=toy_data, settings=settings)
     beside.fit()
-    assert d3.steps == TINY.steps
+    assert d3.steps == 1, "every fifth step, from the first on"
     assert torch.equal(after, torch.get_rng_state())
     assert alone.history == beside.history
     for net in ("generator", "ema_generator"):
@@ -249,7 +286,7 @@ def test_d3_changes_the_run(toy_data: GZSLData) -> None:
     trainer.fit()
     torch.manual_seed(1)
     alone.fit()
-    assert d3.steps == TINY.steps
+    assert d3.steps == 1, "every fifth step, from the first on"
     for one, other in zip(
         trainer.ema_generator.parameters(), alone.ema_generator.parameters(), strict=True
     ):

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from d3_adapters.fclswgan import FCLSWGANSettings
-from d3_plugin import D3Error, D3Settings, InputError
-from d3_plugin.compare import command, compare
+from d3_plugin import D3Error, D3Settings, InputError, StorageError
+from d3_plugin.compare import compare, parallel
 from d3_plugin.compare.execute import Outcome, execute
 from d3_plugin.compare.plan import Run, plan
-from d3_plugin.compare.store import RunStore, write_atomically
+from d3_plugin.compare.store import RunStore
 from d3_plugin.errors import DataError
+from d3_plugin.files import write_atomically
 
 TINY: dict[str, Any] = {
     "seeds": 2,
@@ -30,7 +31,8 @@ TINY: dict[str, Any] = {
 def planned() -> list[Run]:
     """The runs that TINY consists of."""
     hosts = {"fclswgan": asdict(FCLSWGANSettings(**TINY["host"]))}
-    return plan(hosts, "digits", "", 2, d3=TINY["d3"], draws=2, device="cpu")
+    variants = {"baseline": None, "d3": TINY["d3"]}
+    return plan(hosts, "digits", "", 2, variants, draws=2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def test_finished_runs_are_not_made_again(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = json.loads((finished / "results.json").read_text())
-    monkeypatch.setattr(command, "execute", lambda run: pytest.fail(f"{run.name} was run again"))
+    monkeypatch.setattr(parallel, "execute", lambda run: pytest.fail(f"{run.name} was run again"))
     compare(["fclswgan"], "digits", finished, **TINY)
     assert "8 runs, 8 of them finished earlier" in capsys.readouterr().out
     assert json.loads((finished / "results.json").read_text()) == before
@@ -139,14 +141,14 @@ def test_bad_options_fail_before_any_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], match: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(command, "execute", lambda run: pytest.fail("training started"))
+    monkeypatch.setattr(parallel, "execute", lambda run: pytest.fail("training started"))
     with pytest.raises((InputError, DataError), match=match):
         compare(["fclswgan"], **{"data": "digits", "out": tmp_path, **TINY, **changes})
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(InputError, match="cannot write to"):
+    with pytest.raises(StorageError, match="cannot write to"):
         compare(["fclswgan"], "digits", tmp_path, **TINY)
 
 
@@ -158,7 +160,7 @@ def test_a_failing_run_is_named_and_the_others_are_kept(
             raise RuntimeError(f"out of memory on {run.split}")
         return execute(run)
 
-    monkeypatch.setattr(command, "execute", explode)
+    monkeypatch.setattr(parallel, "execute", explode)
     with pytest.raises(
         D3Error, match=r"(?s)2 problems.*seed0-validation-d3: RuntimeError.*on test"
     ):

@@ -1,0 +1,100 @@
+"""Files that are written whole or not at all, also by several processes in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+import uuid
+from pathlib import Path
+
+from d3_plugin.errors import StorageError
+
+_HOST = re.sub(r"[^\w-]", "-", socket.gethostname())
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)\.(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
+_DAY = 24 * 3600.0
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it.
+
+    The content goes to a temporary file beside it, named after this host and process, which then
+    takes the file's name: that works on NFS too, where locks may not. :func:`remove_stale` removes
+    what a killed process leaves behind.
+
+    Raises:
+        StorageError: it cannot be written; the file that was there is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(_write_temporary(path, content), path)
+        except FileNotFoundError:
+            # Taken for stale, as by a container of the same host name, whose process ids are
+            # others: once more.
+            os.replace(_write_temporary(path, content), path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; finished runs are kept. Make room or "
+            "give another --out, and start the same command again"
+        ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and write a file in it, which is gone afterwards.
+
+    Raises:
+        StorageError: that does not work.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_temporary(folder / "probe", b"d3").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {folder}: {error.strerror or error}; give another --out"
+        ) from error
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files of processes that are gone.
+
+    Those of this host go when no process has their id any more; all others, of hosts whose
+    processes cannot be seen from here, when they are a day old.
+    """
+    for temporary in folder.glob(".*.tmp"):
+        name = _TEMPORARY.fullmatch(temporary.name)
+        if name is None:
+            continue
+        try:
+            dead = name["host"] == _HOST and not _is_running(int(name["process"]))
+            if dead or time.time() - temporary.stat().st_mtime > _DAY:
+                temporary.unlink()
+        except OSError:  # another process was faster, or it is not ours to remove
+            continue
+
+
+def _write_temporary(path: Path, content: bytes) -> Path:
+    unique = f"{_HOST}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f".{path.name}.{unique}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":  # signal 0 would end it there
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
