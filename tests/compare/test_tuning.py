@@ -68,9 +68,9 @@ def test_test_rows_change_nothing(
     """Not only the choice: every number of every trial stays the same."""
     made: list[Run] = []
 
-    def watch(run: Run) -> Outcome:
+    def watch(run: Run, *rest: Any) -> Outcome:
         made.append(run)
-        return execute(run)
+        return execute(run, *rest)
 
     monkeypatch.setattr(parallel, "execute", watch)
     monkeypatch.setattr(execute_module, "load", garbled)
@@ -120,7 +120,9 @@ def test_a_second_start_uses_what_is_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, content = tuned
-    monkeypatch.setattr(parallel, "execute", lambda run: pytest.fail(f"{run.name} made again"))
+    monkeypatch.setattr(
+        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} made again")
+    )
     assert tune("fclswgan", "digits-0", out, **TINY) == content
     areas = (content["tuned"][side] for side in ("baseline", "d3"))
     baseline, d3 = (max(trial["ausuc"] for trial in trials) for trials in areas)
@@ -137,11 +139,11 @@ def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
     out = tmp_path / "copy"
     shutil.copytree(tuned[0], out)
 
-    def diverge(run: Run) -> Outcome:
+    def diverge(run: Run, *rest: Any) -> Outcome:
         assert run.d3 is not None or run.host["lr"] != 3e-4, "made again"
         if run.d3 is None and run.host["lr"] == 1e-3:
             raise InputError("scores contain NaN or Inf")
-        return execute(run)
+        return execute(run, *rest)
 
     monkeypatch.setattr(parallel, "execute", diverge)
     host = {**HOST, "classifier_lr": 1e-3}
@@ -165,7 +167,7 @@ def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
 def test_bad_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], match: str
 ) -> None:
-    monkeypatch.setattr(parallel, "execute", lambda run: pytest.fail("training started"))
+    monkeypatch.setattr(parallel, "execute", lambda run, *rest: pytest.fail("training started"))
     with pytest.raises(InputError, match=match):
         tune("fclswgan", **{"data": "digits-0", "out": tmp_path, **TINY, **changes})
 
@@ -186,7 +188,7 @@ def test_a_plugin_with_a_search_space_of_other_settings(
 def test_a_start_is_searched_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Run] = []
 
-    def stop(run: Run) -> Outcome:
+    def stop(run: Run, *rest: Any) -> Outcome:
         made.append(run)
         raise KeyboardInterrupt
 
