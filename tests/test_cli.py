@@ -137,7 +137,13 @@ def test_interrupt_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path) -> 
     command = [sys.executable, "-m", "d3_plugin", *TINY, "--seeds", "30", "--out", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A shell's background job, as this pytest may be, ignores it and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*.npz")) and time.monotonic() < deadline:
