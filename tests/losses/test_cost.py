@@ -85,7 +85,7 @@ def seconds(step: Callable[[], Tensor]) -> float:
 
 @pytest.mark.parametrize("name", ["eager", "eager released"])
 def test_ten_times_faster_than_repetition(name: str) -> None:
-    """A small form of docs/performance.md; 128 rows are some 40 times faster in fact."""
+    """A small form of docs/performance.md;"""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
