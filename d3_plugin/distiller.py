@@ -41,6 +41,8 @@ class Distiller(nn.Module):
         self.gather = gather
         self.teacher = teacher
         self.student = EmbeddingClassifier(teacher.feature_dim, s.embedding_dim, num_classes)
+        if s.student_start == "teacher":
+            self.student.copy_from(teacher, seen_classes)
         self.id2sd = ID2SDLoss(
             seen_classes,
             kl_weight=s.kl_weight,

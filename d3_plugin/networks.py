@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -21,6 +22,18 @@ class EmbeddingClassifier(nn.Module):
         self.feature_dim = feature_dim
         self.embed = nn.Sequential(nn.Linear(feature_dim, embedding_dim), nn.ReLU())
         self.classify = nn.Linear(embedding_dim, num_classes)
+
+    @torch.no_grad()
+    def copy_from(self, teacher: EmbeddingClassifier, classes: Tensor) -> None:
+        """Take a teacher's embedding, and its logits as those of ``classes``.
+
+        Args:
+            teacher: of the same D and K, over S classes.
+            classes: (S,) the columns of its logits here; the others stay as they are.
+        """
+        self.embed.load_state_dict(teacher.embed.state_dict())
+        self.classify.weight[classes] = teacher.classify.weight
+        self.classify.bias[classes] = teacher.classify.bias
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) features -> (N, num_classes) logits and (N, K) embedding, at least 0."""

@@ -13,6 +13,7 @@ from d3_plugin.losses.o2dbd import RelationTarget
 from d3_plugin.setting_types import setting_problems
 
 FinalClassifier = Literal["student", "host", "both"]
+StudentStart = Literal["teacher", "random"]
 
 _ABOVE_ZERO = (
     "temperature",
@@ -46,11 +47,19 @@ class D3Settings:
         synthetic_rows: synthetic unseen rows per step, of classes drawn at random.
         real_rows: real seen rows per step, where the host's loop hands over none.
         embedding_dim: K, of teacher and student.
+        student_start: ``teacher`` copies the teacher's embedding, and its logits of the seen
+            classes, into the student; ``random`` is the released code's. A student from scratch
+            needs the more steps the more classes there are; a copy starts where the teacher, which
+            was trained until it stopped improving, already is.
         student_lr: of the student's and O²DBD's Adam.
         teacher_lr, teacher_epochs: of the teacher's pre-training; it may stop earlier.
         final_classifier: what ``evaluate()`` scores with: the student's logits, the host's own
             final classifier on the features of the D³-trained generator, or the sum of both
             log-probabilities.
+        seen_offset: subtracted from the student's log-probabilities of the seen classes when it is
+            part of the final classifier, in nats: calibrated stacking (Chao et al., ECCV 2016) with
+            one constant for all data. It cannot change AUSUC. The default was chosen on
+            pseudo-unseen classes, see docs/results.md.
 
     Raises:
         InputError: lists every value outside its range.
@@ -76,10 +85,12 @@ class D3Settings:
     synthetic_rows: int = 64
     real_rows: int = 64
     embedding_dim: int = 1024
+    student_start: StudentStart = "teacher"
     student_lr: float = 1e-4
     teacher_lr: float = 1e-3
     teacher_epochs: int = 50
     final_classifier: FinalClassifier = "both"
+    seen_offset: float = 2.0
 
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -116,6 +127,8 @@ class D3Settings:
             "od_standardise": False,
             "od_softmax_confidence": True,
             "od_initial_offset": 0.0,
+            "student_start": "random",
             "final_classifier": "student",
+            "seen_offset": 0.0,
         }
         return cls(**{**released, **changes})

@@ -239,6 +239,7 @@ class D3:
             draws=draws,
             distiller=self.distiller,
             final_classifier=final_classifier or self.settings.final_classifier,
+            seen_offset=self.settings.seen_offset,
         )
 
     def detach(self) -> None:

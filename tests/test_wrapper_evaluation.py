@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from d3_plugin.data import GZSLData
-from tests.script_host import ScriptHost, attach, weight_zero
+from tests.script_host import SMALL, ScriptHost, attach, weight_zero
+
+KINDS = ("student", "both", "host")
 
 
 def test_modules_behind_synthesis_are_kept(toy_data: GZSLData) -> None:
@@ -65,3 +69,46 @@ def test_evaluate_repeats_itself_and_has_sane_numbers(toy_data: GZSLData) -> Non
     assert first.scores.shape == (2, len(first.labels), 6)
     assert first.metrics.seen > 0.5, "chance over six classes is 0.17"
     assert first.prior.sum() == pytest.approx(1)
+
+
+def test_the_offset_lowers_the_students_seen_scores_and_nothing_else(toy_data: GZSLData) -> None:
+    """By the constant, in the sum too; no constant changes AUSUC, and the host has none."""
+    made = {}
+    for offset in (0.0, 1.5):
+        host = ScriptHost(toy_data)
+        d3 = attach(host, replace(SMALL, seen_offset=offset))
+        host.run(3, d3)
+        made[offset] = {kind: d3.evaluate(final_classifier=kind) for kind in KINDS}
+    seen = toy_data.seen_classes
+    for kind in KINDS:
+        plain, lowered = made[0.0][kind], made[1.5][kind]
+        expected = torch.from_numpy(plain.scores).clone()
+        if kind != "host":
+            expected[:, :, seen] -= 1.5
+        torch.testing.assert_close(torch.from_numpy(lowered.scores), expected)
+        assert lowered.metrics.ausuc == pytest.approx(plain.metrics.ausuc, abs=1e-6)
+
+
+def test_both_is_the_sum_of_log_probabilities(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    d3 = attach(host)
+    host.run(3, d3)
+    student, both = (d3.evaluate(final_classifier=kind) for kind in ("student", "both"))
+    of_host = torch.from_numpy(both.host_scores).log_softmax(dim=2)
+    torch.testing.assert_close(
+        torch.from_numpy(both.scores), of_host + torch.from_numpy(student.scores)
+    )
+
+
+def test_the_student_starts_as_the_teacher(toy_data: GZSLData) -> None:
+    copy = attach(ScriptHost(toy_data)).distiller
+    random = attach(ScriptHost(toy_data), replace(SMALL, student_start="random")).distiller
+    rows, seen = toy_data.train_features[:5], toy_data.seen_classes
+    (logits, embedding), (taught, taught_embedding) = copy.student(rows), copy.teacher(rows)
+    torch.testing.assert_close(embedding, taught_embedding)
+    torch.testing.assert_close(logits[:, seen], taught)
+    assert not torch.equal(random.student(rows)[1], taught_embedding)
+    assert all(p.requires_grad for p in copy.student.parameters())
+    unseen = toy_data.unseen_classes
+    of_unseen = [d.student.classify.weight[unseen] for d in (copy, random)]
+    assert torch.equal(*of_unseen), "what is not copied is drawn alike"

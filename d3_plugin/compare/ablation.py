@@ -13,7 +13,7 @@ from d3_plugin.compare.parallel import run_all
 from d3_plugin.compare.plan import plan
 from d3_plugin.compare.preflight import check
 from d3_plugin.compare.store import RunStore
-from d3_plugin.compare.summary import Outcomes, host_row, tabulate
+from d3_plugin.compare.summary import Outcomes, host_row, plain_row, tabulate
 from d3_plugin.data import digest
 from d3_plugin.settings import D3Settings
 
@@ -25,16 +25,18 @@ ROWS = {
     "cls-id2sd": "+ L_cls, ID²SD in both",
     "cls-od": "+ L_cls, O²DBD",
     "d3_host": "+D³, host's classifier alone",
+    "d3_plain": "+D³, all of it, without its offset",
     "d3": "+D³, all of it",
     "released": "+D³, released formulas",
 }
-"""Key and title of every row; all but ``d3_host`` are variants that are trained."""
+"""Key and title of every row; all but ``d3_host`` and ``d3_plain`` are trained variants."""
 
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
     "baseline of the same seed, data draw and initialisation. Settings are fixed beforehand and "
-    "nothing is chosen, on test rows or others; no offset is applied (oracle H, the best over all "
-    "offsets, is chosen on test rows and only a bound). The row of L_cls alone has a second "
+    "nothing is chosen, on test rows or others. The student's rows have the constant offset of "
+    "seen_offset, which changes H but not AUSUC (oracle H, the best over all offsets, is chosen on "
+    "test rows and only a bound). The row of L_cls alone has a second "
     "classifier but distils nothing: what it gains comes from summing two classifiers and from "
     "L_cls in the generator, and only what other rows gain beyond it comes from distillation."
 )
@@ -105,7 +107,7 @@ def ablate(
         for seed in range(seeds):
             made = {v: outcomes[adapter, seed, "test", v] for v in variants}
             rows = {variant: outcome.evaluation.metrics for variant, outcome in made.items()}
-            per_seed.append(rows | host_row(made["d3"]))
+            per_seed.append(rows | host_row(made["d3"]) | plain_row(made["d3"]))
         summaries[adapter] = tabulate(per_seed, ROWS)
     settings = {
         "adapters": adapters,

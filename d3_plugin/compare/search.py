@@ -26,6 +26,7 @@ D3_SEARCH: dict[str, list[Any]] = {
     "score": ["max_softmax", "max_logit", "energy", "entropy"],
     "od_target": ["domain", "class"],
     "od_relation": ["bce", "contrastive"],
+    "student_start": ["teacher", "random"],
     "final_classifier": ["both", "student", "host"],
 }
 """Values tried for the settings of D³; the baseline's are its family's ``search``."""

@@ -18,6 +18,7 @@ ROWS = {
     "baseline_calibrated": "baseline, calibrated stacking",
     "baseline_adjusted": "baseline, logit adjustment",
     "d3_host": "+D³, host's classifier alone",
+    "d3_plain": "+D³ without its offset",
     "d3": "+D³",
     "d3_calibrated": "+D³, calibrated stacking",
     "released": "+D³, released formulas",
@@ -55,6 +56,7 @@ def seed_rows(
         if variant == "baseline":
             rows["baseline_adjusted"] = logit_adjustment(validations, test)
     rows |= host_row(outcomes[adapter, seed, "test", "d3"])
+    rows |= plain_row(outcomes[adapter, seed, "test", "d3"])
     released = outcomes.get((adapter, seed, "test", "released"))
     if released is not None:
         rows["released"] = released.evaluation.metrics
@@ -65,6 +67,16 @@ def host_row(d3: Outcome) -> dict[str, GZSLMetrics]:
     """``d3_host``: the host's classifier alone; nothing where only the student was trained."""
     scores = d3.evaluation.host_scores
     return {} if scores is None else {"d3_host": metrics_of(d3, scores.astype(np.float64))}
+
+
+def plain_row(d3: Outcome) -> dict[str, GZSLMetrics]:
+    """``d3_plain``: as without ``seen_offset``; nothing where there is none to take back."""
+    settings = d3.run.d3
+    if settings is None or not settings.seen_offset or settings.final_classifier == "host":
+        return {}
+    scores = d3.evaluation.scores.astype(np.float64)
+    scores[:, :, d3.seen_classes] += settings.seen_offset
+    return {"d3_plain": metrics_of(d3, scores)}
 
 
 def summarize(

@@ -72,6 +72,7 @@ def evaluate(
     draws: int = 1,
     distiller: Distiller | None = None,
     final_classifier: FinalClassifier = "host",
+    seen_offset: float = 0.0,
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
@@ -86,6 +87,7 @@ def evaluate(
         distiller: teacher and student, if D³ is attached.
         final_classifier: see :class:`~d3_plugin.settings.D3Settings`; all but ``host`` need a
             distiller.
+        seen_offset: subtracted from the student's log-probabilities of the seen classes.
 
     Raises:
         InputError: draws below 1, or no distiller for the student's classifier.
@@ -110,7 +112,12 @@ def evaluate(
                 score = scorer(_transform(host, hooks, rows))
                 each.append(_checked(host, score, len(rows)))
             host_scores = torch.stack(each)
-        scores = _combine(host_scores, distiller, rows, final_classifier)
+        parts = [] if host_scores is None else [host_scores]
+        if distiller is not None and final_classifier != "host":
+            student = distiller.student(rows)[0].log_softmax(dim=1)
+            student[:, data.seen_classes] -= seen_offset
+            parts = [*(scores.log_softmax(dim=2) for scores in parts), student[None]]
+        scores = sum(parts[1:], start=parts[0])
         teacher = _teacher_score(distiller, rows)
     as_array = scores.float().cpu().numpy()
     classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
@@ -127,21 +134,6 @@ def evaluate(
         if teacher is None
         else ood_auroc(teacher[:seen_rows], teacher[seen_rows:]),
     )
-
-
-def _combine(
-    host_scores: Tensor | None,
-    distiller: Distiller | None,
-    rows: Tensor,
-    final_classifier: FinalClassifier,
-) -> Tensor:
-    """Scores (draws, N, C) of the classifier that was asked for."""
-    if host_scores is not None and (distiller is None or final_classifier == "host"):
-        return host_scores
-    if distiller is None:
-        raise InputError("the student's classifier needs a distiller")
-    student: Tensor = distiller.student(rows)[0].log_softmax(dim=1)[None]
-    return student if host_scores is None else host_scores.log_softmax(dim=2) + student
 
 
 def _teacher_score(distiller: Distiller | None, rows: Tensor) -> npt.NDArray[np.float64] | None:

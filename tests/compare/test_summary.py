@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from d3_plugin import D3Settings
 from d3_plugin.compare.report import cell, text_table
-from d3_plugin.compare.summary import ROWS, interval, summarize
+from d3_plugin.compare.rivals import metrics_of
+from d3_plugin.compare.summary import ROWS, interval, plain_row, summarize
 from tests.compare.test_rivals import outcome
 
 
@@ -37,7 +41,7 @@ def test_differences_are_paired() -> None:
             outcomes["a", seed, split, "baseline"] = outcome(number, bias=2.0)
             outcomes["a", seed, split, "d3"] = outcome(number, bias=1.0)
     table = summarize(outcomes, "a", {0: [0, 1], 1: [0, 1], 2: [0, 1]})
-    assert list(table) == [row for row in ROWS if row != "released"]
+    assert list(table) == [row for row in ROWS if row not in ("d3_plain", "released")]
     for metric in ("harmonic", "ausuc"):
         base, d3 = (table[row]["metrics"][metric] for row in ("baseline", "d3"))
         per_seed = [b - a for a, b in zip(base["per_seed"], d3["per_seed"], strict=True)]
@@ -49,3 +53,14 @@ def test_differences_are_paired() -> None:
     lines = text_table(table).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("|")[2].strip() == "U"
+
+
+def test_the_row_without_offset_takes_it_back() -> None:
+    plain, lowered = outcome(0), outcome(0, bias=-1.5)
+    run = replace(lowered.run, d3=D3Settings(seen_offset=1.5))
+    made = plain_row(replace(lowered, run=run))["d3_plain"]
+    again = metrics_of(plain, plain.evaluation.scores)
+    assert made.harmonic == pytest.approx(again.harmonic)
+    assert made.harmonic != lowered.evaluation.metrics.harmonic
+    for settings in (D3Settings(seen_offset=0.0), D3Settings(final_classifier="host"), None):
+        assert plain_row(replace(lowered, run=replace(run, d3=settings))) == {}
