@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from d3_plugin.checks import check_choice
 from d3_plugin.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.distiller import Distiller
-from d3_plugin.errors import HostError, InputError
+from d3_plugin.errors import HostError, InputError, Problems
 from d3_plugin.host import Host, Scorer
 from d3_plugin.host_batches import LabelForm
 from d3_plugin.isolation import RandomStream
@@ -92,13 +92,18 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    settings = settings or D3Settings()
-    mode = mode or ("loss" if trainer is None else "hook")
+    settings = D3Settings() if settings is None else settings
+    if mode is None:
+        mode = "loss" if trainer is None else "hook"
     check_choice("attach", "mode", mode, get_args(Mode))
     check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
-    for name, number in (("noise_dim", noise_dim), ("synthetic_per_class", synthetic_per_class)):
-        if number is not None and number < 1:
-            raise InputError(f"attach: {name} must be at least 1, got {number}")
+    modules = _checked_options(
+        settings,
+        seed,
+        modules,
+        {"noise_dim": noise_dim, "synthetic_per_class": synthetic_per_class},
+        {"synthesize": synthesize, "train_classifier": train_classifier, "progress": progress},
+    )
     manager = make_manager(plugins, strict=strict_plugins)
     if trainer is None:
         host = describe_script(generator, optimizer, data)
@@ -130,6 +135,41 @@ def attach(
         labels_are=labels_are,
         seed=seed,
     )
+
+
+def _checked_options(
+    settings: Any,
+    seed: Any,
+    modules: Any,
+    numbers: dict[str, Any],
+    functions: dict[str, Any],
+) -> tuple[nn.Module, ...]:
+    """The modules as a tuple; everything wrong with the options is listed at once."""
+    problems = Problems("attach")
+    problems.check(
+        isinstance(settings, D3Settings),
+        f"settings must be D3Settings(...), got {type(settings).__name__}",
+    )
+    problems.check(
+        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0,
+        f"seed must be a whole number, at least 0; got {seed!r}",
+    )
+    for name, number in numbers.items():
+        ok = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+        problems.check(
+            number is None or ok, f"{name} must be a whole number, at least 1; got {number!r}"
+        )
+    for name, function in functions.items():
+        problems.check(
+            function is None or callable(function), f"{name} must be a function, got {function!r}"
+        )
+    given = tuple(modules) if isinstance(modules, Iterable) else (modules,)
+    problems.check(
+        all(isinstance(module, nn.Module) for module in given),
+        f"modules must be a list of torch modules, got {modules!r}",
+    )
+    problems.raise_as(InputError)
+    return given
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:

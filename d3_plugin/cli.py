@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 2 bad input, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may have no "±" or "³"
     options = _parser().parse_args(arguments)
     warnings.simplefilter("always", D3Warning)
     try:
@@ -145,7 +149,9 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"settings are given as NAME=VALUE, got {pair!r}")
         try:
             literal = {"true": "True", "false": "False", "none": "None"}.get(value.lower(), value)
-            settings[name] = ast.literal_eval(literal)
-        except (ValueError, SyntaxError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "1is" is a text, not Python with a flaw
+                settings[name] = ast.literal_eval(literal)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             settings[name] = value
     return settings

@@ -40,6 +40,10 @@ class HostLabels:
             HostError: wrong shapes or dtypes; in the first batch also labels that are not of seen
                 classes, or that fit the other form.
         """
+        if not isinstance(features, Tensor) or not isinstance(labels, Tensor):
+            raise HostError(
+                f"loss() takes tensors, got {type(features).__name__} and {type(labels).__name__}"
+            )
         features, labels = features.detach(), labels.detach()
         if (
             features.ndim != 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 import weakref
@@ -262,8 +263,14 @@ class D3:
         """
         problems = Problems("this state does not fit; attach with the same data and settings first")
         own = self.state_dict()
+        if not isinstance(state, Mapping):
+            raise HostError(f"a state is what state_dict() returned, got {type(state).__name__}")
         for part in sorted(own.keys() - state.keys()):
             problems.add(f"part {part!r} is missing")
+        for part in sorted(own.keys() & state.keys()):
+            kind = Tensor if part == "seen_classes" else int if part == "steps" else Mapping
+            got = type(state[part]).__name__
+            problems.check(isinstance(state[part], kind), f"part {part!r} is a {got}")
         if not problems.found:
             for name in own["settings"]:
                 was, now = state["settings"].get(name), own["settings"][name]
@@ -277,9 +284,19 @@ class D3:
                 same = name in was and name in now and was[name].shape == now[name].shape
                 problems.check(same, f"tensor {name} is absent or of another shape")
         problems.raise_as(HostError)
-        self.distiller.load_state_dict(state["distiller"])
+        before = copy.deepcopy(own)
+        try:
+            self._load(state)
+        except Exception as error:  # whatever PyTorch makes of a damaged part
+            self._load(before)
+            raise HostError(
+                f"this state is damaged ({type(error).__name__}: {error}); nothing was changed"
+            ) from error
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         self._optimizer.load_state_dict(state["optimizer"])
         self._stream.load_state_dict(state["random"])
+        self.distiller.load_state_dict(state["distiller"])
         self.steps = int(state["steps"])
 
 

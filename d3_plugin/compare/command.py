@@ -17,6 +17,8 @@ from d3_plugin.data import digest, load, pseudo_unseen
 from d3_plugin.errors import InputError, MissingExtraError, Problems
 from d3_plugin.settings import D3Settings
 
+_MOST = 10_000  # of seeds, jobs and draws; more is a slip of the hand, and would fill the memory
+
 
 def compare(
     adapters: list[str],
@@ -61,8 +63,12 @@ def compare(
         raise MissingExtraError(
             f"d3 compare needs {error.name}: pip install 'd3-plugin[compare]'"
         ) from error
-    if min(seeds, jobs, draws) < 1:
-        raise InputError(f"seeds, jobs and draws must be at least 1: {seeds}, {jobs}, {draws}")
+    problems = Problems("d3 compare")
+    for name, number in (("seeds", seeds), ("jobs", jobs), ("draws", draws)):
+        problems.check(
+            1 <= number <= _MOST, f"{name} must be at least 1 and at most {_MOST}, got {number}"
+        )
+    problems.raise_as(InputError)
     d3 = d3 or D3Settings()
     hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
     _check(data, device, here=backend == "loky")  # a cluster's workers say themselves

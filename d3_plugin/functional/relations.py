@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d3_plugin.checks import check_choice, check_matrices, check_positive
+from d3_plugin.checks import check_choice, check_matrices, check_positive, check_tensors
 from d3_plugin.errors import InputError
 from d3_plugin.precision import autocast_off, full_precision
 
@@ -39,6 +39,7 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
     """
     check_matrices("cosine_matrix", rows=rows)
     check_matrices("cosine_matrix", columns=columns)
+    check_tensors("cosine_matrix", rows=rows, columns=columns)
     if rows.shape[1] != columns.shape[1]:
         raise InputError(
             f"cosine_matrix: rows are {rows.shape[1]} wide, columns {columns.shape[1]}; "
@@ -93,6 +94,7 @@ def relation_loss(
     check_choice("relation_loss", "form", form, RELATION_FORMS)
     check_positive("relation_loss", temperature=temperature)
     cosine = cosine_matrix(rows, columns)
+    check_tensors("relation_loss", rows=rows, same=same)
     if same.shape != cosine.shape or same.dtype != torch.bool:
         raise InputError(
             f"relation_loss: same must be a bool {tuple(cosine.shape)} matrix, "
@@ -110,4 +112,7 @@ def relation_loss(
         if form == "bce_with_logits":
             return F.binary_cross_entropy_with_logits(p, same.float())
         p = p.clamp(_PROBABILITY_MARGIN, 1 - _PROBABILITY_MARGIN)
-        return F.binary_cross_entropy(p, same.to(p.dtype))
+        # PyTorch's function raises for NaN, on a GPU so that the process cannot go on: a host that
+        # diverges shall see NaN, as in its own losses.
+        loss = F.binary_cross_entropy(p.nan_to_num(nan=0.5), same.to(p.dtype))
+        return loss.masked_fill(p.isnan().any(), float("nan"))

@@ -14,6 +14,8 @@ from d3_plugin.checks import (
     check_matrices,
     check_positive,
     check_seen_classes,
+    check_whole,
+    is_number,
 )
 from d3_plugin.errors import InputError
 from d3_plugin.functional import id_confidence, id_score, relation_loss
@@ -80,11 +82,16 @@ class O2DBDLoss(nn.Module):
         check_choice(name, "relation", relation, RELATION_FORMS)
         check_positive(
             name,
-            num_classes=num_classes,
             score_temperature=score_temperature,
             relation_temperature=relation_temperature,
         )
+        check_whole(name, num_classes=num_classes)
         check_seen_classes(name, seen_classes, num_classes)
+        if not (is_number(initial_weight) and is_number(initial_offset)):
+            raise InputError(
+                f"{name}: initial_weight and initial_offset must be numbers, got "
+                f"{initial_weight!r} and {initial_offset!r}"
+            )
         self.score, self.score_temperature = score, score_temperature
         self.target, self.relation = target, relation
         self.relation_temperature, self.rescale = relation_temperature, rescale
@@ -160,7 +167,7 @@ class O2DBDLoss(nn.Module):
         """
         name = type(self).__name__
         check_matrices(name, teacher_logits=teacher_logits, student_logits=student_logits)
-        check_labels(name, len(student_logits), labels)
+        check_labels(name, student_logits, labels)
         check_label_range(name, labels, self.head.in_features)
         widths = teacher_logits.shape[1], student_logits.shape[1]
         expected = self.num_seen, self.head.in_features
@@ -169,7 +176,7 @@ class O2DBDLoss(nn.Module):
                 f"{name}: teacher and student logits must be {expected[0]} and {expected[1]} wide "
                 f"(seen and all classes), got {widths[0]} and {widths[1]}"
             )
-        groups = self.is_seen[labels.long()] if self.target == "domain" else labels
+        groups = self.is_seen[labels.long()] if self.target == "domain" else labels.long()
         return relation_loss(
             self.student_pair(student_logits),
             self.confidence(teacher_logits),
