@@ -155,9 +155,9 @@ def _checked_options(
         f"seed must be a whole number, at least 0; got {seed!r}",
     )
     for name, number in numbers.items():
-        ok = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+        ok = isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 10**6
         problems.check(
-            number is None or ok, f"{name} must be a whole number, at least 1; got {number!r}"
+            number is None or ok, f"{name} must be a whole number, 1..1000000; got {number!r}"
         )
     for name, function in functions.items():
         problems.check(

@@ -48,7 +48,7 @@ LOSSES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "classes that are no ids": (
         lambda: label_space_kl(TEACHER, STUDENT, torch.tensor([0.0, 2.5])),
-        "must name one of the student's 3 columns",
+        "seen_classes must be integer, got torch.float32",
     ),
     "same is no tensor": (lambda: relation_loss(TEACHER, TEACHER, None), "same must be a tensor"),
     "two weights": (

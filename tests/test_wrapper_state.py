@@ -58,7 +58,7 @@ def test_a_damaged_state_changes_nothing(
     toy_data: GZSLData, part: str, value: object, match: str
 ) -> None:
     host = ScriptHost(toy_data)
-    d3, other = attach(host), attach(ScriptHost(toy_data), seed=1)
+    d3, other = attach(host), attach(ScriptHost(toy_data, seed=1))
     host.run(1, d3)
     before = {k: v.clone() for k, v in d3.distiller.state_dict().items()}
     with pytest.raises(HostError, match=match):

@@ -29,7 +29,7 @@ def check_class_ids(function: str, **arrays: Any) -> None:
 
 
 def check_numbers(function: str, ndim: int, **arrays: Any) -> None:
-    """Every array has ``ndim`` dimensions and finite real numbers.
+    """Every array has ``ndim`` dimensions and real numbers.
 
     Raises:
         InputError: lists each that has not.
@@ -41,7 +41,6 @@ def check_numbers(function: str, ndim: int, **arrays: Any) -> None:
             problems.add(f"{name} must be a NumPy array of numbers, got {kind}")
             continue
         problems.check(array.ndim == ndim, f"{name} must have {ndim} dimensions, got {array.shape}")
-        problems.check(bool(np.isfinite(array).all()), f"{name} contain NaN or Inf")
     problems.raise_as(InputError)
 
 
@@ -58,6 +57,7 @@ def check_scores(function: str, scores: Any, labels: Any, seen: Any, unseen: Any
         labels.shape == scores.shape[:1],
         f"scores {scores.shape} and labels {labels.shape} must be (N, C) and (N,)",
     )
+    problems.check(bool(np.isfinite(scores).all()), "scores contain NaN or Inf")
     split = np.concatenate([seen, unseen])
     problems.check(
         min(len(seen), len(unseen)) > 0 and len(np.unique(split)) == len(split),
@@ -70,6 +70,6 @@ def check_scores(function: str, scores: Any, labels: Any, seen: Any, unseen: Any
     )
     foreign = np.setdiff1d(labels, split)
     problems.check(
-        not foreign.size, f"labels {foreign[:5].tolist()} are neither seen nor unseen classes"
+        not foreign.size, f"rows of classes not asked for: {foreign[:5].tolist()}; leave them out"
     )
     problems.raise_as(InputError)

@@ -174,7 +174,8 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
         InputError: one side is empty, or scores that are not finite.
     """
     check_numbers("ood_auroc", 1, seen_scores=seen_scores, unseen_scores=unseen_scores)
-    if not len(seen_scores) or not len(unseen_scores):
+    finite = np.isfinite(seen_scores).all() and np.isfinite(unseen_scores).all()
+    if not len(seen_scores) or not len(unseen_scores) or not finite:
         raise InputError(
             f"ood_auroc needs finite scores of both sides, got {len(seen_scores)} seen and "
             f"{len(unseen_scores)} unseen ones"

@@ -55,12 +55,13 @@ def label_space_kl(
     check_positive(name, temperature=temperature)
     check_tensors(name, student_logits=student_logits, seen_classes=seen_classes)
     num_seen, num_classes = teacher_logits.shape[1], student_logits.shape[1]
-    fits = seen_classes.shape == (num_seen,) and num_seen <= num_classes
-    if not fits or not is_integer(seen_classes):
+    if seen_classes.shape != (num_seen,) or num_seen > num_classes:
         raise InputError(
-            f"{name}: seen_classes {seen_classes.dtype} {tuple(seen_classes.shape)} must name one "
-            f"of the student's {num_classes} columns for each of the teacher's {num_seen}"
+            f"{name}: seen_classes {tuple(seen_classes.shape)} must name one of the student's "
+            f"{num_classes} columns for each of the teacher's {num_seen}"
         )
+    if not is_integer(seen_classes):
+        raise InputError(f"{name}: seen_classes must be integer, got {seen_classes.dtype}")
     check_label_range(name, seen_classes, num_classes, "seen_classes")
     with autocast_off(teacher_logits):
         teacher, student = full_precision(teacher_logits, student_logits)

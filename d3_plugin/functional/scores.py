@@ -76,10 +76,10 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     Source: D3GZSL, the learnable sigmoid of O²DBD.
     """
     check_tensors("id_confidence", score=score, weight=weight, offset=offset)
-    if score.ndim != 1 or score.dtype not in FLOATING:
-        raise InputError(
-            f"id_confidence: score must be floating (N,), got {score.dtype} {tuple(score.shape)}"
-        )
+    if score.ndim != 1:
+        raise InputError(f"id_confidence: score must be (N,), got {tuple(score.shape)}")
+    if score.dtype not in FLOATING:
+        raise InputError(f"id_confidence: score must be floating, got {score.dtype}")
     if not all(t.ndim < 2 and t.numel() == 1 and t.dtype in FLOATING for t in (weight, offset)):
         raise InputError(
             "id_confidence: weight and offset must be floating tensors of one element, got "

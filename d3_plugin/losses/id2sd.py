@@ -69,7 +69,9 @@ class ID2SDLoss(nn.Module):
         check_seen_classes(name, seen_classes)
         weights = (kl_weight, be_weight)
         if not all(is_number(weight) and weight >= 0 for weight in weights):
-            raise InputError(f"{name}: weights must be finite and at least 0, got {weights}")
+            raise InputError(
+                f"{name}: weights must be finite and at least 0, got {kl_weight!r}, {be_weight!r}"
+            )
         self.width = int(seen_classes.long().max()) + 1  # the student's logits are as wide at least
         self.register_buffer("seen_classes", seen_classes.long(), persistent=False)
         self.kl_weight, self.be_weight = kl_weight, be_weight

@@ -82,6 +82,7 @@ class O2DBDLoss(nn.Module):
         check_choice(name, "relation", relation, RELATION_FORMS)
         check_positive(
             name,
+            num_classes=num_classes,
             score_temperature=score_temperature,
             relation_temperature=relation_temperature,
         )

@@ -41,7 +41,7 @@ class Odd:
     """An object that is nothing in particular."""
 
 
-WRONG = st.one_of(ANYTHING, st.sampled_from([Odd(), Odd, nn.Module(), nn.Linear(3, 2), print, len]))
+WRONG = st.one_of(ANYTHING, st.sampled_from([Odd(), nn.Module(), nn.Linear(3, 2), print]))
 
 
 def test_attach(toy_data: GZSLData) -> None:
@@ -52,10 +52,15 @@ def test_attach(toy_data: GZSLData) -> None:
         *("plugins", "progress"),
     ]
 
+    functions = {"synthesize", "train_classifier", "progress"}
+
     @examples(300)
     @given(st.dictionaries(st.sampled_from(names), WRONG, min_size=1, max_size=2))
     def attempt(wrong: dict[str, Any]) -> None:
         nonlocal count
+        for name in functions & wrong.keys():  # what a function of the user's raises is the user's
+            if callable(wrong[name]):
+                wrong[name] = print
         count += refused(lambda: attach(**{**parts(toy_data), **wrong}).detach())
 
     attempt()
