@@ -9,14 +9,16 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.checks import check_choice
+from d3_plugin.checks import check_choice, check_flags
 from d3_plugin.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.distiller import Distiller
+from d3_plugin.distributed import process_rank
 from d3_plugin.errors import HostError, InputError, Problems
 from d3_plugin.host import Host, Scorer
 from d3_plugin.host_batches import LabelForm
 from d3_plugin.isolation import RandomStream
 from d3_plugin.manager import make_manager
+from d3_plugin.peers import same_start, stream_of_rank, unwrapped, warn_alone
 from d3_plugin.settings import D3Settings
 from d3_plugin.synthesis import synthesize as synthesize_rows
 from d3_plugin.teacher import pretrain_teacher
@@ -32,6 +34,7 @@ def attach(
     settings: D3Settings | None = None,
     mode: Mode | None = None,
     seed: int = 0,
+    gather: bool = False,
     labels_are: LabelForm = "class_ids",
     noise_dim: int | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -59,17 +62,27 @@ def attach(
         data: :class:`~d3_plugin.data.GZSLData`, or a script's data object
             (:func:`~d3_plugin.data.host_data.as_gzsl_data` says what is read). Required for
             scripts; for a trainer it replaces what the plugin says.
-        generator, optimizer: the script form: the generator and the optimiser that steps it.
+        generator, optimizer: the script form: the generator, in DistributedDataParallel or not, and
+            the optimiser that steps it.
         settings: see :class:`D3Settings`.
         mode: ``loss``: you add ``d3.loss(...)`` to the generator's loss. ``hook``: a step pre-hook
             of the generator's optimiser adds D³'s gradient, and the loop stays as it is. Default:
             ``hook`` for a trainer, ``loss`` for a script.
         seed: of everything random in D³.
+        gather: train one student for all processes of ``torch.distributed``: terms over the rows
+            of all of them, student gradients averaged, other noise and classes in each. ``attach``
+            and every ``loss()`` must then be called in every process; with a generator in
+            DistributedDataParallel call ``loss()`` after the host's own forward pass, and
+            ``backward`` on the sum. Without a process group it changes nothing.
         labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
-        noise_dim: for ``generator(noise, attributes)``; default: as wide as the attributes.
-        synthesize: another call form: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``.
+        noise_dim: width of the noise; default: what the generator's first linear layer takes
+            beside the attributes, or else as wide as they are.
+        synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
+            is not called with noise first and attributes second or by a name of
+            :data:`d3_plugin.call_form.CONDITION_NAMES`, or that is not called alone. With a
+            generator in DistributedDataParallel it should call ``generator.module``.
         modules: what ``synthesize`` runs through beside the generator (a feedback network, a
             decoder): their buffers are kept, and they are in eval mode for ``evaluate()``. Their
             parameters get gradient from the loss if their ``requires_grad`` is on, as in the
@@ -97,6 +110,7 @@ def attach(
         mode = "loss" if trainer is None else "hook"
     check_choice("attach", "mode", mode, get_args(Mode))
     check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
+    check_flags("attach", gather=gather, strict_plugins=strict_plugins)
     modules = _checked_options(
         settings,
         seed,
@@ -113,8 +127,11 @@ def attach(
         raise HostError(
             "attach takes a trainer, or generator= and optimizer= of a script, not both"
         )
+    if not gather:
+        warn_alone(host.generator)
+    host.generator = unwrapped(host.generator)
     check_optimizer(host)
-    host.modules = (*host.modules, *modules)
+    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
     host.noise_dim = noise_dim or host.noise_dim
     host.synthesize = synthesize or host.synthesize
     host.train_classifier = train_classifier or host.train_classifier
@@ -124,7 +141,11 @@ def attach(
 
     stream = RandomStream(seed, host.device, "training")
     with stream:
-        distiller = _make_distiller(host, settings, progress)
+        distiller = _make_distiller(host, settings, progress, gather=gather)
+    if gather:
+        same_start(distiller)
+        if process_rank():  # rank 0 goes on with the stream of a single process
+            stream = stream_of_rank(seed, host.device)
     return D3(
         host,
         manager.hook,
@@ -134,6 +155,7 @@ def attach(
         mode=mode,
         labels_are=labels_are,
         seed=seed,
+        gather=gather,
     )
 
 
@@ -181,7 +203,11 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
 
 
 def _make_distiller(
-    host: Host, settings: D3Settings, progress: Callable[[str], None] | None
+    host: Host,
+    settings: D3Settings,
+    progress: Callable[[str], None] | None,
+    *,
+    gather: bool,
 ) -> Distiller:
     data = host.data
 
@@ -201,4 +227,6 @@ def _make_distiller(
     )
     with torch.no_grad():
         teacher_logits = teacher(data.train_features)[0]
-    return Distiller(teacher, data.num_classes, data.seen_classes, settings, teacher_logits)
+    return Distiller(
+        teacher, data.num_classes, data.seen_classes, settings, teacher_logits, gather=gather
+    )

@@ -29,8 +29,8 @@ def check_tensors(function: str, **tensors: Tensor) -> None:
             problems.add(f"{name} must be dense, got {tensor.layout}; call .to_dense() on it")
     problems.raise_as(InputError)
     devices = {name: str(tensor.device) for name, tensor in tensors.items()}
-    problems.check(len(set(devices.values())) < 2, f"all must be on one device, got {devices}")
-    problems.raise_as(InputError)
+    if len(set(devices.values())) > 1:
+        raise InputError(f"{function}: all must be on one device, got {devices}")
 
 
 def check_matrices(function: str, **tensors: Tensor) -> None:
@@ -60,13 +60,11 @@ def check_labels(function: str, rows: Tensor, labels: Tensor) -> None:
     """
     check_tensors(function, rows=rows, labels=labels)
     problems = Problems(function)
-    problems.check(
-        labels.shape == rows.shape[:1],
-        f"labels must be ({len(rows)},), one per row, got {tuple(labels.shape)}",
-    )
-    problems.check(
-        is_integer(labels), f"labels must be integer class ids, got {labels.dtype}; see .long()"
-    )
+    # A message is built only when it is needed: torch.compile cannot print a symbolic shape.
+    if labels.shape != rows.shape[:1]:
+        problems.add(f"labels must be ({len(rows)},), one per row, got {tuple(labels.shape)}")
+    if not is_integer(labels):
+        problems.add(f"labels must be integer class ids, got {labels.dtype}; see .long()")
     problems.raise_as(InputError)
 
 
@@ -144,8 +142,8 @@ def check_positive(function: str, **values: float) -> None:
     """
     problems = Problems(function)
     for name, value in values.items():
-        ok = is_number(value) and value > 0
-        problems.check(ok, f"{name} must be above 0 and finite, got {value!r}")
+        if not (is_number(value) and value > 0):
+            problems.add(f"{name} must be above 0 and finite, got {value!r}")
     problems.raise_as(InputError)
 
 
@@ -159,6 +157,18 @@ def check_whole(function: str, *, least: int = 1, **values: int) -> None:
     for name, value in values.items():
         ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
         problems.check(ok, f"{name} must be a whole number, at least {least}; got {value!r}")
+    problems.raise_as(InputError)
+
+
+def check_flags(function: str, **values: bool) -> None:
+    """Every value is True or False.
+
+    Raises:
+        InputError: lists each one that is not; a text such as "no" counts as true in Python.
+    """
+    problems = Problems(function)
+    for name, value in values.items():
+        problems.check(isinstance(value, bool), f"{name} must be True or False, got {value!r}")
     problems.raise_as(InputError)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import io
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from d3_plugin._version import __version__
+from d3_plugin.cli_options import (
+    adapter_names,
+    add_settings,
+    add_shared,
+    parse_settings,
+    read_options,
+)
 from d3_plugin.errors import D3Error, D3Warning, InputError
 from d3_plugin.manager import host_families, make_manager
 from d3_plugin.setting_types import setting_problems
@@ -62,20 +66,60 @@ def _parser() -> argparse.ArgumentParser:
         "stacking and logit adjustment on the baseline's own scores, and writes a report.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_shared(compare, out="runs/compare")
     add = compare.add_argument
-    add("--adapter", default="fclswgan", help="host family, several with commas, or 'all'")
-    add("--data", default="digits", help="digits, digits-DRAW, or a folder with the two .mat files")
     add("--seeds", type=int, default=3, help="how many seeds")
-    add("--jobs", type=int, default=1, help="runs at the same time on this machine")
-    _add_cluster(compare)
-    add("--out", type=Path, default=Path("runs/compare"), help="folder of the results")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    add("--draws", type=int, default=3, help="final classifiers per run, on fresh features each")
     add("--preset", choices=["default", "released"], default="default", help="settings of D³")
-    _add_settings(compare, "--set", "d3", "a setting of D³ (d3_plugin.D3Settings)")
-    _add_settings(compare, "--host", "host", "a setting of the host family")
-    add("--traceback", action="store_true", help="show where an error came from")
+    add(
+        "--variants",
+        choices=["default", "default,released"],
+        default="default",
+        help="with a further row for the released formulas, or without",
+    )
     compare.set_defaults(command=_compare)
+
+    bench = commands.add_parser(
+        "bench",
+        help="time a generator step with and without D³",
+        description="Times blocks of generator steps of the baseline and of +D³ in turn, and says "
+        "where the time goes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = bench.add_argument
+    add("--adapter", default="all", help="host family, several with commas, or 'all'")
+    add("--data", default="digits", help="digits, digits-DRAW, or a folder with the two .mat files")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--rounds", type=int, default=5, help="pairs of blocks")
+    add_settings(bench)
+    add("--traceback", action="store_true", help="show where an error came from")
+    bench.set_defaults(command=_bench)
+
+    ablate = commands.add_parser(
+        "ablate",
+        help="train D³ with parts of it switched off and report",
+        description="Trains each baseline without D³, with single losses, with all of D³ and with "
+        "the released formulas, on the same seeds. Nothing is chosen. Runs that d3 compare made "
+        "in the same --out are used.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_shared(ablate, out="runs/ablate")
+    ablate.add_argument("--seeds", type=int, default=3, help="how many seeds")
+    ablate.set_defaults(command=_ablate)
+
+    tune = commands.add_parser(
+        "tune",
+        help="choose settings on pseudo-unseen classes cut from the training classes",
+        description="Random search for the baseline, then with the same number of trials for D³ "
+        "on the chosen baseline. Test rows are dropped first. Settings given with --host and "
+        "--set stay as they are; those of --settings are where the search starts.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_shared(tune, out="runs/tune")
+    add = tune.add_argument
+    add("--trials", type=int, default=20, help="for the baseline, and as many for D³")
+    add("--cuts", type=int, default=3, help="pseudo-unseen cuts that a trial is scored on")
+    add("--seed", type=int, default=0, help="of the search, and number of the first cut")
+    tune.set_defaults(command=_tune)
 
     adapters = commands.add_parser("adapters", help="list the host families that plugins provide")
     adapters.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
@@ -83,75 +127,77 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--backend",
-        choices=["loky", "dask", "ray"],
-        default="loky",
-        help="where runs are made: processes of this machine, or an existing cluster",
-    )
-    parser.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="of the cluster; without it what DASK_SCHEDULER_ADDRESS or RAY_ADDRESS says",
-    )
-
-
-def _add_settings(parser: argparse.ArgumentParser, flag: str, name: str, text: str) -> None:
-    parser.add_argument(
-        flag,
-        dest=name,
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help=f"change {text}; may be repeated",
-    )
-
-
 def _compare(options: argparse.Namespace) -> None:
     from d3_plugin.compare import compare  # scikit-learn and scipy take a second to import
 
-    families = list(host_families(make_manager()))
-    adapters = families if options.adapter == "all" else options.adapter.split(",")
-    changes = parse_settings(options.d3)
-    setting_problems("settings of D³", D3Settings, changes).raise_as(InputError)
-    released = options.preset == "released"
+    chosen = read_options(options)
+    make = D3Settings.released if options.preset == "released" else D3Settings
+    released = D3Settings.released(**chosen.d3) if "released" in options.variants else None
     compare(
-        adapters,
+        chosen.adapters,
         options.data,
         options.out,
         seeds=options.seeds,
-        jobs=options.jobs,
-        backend=options.backend,
-        scheduler=options.scheduler,
-        device=options.device,
-        draws=options.draws,
-        host=parse_settings(options.host),
-        d3=D3Settings.released(**changes) if released else D3Settings(**changes),
+        **chosen.how,
+        host=chosen.all_host,
+        d3=make(**chosen.all_d3),
+        released=released,
     )
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from d3_plugin.compare import ablate
+
+    chosen = read_options(options)
+    ablate(
+        chosen.adapters,
+        options.data,
+        options.out,
+        seeds=options.seeds,
+        **chosen.how,
+        host=chosen.all_host,
+        d3=D3Settings(**chosen.all_d3),
+        released=D3Settings.released(**chosen.d3),
+    )
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from d3_plugin.compare import tune
+
+    chosen = read_options(options)
+    if len(chosen.adapters) != 1:
+        raise InputError(f"d3 tune takes one adapter at a time, got {', '.join(chosen.adapters)}")
+    tune(
+        chosen.adapters[0],
+        options.data,
+        options.out,
+        trials=options.trials,
+        cuts=options.cuts,
+        seed=options.seed,
+        **chosen.how,
+        start=chosen.file,
+        host=chosen.host,
+        d3=chosen.d3,
+    )
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from d3_plugin.bench import bench
+
+    changes = parse_settings(options.d3)
+    setting_problems("settings of D³", D3Settings, changes).raise_as(InputError)
+    for adapter in adapter_names(options.adapter):
+        cost = bench(
+            adapter,
+            options.data,
+            device=options.device,
+            rounds=options.rounds,
+            host=parse_settings(options.host),
+            d3=D3Settings(**changes),
+        )
+        print(f"{cost.table}\n{adapter}: {cost}\n", flush=True)
 
 
 def _adapters(options: argparse.Namespace) -> None:
     for family in host_families(make_manager()).values():
         print(f"{family.name:<12} {family.summary}")
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["epochs=20", "form=bce"]`` as ``{"epochs": 20, "form": "bce"}``.
-
-    Raises:
-        InputError: a text without ``=``.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"settings are given as NAME=VALUE, got {pair!r}")
-        try:
-            literal = {"true": "True", "false": "False", "none": "None"}.get(value.lower(), value)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "1is" is a text, not Python with a flaw
-                settings[name] = ast.literal_eval(literal)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            settings[name] = value
-    return settings

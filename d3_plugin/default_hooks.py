@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from d3_plugin.call_form import call_generator, noise_width
 from d3_plugin.errors import HostError
 from d3_plugin.hookspecs import hookimpl
 from d3_plugin.host import Host, Scorer
@@ -13,21 +14,21 @@ from d3_plugin.host import Host, Scorer
 
 @hookimpl(trylast=True)
 def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) -> Tensor:
-    """``generator(noise, attributes)`` with standard normal noise, or the script's own function."""
+    """The generator on standard normal noise and attributes, or the script's own function."""
     attributes = host.data.attributes[class_ids]
     if host.synthesize is not None:
         return host.synthesize(class_ids, attributes)
-    width = host.noise_dim or attributes.shape[1]
+    width = host.noise_dim or noise_width(host.generator, attributes.shape[1])
     noise = torch.randn(len(class_ids), width, device=attributes.device)
     try:
-        features: Tensor = host.generator(noise, attributes)
+        features = call_generator(host.generator, noise, attributes)
     except torch.cuda.OutOfMemoryError:
         raise
     except (TypeError, RuntimeError) as error:
         raise HostError(
             f"calling generator(noise {tuple(noise.shape)}, attributes "
-            f"{tuple(attributes.shape)}) failed: {error}. If the noise is not as wide as the "
-            "attributes pass attach(noise_dim=...); if the generator is called in another way pass "
+            f"{tuple(attributes.shape)}) failed: {error}. If the noise has another width pass "
+            "attach(noise_dim=...); if the generator is called in another way pass "
             "attach(synthesize=lambda class_ids, attributes: ...)"
         ) from error
     return features

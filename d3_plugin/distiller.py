@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d3_plugin.distributed import mean_over_processes
 from d3_plugin.host import StepBatch
 from d3_plugin.losses import ID2SDLoss, O2DBDLoss
 from d3_plugin.networks import EmbeddingClassifier
@@ -22,6 +23,7 @@ class Distiller(nn.Module):
         seen_classes: (S,) class ids, in the order of the teacher's outputs.
         settings: weights and forms.
         teacher_logits: (N, S) of the seen training rows, to standardise the teacher's score by.
+        gather: every term over the rows of all processes, see :mod:`d3_plugin.distributed`.
     """
 
     def __init__(
@@ -31,9 +33,12 @@ class Distiller(nn.Module):
         seen_classes: Tensor,
         settings: D3Settings,
         teacher_logits: Tensor,
+        *,
+        gather: bool = False,
     ) -> None:
         super().__init__()
         s = settings
+        self.gather = gather
         self.teacher = teacher
         self.student = EmbeddingClassifier(teacher.feature_dim, s.embedding_dim, num_classes)
         self.id2sd = ID2SDLoss(
@@ -44,6 +49,7 @@ class Distiller(nn.Module):
             temperature=s.temperature,
             relation=s.relation,
             relation_temperature=s.relation_temperature,
+            gather=gather,
         )
         self.o2dbd = O2DBDLoss(
             num_classes,
@@ -56,6 +62,7 @@ class Distiller(nn.Module):
             rescale=s.od_rescale,
             softmax_confidence=s.od_softmax_confidence,
             initial_offset=s.od_initial_offset,
+            gather=gather,
         )
         self.weights = {"cls": s.cls_weight, "od": s.od_weight, **self.id2sd.weights}
         if s.od_standardise:
@@ -89,7 +96,8 @@ class Distiller(nn.Module):
         with autocast_off(b.features):
             terms: dict[str, Tensor] = {}
             if self.weights["cls"]:
-                terms["cls"] = F.cross_entropy(b.student_logits, b.labels)
+                cls = F.cross_entropy(b.student_logits, b.labels)
+                terms["cls"] = mean_over_processes(cls, len(b.labels)) if self.gather else cls
             terms |= self.id2sd.terms(
                 b.teacher_logits[n:],
                 b.student_logits[n:],

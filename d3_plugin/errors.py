@@ -19,8 +19,16 @@ class HostError(D3Error, ValueError):
     """The generative code that D³ is attached to is not what the call said it was."""
 
 
+class NotFiniteError(D3Error, ArithmeticError):
+    """NaN or Inf in step after step."""
+
+
 class PluginError(D3Error):
     """A plugin could not be loaded, or its hook returned something unusable."""
+
+
+class AdapterError(D3Error, AssertionError):
+    """An adapter fails a check of :mod:`d3_plugin.testing`."""
 
 
 class MissingExtraError(D3Error, ImportError):
@@ -29,6 +37,10 @@ class MissingExtraError(D3Error, ImportError):
 
 class StorageError(D3Error, OSError):
     """A result could not be written: the disk is full, or the folder is not writable."""
+
+
+class FailedRunsError(D3Error):
+    """Some runs of a grid failed; the finished ones are stored."""
 
 
 class D3Warning(UserWarning):

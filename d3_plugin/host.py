@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,10 @@ class Host:
         trainer: the trainer object, if there is one; for the hooks of its adapter.
         modules: every module that synthesis runs through; their buffers are kept.
         synthetic_per_class: rows per unseen class for the final classifier.
-        noise_dim: width of the generator's noise, for the default synthesis.
+        interval: with ``mode="hook"``, D³ makes a step with every ``interval``-th step of the
+            optimiser, from the first on. Above 1 where the host's own step is as short as D³'s.
+        noise_dim: width of the generator's noise, for the default synthesis; None to read it from
+            the generator's first linear layer.
         synthesize: a script's own ``(class_ids, attributes) -> features``.
         train_classifier: a script's own ``(features, labels, num_classes) -> scorer``.
     """
@@ -39,6 +42,7 @@ class Host:
     trainer: Any = None
     modules: tuple[nn.Module, ...] = ()
     synthetic_per_class: int = 200
+    interval: int = 1
     noise_dim: int | None = None
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None
@@ -82,10 +86,14 @@ class HostFamily:
         settings: a frozen dataclass of hyper-parameters, all with defaults.
         build: ``(data, settings, seed, device) -> trainer`` with ``fit()``, the ``generator``, and
             a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
-            already scaled.
+            already scaled. A trainer with ``state_dict()``, ``load_state_dict()`` and
+            ``fit(on_progress, start=step)`` is continued where a killed run left it.
+        search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where
+            the plugin has none to offer, and then nothing is tuned on the baseline.
     """
 
     name: str
     summary: str
     settings: type[Any]
     build: Callable[[GZSLData, Any, int, torch.device], Any] = field(repr=False)
+    search: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)

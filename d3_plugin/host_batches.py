@@ -7,11 +7,59 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.checks import check_choice
+from d3_plugin.attribute_rows import AttributeRows
+from d3_plugin.checks import check_choice, is_integer
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
 
 LabelForm = Literal["class_ids", "mapped"]
+
+
+class HostBatches:
+    """Reads what a host hands to ``loss()``: features, and what says their classes.
+
+    Args:
+        data: the host's data.
+        teacher: pre-trained on the seen classes.
+        labels_are: see :class:`HostLabels`.
+    """
+
+    def __init__(self, data: GZSLData, teacher: nn.Module, labels_are: LabelForm) -> None:
+        self._data = data
+        self._labels = HostLabels(data, teacher, labels_are)
+        self._attributes = AttributeRows(data, teacher)
+
+    def read(
+        self, features: Tensor | None, labels: Tensor | None, attributes: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Rows (B, D) and their class ids (B,), on the data's device.
+
+        Raises:
+            HostError: a combination that does not say the classes, or what
+                :class:`HostLabels` and :class:`~d3_plugin.attribute_rows.AttributeRows` refuse.
+        """
+        given = {"features": features, "labels": labels, "attributes": attributes}
+        given = {name: value for name, value in given.items() if value is not None}
+        if features is None or (labels is None) == (attributes is None):
+            raise HostError(
+                "loss() takes features and labels together, or features and attributes, or "
+                f"nothing, when D³ draws its own real rows; got {' and '.join(given)}"
+            )
+        for name, value in given.items():
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                kind = value.layout if isinstance(value, Tensor) else type(value).__name__
+                raise HostError(f"loss() takes dense tensors, got {kind} as {name}")
+        features = features.detach()
+        if features.ndim != 2 or features.shape[1] != self._data.feature_dim:
+            raise HostError(
+                f"loss() takes features (B, {self._data.feature_dim}), got {tuple(features.shape)}"
+            )
+        features = features.to(self._data.train_features.device)
+        if labels is not None:
+            return features, self._labels.class_ids(features, labels)
+        if attributes is None:  # for the type checker; refused above
+            raise HostError("labels or attributes are needed")
+        return features, self._attributes.class_ids(features, attributes)
 
 
 class HostLabels:
@@ -33,31 +81,22 @@ class HostLabels:
         self._data, self._teacher, self._form = data, teacher, labels_are
         self._verified = False
 
-    def checked(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (B, D) and their class ids (B,), on the data's device.
+    def class_ids(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Class ids (B,) on the data's device, for features (B, D) and labels (B,).
 
         Raises:
             HostError: wrong shapes or dtypes; in the first batch also labels that are not of seen
                 classes, or that fit the other form.
         """
-        if not isinstance(features, Tensor) or not isinstance(labels, Tensor):
-            raise HostError(
-                f"loss() takes tensors, got {type(features).__name__} and {type(labels).__name__}"
-            )
-        features, labels = features.detach(), labels.detach()
-        if (
-            features.ndim != 2
-            or features.shape[1] != self._data.feature_dim
-            or labels.shape != features.shape[:1]
-            or labels.is_floating_point()
-        ):
+        labels = labels.detach()
+        if labels.shape != features.shape[:1] or not is_integer(labels):
             raise HostError(
                 f"loss() takes features (B, {self._data.feature_dim}) and integer labels (B,), got "
                 f"{tuple(features.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
         device = self._data.train_labels.device
         on_cpu = labels.device.type == device.type == "cpu"
-        features, labels = features.to(device), labels.to(device).long()
+        labels = labels.to(device).long()
         if not self._verified and len(labels):
             self._verify(features, labels)
             self._verified = True  # once: it costs a pass of the teacher, and makes a GPU wait
@@ -65,9 +104,6 @@ class HostLabels:
             raise HostError(
                 f"labels given to loss() are not {self._form} of seen classes: {labels.tolist()}"
             )
-        return features, self._class_ids(labels)
-
-    def _class_ids(self, labels: Tensor) -> Tensor:
         return self._data.seen_classes[labels] if self._form == "mapped" else labels
 
     def _possible(self, labels: Tensor) -> bool:

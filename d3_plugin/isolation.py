@@ -78,6 +78,17 @@ class RandomStream:
             self._write(self._outside)
             self._outside = None
 
+    @classmethod
+    def of_globals(cls, device: torch.device) -> RandomStream:
+        """A stream that stands where the global ones stand now."""
+        stream = cls(0, device)
+        stream._own = stream._read()
+        return stream
+
+    def make_global(self) -> None:
+        """The global streams go on from where this one stands."""
+        self._write(self._own)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, in types that ``torch.load(weights_only=True)`` reads."""
         kind, keys, *rest = self._own["numpy"]

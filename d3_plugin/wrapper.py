@@ -8,7 +8,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pluggy
 import torch
@@ -16,12 +16,16 @@ from torch import Tensor
 from torch.amp import grad_scaler
 
 from d3_plugin.distiller import Distiller
-from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
+from d3_plugin.distributed import process_rank
+from d3_plugin.errors import D3Warning, HostError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.host import Host, StepBatch
-from d3_plugin.host_batches import HostLabels, LabelForm
+from d3_plugin.host_batches import HostBatches, LabelForm
 from d3_plugin.isolation import RandomStream
+from d3_plugin.peers import average, stream_of_rank
+from d3_plugin.saved_state import check_state
 from d3_plugin.settings import D3Settings, FinalClassifier
+from d3_plugin.student_update import StudentUpdate
 from d3_plugin.synthesis import synthesize
 
 Mode = Literal["loss", "hook"]
@@ -53,7 +57,6 @@ class D3:
         host: the host as D³ sees it.
         settings: the settings in use.
         distiller: teacher, student and losses.
-        steps: how many steps the student has made.
         values: the last step's weighted terms and their ``total``, detached, on the device.
     """
 
@@ -68,14 +71,16 @@ class D3:
         mode: Mode,
         labels_are: LabelForm,
         seed: int,
+        gather: bool = False,
     ) -> None:
         self.host, self.settings, self.distiller = host, settings, distiller
-        self.steps = 0
         self.values: dict[str, Tensor] = {}
         self._hooks, self._stream, self._seed = hooks, stream, seed
-        self._optimizer = torch.optim.Adam(distiller.learned(), lr=settings.student_lr)
-        self._labels = HostLabels(host.data, distiller.teacher, labels_are)
+        self._gather = gather
+        self._update = StudentUpdate(distiller, host.generator, settings.student_lr, gather=gather)
+        self._batches = HostBatches(host.data, distiller.teacher, labels_are)
         self._attached, self._warned = True, False
+        self._host_steps = 0
         self._handle = None
         if mode == "hook":
             if host.optimizer in _hooked:
@@ -86,7 +91,17 @@ class D3:
             _hooked.add(host.optimizer)
             self._handle = host.optimizer.register_step_pre_hook(self._before_step)
 
-    def loss(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    @property
+    def steps(self) -> int:
+        """How many steps the student has made."""
+        return self._update.steps
+
+    def loss(
+        self,
+        features: Tensor | None = None,
+        labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+    ) -> Tensor:
         """One D³ step: updates the student, and returns the generator's extra loss.
 
         Call it once per generator step, add it to the generator's loss, and let the host call
@@ -97,15 +112,18 @@ class D3:
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
                 None: D³ draws ``settings.real_rows`` training rows itself.
-            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names. Leave out
-                together with ``features``.
+            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names.
+            attributes: (B, A) instead of labels, for loops that have none: rows of the data's
+                attribute matrix, as they are or divided by their norm.
 
         Returns:
             0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
 
         Raises:
-            HostError: features or labels do not fit the data, D³ was detached, or it is attached
-                with ``mode="hook"`` and adds its gradient itself.
+            HostError: the batch does not fit the data, D³ was detached, or it is attached with
+                ``mode="hook"`` and adds its gradient itself.
+            NotFiniteError: NaN or Inf in too many steps in a row. A single such step is left out,
+                with a warning: zero comes back, and neither student nor generator are changed.
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
@@ -114,9 +132,9 @@ class D3:
                 'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
                 "errG = errG + d3.loss(...) attach with mode='loss'"
             )
-        return self._step(features, labels)
+        return self._step(features, labels, attributes)
 
-    def _step(self, features: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def _step(self, *batch_parts: Tensor | None) -> Tensor:
         reaches_generator = (
             self.settings.weight > 0
             and torch.is_grad_enabled()
@@ -125,7 +143,7 @@ class D3:
         if self.settings.weight > 0 and not reaches_generator:
             self._warn_unreachable()
         with self._stream, torch.enable_grad():
-            real, real_labels = self._real_rows(features, labels)
+            real, real_labels = self._real_rows(*batch_parts)
             unseen = self.host.data.unseen_classes
             wanted = (self.settings.synthetic_rows,)
             classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
@@ -136,24 +154,20 @@ class D3:
             rows = synthetic.detach().float().requires_grad_(reaches_generator)
             batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
             total = self._total(batch)
-            gradient = self._update_student(total, rows if reaches_generator else None)
+            parts = {"synthetic rows": rows, "real rows": real, **self.values}
+            wanted_rows = rows if reaches_generator else None
+            gradient, good = self._update(total, wanted_rows, parts)
         weight = self.settings.weight
-        total = self.values["total"]
-        value = weight * total if weight else torch.zeros_like(total)
+        value = torch.where(good, weight * self.values["total"], 0.0)
         self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
         if gradient is None:
             return value
         result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
         return result
 
-    def _real_rows(self, features: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        if (features is None) != (labels is None):
-            raise HostError(
-                "loss() takes features and labels together; without either D³ draws its own "
-                "real rows"
-            )
-        if features is not None and labels is not None:
-            return self._labels.checked(features, labels)
+    def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
+        if any(part is not None for part in batch_parts):
+            return self._batches.read(*batch_parts)
         data = self.host.data
         number = len(data.train_labels)
         rows = torch.randint(number, (self.settings.real_rows,), device=data.train_labels.device)
@@ -172,20 +186,6 @@ class D3:
         self.values["total"] = total.detach()
         return total
 
-    def _update_student(self, total: Tensor, rows: Tensor | None) -> Tensor | None:
-        """Step the student; returns the gradient of ``total`` with respect to ``rows``."""
-        self.steps += 1
-        if not total.requires_grad:
-            return None if rows is None else torch.zeros_like(rows)
-        learned = self.distiller.learned()
-        wanted = learned if rows is None else [*learned, rows]
-        gradients = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
-        for parameter, gradient in zip(learned, gradients, strict=False):
-            parameter.grad = gradient
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return None if rows is None else gradients[-1]
-
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """Step pre-hook of ``mode="hook"``: adds D³'s gradient to the generator's."""
         if any(callable(a) for a in (*args, *kwargs.values())):
@@ -195,12 +195,19 @@ class D3:
                 "inside the closure"
             )
         _refuse_grad_scaler()
+        self._host_steps += 1
+        if (self._host_steps - 1) % self.host.interval:
+            return
         with torch.enable_grad():
             extra = self._step()
         if not extra.requires_grad:
             return
         parameters = [p for p in self.host.generator.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(extra, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(
+            extra, parameters, allow_unused=True, materialize_grads=self._gather
+        )
+        if self._gather:  # DDP has averaged the host's already
+            gradients = average(gradients)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
@@ -226,6 +233,7 @@ class D3:
             final_classifier: instead of ``settings.final_classifier``; with ``host`` and weight 0
                 it is the baseline that is scored.
         """
+        self._update.guard.look(self.steps)
         return evaluate(
             self.host,
             self._hooks,
@@ -242,14 +250,17 @@ class D3:
             self._handle = None
             _hooked.discard(self.host.optimizer)
         self._attached = False
+        self._update.guard.look(self.steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that continues a run: heads, their optimiser, the random stream, the step."""
         return {
             "distiller": self.distiller.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._update.optimizer.state_dict(),
             "random": self._stream.state_dict(),
+            "rank": process_rank() if self._gather else 0,
             "steps": self.steps,
+            "host_steps": self._host_steps,
             "settings": asdict(self.settings),
             "seen_classes": self.host.data.seen_classes,
         }
@@ -261,29 +272,8 @@ class D3:
             HostError: the state is of other classes, features or settings; lists what differs, and
                 nothing is changed then.
         """
-        problems = Problems("this state does not fit; attach with the same data and settings first")
         own = self.state_dict()
-        if not isinstance(state, Mapping):
-            raise HostError(f"a state is what state_dict() returned, got {type(state).__name__}")
-        for part in sorted(own.keys() - state.keys()):
-            problems.add(f"part {part!r} is missing")
-        for part in sorted(own.keys() & state.keys()):
-            kind = Tensor if part == "seen_classes" else int if part == "steps" else Mapping
-            got = type(state[part]).__name__
-            problems.check(isinstance(state[part], kind), f"part {part!r} is a {got}")
-        if not problems.found:
-            for name in own["settings"]:
-                was, now = state["settings"].get(name), own["settings"][name]
-                problems.check(was == now, f"setting {name} was {was!r}, is {now!r}")
-            seen = state["seen_classes"].tolist()
-            problems.check(
-                seen == own["seen_classes"].tolist(), f"the seen classes were {seen[:20]}"
-            )
-            was, now = state["distiller"], own["distiller"]
-            for name in sorted(was.keys() | now.keys()):
-                same = name in was and name in now and was[name].shape == now[name].shape
-                problems.check(same, f"tensor {name} is absent or of another shape")
-        problems.raise_as(HostError)
+        check_state(state, own)
         before = copy.deepcopy(own)
         try:
             self._load(state)
@@ -294,10 +284,26 @@ class D3:
             ) from error
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._stream.load_state_dict(state["random"])
         self.distiller.load_state_dict(state["distiller"])
-        self.steps = int(state["steps"])
+        self._update.optimizer.load_state_dict(state["optimizer"])
+        self._update.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
+        if self._gather and state["rank"] != process_rank():
+            # Another process saved it: with its stream both would draw the same rows.
+            self._stream = stream_of_rank(self._seed, self.host.device, self.steps)
+        else:
+            self._stream.load_state_dict(state["random"])
+        with self._stream:
+            pass  # a damaged one shows here, not in the next step
+        for parameter, moments in self._update.optimizer.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("the optimiser's moments are of other shapes than its parameters")
+
+    def __reduce__(self) -> NoReturn:
+        """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
+        raise HostError(
+            "a D3 belongs to its host and cannot be pickled or copied; save d3.state_dict(), and "
+            "give it to load_state_dict() of a D3 attached with the same data and settings"
+        )
 
 
 def _refuse_grad_scaler() -> None:

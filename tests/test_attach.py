@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 import d3_plugin
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
@@ -57,31 +56,6 @@ def test_unknown_mode(host: ScriptHost) -> None:
 def test_noise_of_another_width(host: ScriptHost) -> None:
     with pytest.raises(HostError, match=r"noise \(2, 7\).*noise_dim=.*synthesize="):
         script(host, noise_dim=7)
-
-
-def test_generator_called_in_another_way(toy_data: GZSLData) -> None:
-    class Keyword(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.out = nn.Linear(10, 12)
-
-        def forward(self, z: torch.Tensor, *, c: torch.Tensor) -> torch.Tensor:
-            return self.out(torch.cat([z, c], dim=1))
-
-    net = Keyword()
-    options = {
-        "generator": net,
-        "optimizer": torch.optim.Adam(net.parameters()),
-        "data": toy_data,
-        "settings": SMALL,
-    }
-    with pytest.raises(HostError, match="synthesize="):
-        d3_plugin.attach(**options)
-    d3 = d3_plugin.attach(
-        **options, synthesize=lambda class_ids, att: net(torch.randn(len(att), 5), c=att)
-    )
-    d3.loss().backward()
-    assert net.out.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize(

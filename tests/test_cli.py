@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from d3_plugin.cli import main, parse_settings
+from d3_plugin.cli import _parser, main
+from d3_plugin.cli_options import parse_settings, read_options
+from d3_plugin.errors import D3Warning
 
 TINY = [
     *("compare", "--seeds", "1", "--draws", "1"),
@@ -39,6 +42,60 @@ def test_every_built_in_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_released_preset(tmp_path: Path) -> None:
     assert main([*TINY, "--preset", "released", "--out", str(tmp_path)]) == 0
     assert '"kl_form": "double_softmax"' in (tmp_path / "results.json").read_text()
+
+
+def test_released_formulas_as_a_further_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*TINY, "--variants", "default,released", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "| +D³, released formulas" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["settings"]["released"]["kl_form"] == "double_softmax"
+    assert results["settings"]["d3"]["kl_form"] == "logits"
+    assert [r["split"] for r in results["runs"] if r["variant"] == "released"] == ["test"]
+
+
+def test_tuned_settings_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned, out = tmp_path / "tuned.json", tmp_path / "comparison"
+    changes = [a for a in TINY if "=" in a or a in ("--host", "--set")]
+    arguments = [*changes, "--draws", "1", "--trials", "1", "--cuts", "2"]
+    arguments += ["--set", "od_weight=0.7"]
+    assert main(["tune", *arguments, "--data", "digits-2", "--out", str(tmp_path)]) == 0
+    assert "d3 compare --settings" in capsys.readouterr().out
+    command = ["compare", "--seeds", "1", "--draws", "1", "--data", "digits-2", "--out", str(out)]
+    assert main([*command, "--settings", str(tuned), "--set", "kl_weight=0.5"]) == 0
+    settings = json.loads((out / "results.json").read_text())["settings"]
+    assert settings["hosts"]["fclswgan"]["steps"] == 3
+    assert (settings["d3"]["od_weight"], settings["d3"]["kl_weight"]) == (0.7, 0.5)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(
+        '{"adapter": "diffusion", "host": {"lr": 0.1, "steps": 5}, "d3": {"weight": 2}}'
+    )
+    command = ["ablate", "--settings", str(path), "--host", "lr=0.2", "--set", "weight=3"]
+    chosen = read_options(_parser().parse_args(command))
+    assert chosen.adapters == ["diffusion"]
+    assert chosen.all_host == {"lr": 0.2, "steps": 5}
+    assert chosen.all_d3 == {"weight": 3}
+    assert main([*command, "--adapter", "all", "--out", str(tmp_path)]) == 2
+
+
+def test_settings_chosen_on_other_data_warn(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.json"
+    path.write_text('{"tuned": {"data": "digits-1"}}')
+    arguments = ["compare", "--settings", str(path), "--data"]
+    read_options(_parser().parse_args([*arguments, "digits-1"]))
+    with pytest.warns(D3Warning, match="chosen on other data than 'digits'"):
+        read_options(_parser().parse_args([*arguments, "digits"]))
+
+
+def test_tune_takes_one_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["tune", "--adapter", "all", "--data", "digits-0", "--out", str(tmp_path)]
+    assert main(command) == 2
+    assert "one adapter at a time" in capsys.readouterr().err
 
 
 def test_adapters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +155,13 @@ def test_interrupt_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path) -> 
     command = [sys.executable, "-m", "d3_plugin", *TINY, "--seeds", "30", "--out", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A shell's background job, as this pytest may be, ignores it and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*.npz")) and time.monotonic() < deadline:

@@ -20,6 +20,24 @@ def test_detached_hook_mode_is_the_baseline_again(toy_data: GZSLData) -> None:
     assert_equal(alone_state, beside.state())
 
 
+def test_only_every_so_many_steps_of_the_optimizer(toy_data: GZSLData) -> None:
+    alone, beside = ScriptHost(toy_data), ScriptHost(toy_data)
+    d3 = attach(beside, mode="hook")
+    d3.host.interval = 3
+    made = []
+    for _ in range(7):
+        beside.run(1)
+        made.append(d3.steps)
+    assert made == [1, 1, 1, 2, 2, 2, 3]
+    other = attach(alone, mode="hook")
+    other.load_state_dict(d3.state_dict())
+    other.host.interval = 3
+    alone.run(1)
+    assert other.steps == 3, "the eighth step goes on counting, 7 + 1"
+    alone.run(2)
+    assert other.steps == 4
+
+
 def test_explicit_form_and_hook_mode_give_the_same_gradient(toy_data: GZSLData) -> None:
     gradients = []
     for mode in ("loss", "hook"):

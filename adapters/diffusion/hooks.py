@@ -13,6 +13,13 @@ from d3_plugin.data import GZSLData
 from d3_plugin.hookspecs import hookimpl
 from d3_plugin.host import Host, HostFamily, Scorer
 
+SEARCH = {
+    "lr": [1e-4, 3e-4, 1e-3],
+    "synthetic_per_class": [50, 100, 200, 400, 800],
+    "classifier_epochs": [10, 25, 50],
+    "classifier_lr": [3e-4, 1e-3, 3e-3],
+}
+
 
 def _build(
     data: GZSLData, settings: DiffusionSettings, seed: int, device: torch.device
@@ -23,7 +30,11 @@ def _build(
 @hookimpl
 def d3_host_families() -> list[HostFamily]:
     summary = "conditional diffusion of residuals over a ridge attribute-to-feature mean, DDIM"
-    return [HostFamily("diffusion", summary, DiffusionSettings, _build)]
+    return [HostFamily("diffusion", summary, DiffusionSettings, _build, SEARCH)]
+
+
+# A denoising step is as short as one of D³, a GAN's has five critic steps in it.
+_INTERVAL = 5
 
 
 @hookimpl
@@ -38,6 +49,7 @@ def d3_describe_host(trainer: Any) -> Host | None:
         trainer=trainer,
         modules=(trainer.generator, trainer.ema_generator),
         synthetic_per_class=trainer.settings.synthetic_per_class,
+        interval=_INTERVAL,
     )
 
 

@@ -29,7 +29,7 @@ class DiffusionSettings:
         classifier_epochs, classifier_lr: of the final classifier.
     """
 
-    steps: int = 1000
+    steps: int = 2000
     batch_size: int = 64
     lr: float = 3e-4
     power: float = 0.5

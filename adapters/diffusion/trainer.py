@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -22,9 +22,13 @@ from d3_adapters.diffusion.space import (
     within_class_residuals,
 )
 from d3_adapters.softmax import train_softmax
+from d3_adapters.state import load_state, state_of
 from d3_plugin.data import GZSLData
 
 MAX_NOISE_ROWS = 2000  # residuals that noise is made of: enough for its covariance, cheap to mix
+
+
+_PARTS = ("generator", "ema_generator", "generator_optimizer")
 
 
 class DiffusionTrainer:
@@ -93,25 +97,47 @@ class DiffusionTrainer:
         self.residual_scale = residuals.square().mean().sqrt().clamp(min=1e-12)
         self.residuals = residuals / self.residual_scale
 
-    def fit(self, on_progress: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses."""
+    def fit(
+        self,
+        on_progress: Callable[[int, dict[str, float]], None] | None = None,
+        *,
+        start: int = 0,
+    ) -> None:
+        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses.
+
+        ``start`` is the step that a loaded :meth:`state_dict` was taken after.
+        """
         s = self.settings
         part = max(1, s.steps // 20)
         total = torch.zeros((), device=self.device)
-        for step in range(1, s.steps + 1):
+        for step in range(start + 1, s.steps + 1):
             rows = torch.randint(len(self.residuals), (s.batch_size,), device=self.device)
             total += self.denoising_step(self.residuals[rows], self.data.train_labels[rows])
             self.update_ema(step)
             if step % part == 0:
                 losses = {"denoising": float(total / part)}
                 self.history.append({"step": step, **losses})
+                total.zero_()
                 if on_progress is not None:
                     on_progress(step, losses)
-                total.zero_()
         self.noise_sampled = self._match_noise(self.ema_generator)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What continues a run, with the step and the global random streams.
+
+        The strength of the sampling noise is fitted anew at the end of :meth:`fit`.
+        """
+        return state_of(self, _PARTS)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        load_state(self, _PARTS, state)
+
     def denoising_step(self, residuals: Tensor, labels: Tensor) -> Tensor:
-        """One step on scaled residuals (B, D) and their classes (B,); returns its loss."""
+        """One step on scaled residuals (B, D) and their classes (B,); returns its loss.
+
+        Half the squared error summed over D, divided by √D. Adam does not feel the factor, but what
+        is added to the loss does: a row's gradient is now about as long as a critic's slope of 1.
+        """
         s = self.settings
         timesteps = torch.randint(s.timesteps, (len(labels),), device=self.device)
         noise = torch.randn_like(residuals)
@@ -120,7 +146,8 @@ class DiffusionTrainer:
         if s.guidance != 1:
             kept = torch.rand(len(labels), 1, device=self.device) >= s.condition_dropout
             attributes = attributes * kept
-        loss = F.mse_loss(self.generator(noisy, timesteps, attributes), residuals)
+        error = self.generator(noisy, timesteps, attributes) - residuals
+        loss = 0.5 * error.square().sum(dim=1).mean() / residuals.shape[1] ** 0.5
         self.generator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.generator_optimizer.step()

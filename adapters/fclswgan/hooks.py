@@ -12,6 +12,13 @@ from d3_plugin.data import GZSLData
 from d3_plugin.hookspecs import hookimpl
 from d3_plugin.host import Host, HostFamily, Scorer
 
+SEARCH = {
+    "lr": [1e-4, 3e-4, 1e-3],
+    "synthetic_per_class": [50, 100, 200, 400, 800],
+    "classifier_epochs": [10, 25, 50],
+    "classifier_lr": [3e-4, 1e-3, 3e-3],
+}
+
 
 def _build(
     data: GZSLData, settings: FCLSWGANSettings, seed: int, device: torch.device
@@ -22,7 +29,7 @@ def _build(
 @hookimpl
 def d3_host_families() -> list[HostFamily]:
     summary = "WGAN-GP with a classification loss (Xian et al., CVPR 2018)"
-    return [HostFamily("fclswgan", summary, FCLSWGANSettings, _build)]
+    return [HostFamily("fclswgan", summary, FCLSWGANSettings, _build, SEARCH)]
 
 
 @hookimpl

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from d3_adapters.fclswgan.networks import Critic, Generator
 from d3_adapters.softmax import train_softmax
+from d3_adapters.state import load_state, state_of
 from d3_plugin.data import GZSLData
 
 
@@ -56,6 +58,9 @@ class FCLSWGANSettings:
             raise ValueError(f"{', '.join(wrong) or 'lr and noise_dim'} must be above 0: {self}")
 
 
+_PARTS = ("generator", "critic", "generator_optimizer", "critic_optimizer")
+
+
 class FCLSWGANTrainer:
     """WGAN-GP on features, conditioned on attributes, with a classification loss.
 
@@ -96,8 +101,16 @@ class FCLSWGANTrainer:
         self.seen_classifier: nn.Linear | None = None
         self.history: list[dict[str, float]] = []
 
-    def fit(self, on_progress: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Train; 20 times in all ``on_progress(step, losses)`` gets the mean losses since."""
+    def fit(
+        self,
+        on_progress: Callable[[int, dict[str, float]], None] | None = None,
+        *,
+        start: int = 0,
+    ) -> None:
+        """Train; 20 times in all ``on_progress(step, losses)`` gets the mean losses since.
+
+        ``start`` is the step that a loaded :meth:`state_dict` was taken after.
+        """
         s = self.settings
         if self.seen_classifier is None:
             self.seen_classifier = train_softmax(
@@ -108,7 +121,7 @@ class FCLSWGANTrainer:
             )
         part = max(1, s.steps // 20)
         total = torch.zeros(3, device=self.device)
-        for step in range(1, s.steps + 1):
+        for step in range(start + 1, s.steps + 1):
             for _ in range(s.critic_steps):
                 features, labels = self._batch()
                 critic_loss = self.critic_step(features, labels)
@@ -118,9 +131,25 @@ class FCLSWGANTrainer:
                 means = (total / part).tolist()
                 losses = dict(zip(("critic", "generator", "classification"), means, strict=True))
                 self.history.append({"step": step, **losses})
+                total.zero_()
                 if on_progress is not None:
                     on_progress(step, losses)
-                total.zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What continues a run, with the step and the global random streams."""
+        classifier = self.seen_classifier
+        return {
+            **state_of(self, _PARTS),
+            "seen_classifier": None if classifier is None else classifier.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        load_state(self, _PARTS, state)
+        self.seen_classifier = None
+        if state["seen_classifier"] is not None:
+            classifier = nn.Linear(self.data.feature_dim, len(self.data.seen_classes))
+            classifier.load_state_dict(state["seen_classifier"])
+            self.seen_classifier = classifier.to(self.device).requires_grad_(False)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         rows = torch.randint(

@@ -13,6 +13,13 @@ from d3_plugin.data import GZSLData
 from d3_plugin.hookspecs import hookimpl
 from d3_plugin.host import Host, HostFamily, Scorer
 
+SEARCH = {
+    "lr": [1e-4, 3e-4, 6e-4, 1e-3],
+    "synthetic_per_class": [50, 100, 200, 400, 800],
+    "classifier_epochs": [10, 25, 50],
+    "classifier_lr": [3e-4, 1e-3, 3e-3],
+}
+
 
 def _build(
     data: GZSLData, settings: TFVAEGANSettings, seed: int, device: torch.device
@@ -23,7 +30,7 @@ def _build(
 @hookimpl
 def d3_host_families() -> list[HostFamily]:
     summary = "VAE-GAN with semantic feedback (Narayan et al., ECCV 2020)"
-    return [HostFamily("tfvaegan", summary, TFVAEGANSettings, _build)]
+    return [HostFamily("tfvaegan", summary, TFVAEGANSettings, _build, SEARCH)]
 
 
 @hookimpl

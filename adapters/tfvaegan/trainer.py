@@ -7,19 +7,25 @@ critic's own loss is not multiplied by the adversarial weight, which Adam would 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d3_adapters.softmax import train_softmax
+from d3_adapters.state import load_state, state_of
 from d3_adapters.tfvaegan.losses import adapted_weight, attribute_loss, slope_penalty, vae_loss
 from d3_adapters.tfvaegan.networks import Critic, Encoder, FeedbackNet, Generator, SemanticDecoder
 from d3_adapters.tfvaegan.settings import TFVAEGANSettings
 from d3_plugin.data import GZSLData
 
 LOSSES = ("critic", "decoder", "penalty_weight", "vae", "generator", "attributes")
+
+
+_NETWORKS = ("encoder", "generator", "critic", "decoder", "feedback")
+_PARTS = (*_NETWORKS, *(f"{name}_optimizer" for name in _NETWORKS))
 
 
 class TFVAEGANTrainer:
@@ -70,13 +76,21 @@ class TFVAEGANTrainer:
         self.penalty_weight = torch.tensor(s.gradient_penalty, device=self.device)
         self.history: list[dict[str, float]] = []
 
-    def fit(self, on_progress: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses."""
+    def fit(
+        self,
+        on_progress: Callable[[int, dict[str, float]], None] | None = None,
+        *,
+        start: int = 0,
+    ) -> None:
+        """Train; after every 20th part ``on_progress(step, losses)`` gets its mean losses.
+
+        ``start`` is the step that a loaded :meth:`state_dict` was taken after.
+        """
         s = self.settings
         part = max(1, s.steps // 20)
         pass_steps = -(-len(self.data.train_labels) // s.batch_size)
         total = torch.zeros(len(LOSSES), device=self.device)
-        for step in range(1, s.steps + 1):
+        for step in range(start + 1, s.steps + 1):
             with_feedback = (step - 1) // pass_steps % s.loops > 0
             penalty = torch.zeros((), device=self.device)
             for _ in range(s.critic_steps):
@@ -90,9 +104,17 @@ class TFVAEGANTrainer:
             if step % part == 0:
                 losses = dict(zip(LOSSES, (total / part).tolist(), strict=True))
                 self.history.append({"step": step, **losses})
+                total.zero_()
                 if on_progress is not None:
                     on_progress(step, losses)
-                total.zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What continues a run, with the step and the global random streams."""
+        return {**state_of(self, _PARTS), "penalty_weight": self.penalty_weight.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        load_state(self, _PARTS, state)
+        self.penalty_weight = state["penalty_weight"].to(self.device)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         rows = torch.randint(

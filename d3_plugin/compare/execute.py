@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from torch import nn
 
 from d3_plugin.attach import attach
+from d3_plugin.checkpoint import can_checkpoint, load_checkpoint, save_checkpoint
 from d3_plugin.compare.plan import Run
-from d3_plugin.data import GZSLData, load, pseudo_unseen
+from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import InputError
 from d3_plugin.evaluation.baseline import evaluate
@@ -21,6 +23,7 @@ from d3_plugin.evaluation.protocol import Evaluation
 from d3_plugin.host import HostFamily
 from d3_plugin.manager import host_families, make_manager
 from d3_plugin.setting_types import setting_problems
+from d3_plugin.wrapper import D3
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class Outcome:
         history: the trainer's: ``step`` and mean losses, from time to time.
         generator_start, generator_mean: mean absolute parameter of the generator before and after
             training: a pair starts from the same one and ends with different ones.
-        seconds: of training and scoring.
+        seconds: of training and scoring, since the run was last started.
     """
 
     run: Run
@@ -81,16 +84,22 @@ def load_problem(run: Run) -> GZSLData:
         data = load_digits_gzsl(run.seed % len(DRAWS), split=run.seed)
     else:
         data = load(run.data)
-    if run.split == "validation":
-        data = pseudo_unseen(data, seed=run.seed)
+    if run.split == "validation":  # without test rows first: then nothing below can choose on them
+        data = pseudo_unseen(without_test_rows(data), seed=run.seed)
     return data.scaled()
 
 
-def execute(run: Run) -> Outcome:
+def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) -> Outcome:
     """Train and score one run.
 
+    Args:
+        run: what to run.
+        checkpoint: file that the training, where the trainer can be continued, is kept in while it
+            is under way; a training found there goes on. The caller removes it.
+        every: seconds between checkpoints, at least.
+
     Raises:
-        D3Error: the run cannot be made: unknown adapter or setting, bad data.
+        D3Error: the run cannot be made: unknown adapter or setting, bad data, a bad checkpoint.
     """
     started = time.perf_counter()
     family = find_family(run.adapter)
@@ -98,13 +107,15 @@ def execute(run: Run) -> Outcome:
     data = load_problem(run)
     trainer = family.build(data, settings, run.seed, torch.device(run.device))
     start = _mean_parameter(trainer.generator)
-    if run.variant == "d3":
-        d3 = attach(trainer, settings=run.d3, seed=run.seed)
+    d3 = None if run.d3 is None else attach(trainer, settings=run.d3, seed=run.seed)
+    if checkpoint is None or not can_checkpoint(trainer):
         trainer.fit()
-        evaluation = d3.evaluate(draws=run.draws)
     else:
-        trainer.fit()
+        _fit(run, trainer, d3, checkpoint, every)
+    if d3 is None:
         evaluation = evaluate(trainer, seed=run.seed, draws=run.draws)
+    else:
+        evaluation = d3.evaluate(draws=run.draws)
     return Outcome(
         run,
         evaluation,
@@ -116,6 +127,21 @@ def execute(run: Run) -> Outcome:
         _mean_parameter(trainer.generator),
         time.perf_counter() - started,
     )
+
+
+def _fit(run: Run, trainer: Any, d3: D3 | None, checkpoint: Path, every: float) -> None:
+    """Train from the checkpoint on, if there is one, and write further ones."""
+    identity, device = run.identity(), torch.device(run.device)
+    start = load_checkpoint(checkpoint, trainer, d3, device=device, identity=identity)
+    saved = time.monotonic()
+
+    def step_done(step: int, losses: dict[str, float]) -> None:
+        nonlocal saved
+        if time.monotonic() - saved >= every:
+            save_checkpoint(checkpoint, trainer, d3, step=step, device=device, identity=identity)
+            saved = time.monotonic()
+
+    trainer.fit(step_done, start=start)
 
 
 def _mean_parameter(module: nn.Module) -> float:

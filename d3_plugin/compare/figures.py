@@ -6,14 +6,15 @@ import io
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from d3_plugin.compare.execute import Outcome
 from d3_plugin.evaluation.metrics import harmonic_means, seen_unseen_curve
 
-_COLORS = {"baseline": "#666666", "d3": "#0072b2"}
-_TITLES = {"baseline": "baseline", "d3": "+D³"}
+_COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}
+_TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released"}
 
 
 def _axes(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
@@ -33,6 +34,18 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def mean_curve(outcome: Outcome, seen: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """U at the values ``seen`` (M,) of S on the seen-unseen curve, mean over draws."""
+    curves = []
+    for draw in outcome.evaluation.scores.astype(np.float64):
+        _, u, s = seen_unseen_curve(
+            draw, outcome.evaluation.labels, outcome.seen_classes, outcome.unseen_classes
+        )
+        curves.append(np.interp(seen, s, u, right=0.0))
+    mean: npt.NDArray[np.float64] = np.mean(curves, axis=0)
+    return mean
+
+
 def seen_unseen_figure(outcomes: dict[str, list[Outcome]]) -> bytes:
     """U over S for every calibration offset; a thin line per seed, the thick one their mean.
 
@@ -45,14 +58,7 @@ def seen_unseen_figure(outcomes: dict[str, list[Outcome]]) -> bytes:
         color = _COLORS[variant]
         means = []
         for run in runs:
-            scores = run.evaluation.scores.astype(np.float64)
-            curves = []
-            for draw in scores:
-                _, u, s = seen_unseen_curve(
-                    draw, run.evaluation.labels, run.seen_classes, run.unseen_classes
-                )
-                curves.append(np.interp(grid, s, u, right=0.0))
-            means.append(np.mean(curves, axis=0))
+            means.append(mean_curve(run, grid))
             axes.plot(grid, means[-1], color=color, alpha=0.25, linewidth=0.8)
             m = run.evaluation.metrics
             axes.plot(m.seen, m.unseen, "o", color=color, markersize=4)

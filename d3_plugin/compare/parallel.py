@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
@@ -17,7 +18,7 @@ from d3_plugin.compare.clusters import Backend, runs_on, unfit
 from d3_plugin.compare.execute import Outcome, execute
 from d3_plugin.compare.plan import Run
 from d3_plugin.compare.store import RunStore
-from d3_plugin.errors import D3Error, Problems, StorageError
+from d3_plugin.errors import D3Error, FailedRunsError, Problems, StorageError
 
 # A run seeds PyTorch's global random stream: two in the threads of one process would mix them.
 _one_at_a_time = threading.Lock()
@@ -83,7 +84,7 @@ def run_all(
         except StorageError as error:  # the rest could not be stored either
             problems.add(str(error))
             problems.raise_as(StorageError)
-    problems.raise_as(D3Error)
+    problems.raise_as(FailedRunsError)
     return done
 
 
@@ -125,9 +126,11 @@ def _answers(
 def _make_here(run: Run, store: RunStore, jobs: int, parent: int) -> Outcome | str:
     """The outcome, stored, or what went wrong."""
     _end_if_orphaned(parent)
-    answer = _make(run, None if jobs == 1 else 1)
+    checkpoint = store.checkpoint(run)
+    answer = _make(run, None if jobs == 1 else 1, checkpoint)
     if not isinstance(answer, str):
         store.save(answer)
+        checkpoint.unlink(missing_ok=True)
     _end_if_orphaned(parent)
     return answer
 
@@ -146,12 +149,12 @@ def _make_there(run: Run, versions: dict[str, str]) -> Outcome | str:
         return _make(run, 1)
 
 
-def _make(run: Run, threads: int | None) -> Outcome | str:
+def _make(run: Run, threads: int | None, checkpoint: Path | None = None) -> Outcome | str:
     if threads is not None:
         torch.set_num_threads(threads)
     try:
         # "sequential": a cluster's backend would spread what is inside a run as well.
         with threadpool_limits(threads), parallel_config("sequential"):
-            return execute(run)
+            return execute(run, checkpoint)
     except Exception as error:
         return f"{run.name}: {type(error).__name__}: {error}"

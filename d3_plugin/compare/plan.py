@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,6 @@ import torch
 from d3_plugin._version import __version__
 from d3_plugin.settings import D3Settings
 
-Variant = Literal["baseline", "d3"]
 Split = Literal["test", "validation"]
 
 
@@ -22,10 +22,11 @@ class Run:
         adapter: name of the host family.
         data: ``digits``, ``digits-DRAW`` or a folder.
         data_digest: of the folder's files.
-        seed: of host, D³, data draw and validation cut; the same for both variants.
-        variant, split: see above.
+        seed: of host, D³, data draw and validation cut; the same for all variants.
+        variant: a name, part of the file name: ``baseline``, ``d3`` or any other.
+        split: see above.
         host: all settings of the host family.
-        d3: settings of D³; not used by the baseline.
+        d3: settings of D³; None for the host without it.
         draws: how many times the final classifier is trained on freshly drawn features.
         device: where to train.
     """
@@ -34,10 +35,10 @@ class Run:
     data: str
     data_digest: str
     seed: int
-    variant: Variant
+    variant: str
     split: Split
     host: dict[str, Any]
-    d3: D3Settings
+    d3: D3Settings | None
     draws: int
     device: str
 
@@ -56,7 +57,7 @@ class Run:
         identity["data"] = identity.pop("data_digest") or self.data
         identity["device"] = torch.device(self.device).type
         identity["versions"] = {"d3_plugin": __version__, "torch": torch.__version__}
-        if self.variant == "baseline":
+        if self.d3 is None:  # as in the files of runs that are there already
             del identity["d3"]
         return identity
 
@@ -66,22 +67,25 @@ def plan(
     data: str,
     data_digest: str,
     seeds: int,
+    variants: Mapping[str, D3Settings | None],
     *,
-    d3: D3Settings,
     draws: int,
     device: str,
+    splits: Sequence[Split] = ("validation", "test"),
 ) -> list[Run]:
-    """Both variants on both splits of every seed; the pair of a seed stands together.
+    """Every variant on every split of every seed; the variants of a seed stand together.
 
     Args:
         hosts: settings of each host family, by its name.
-        data, data_digest, d3, draws, device: as in :class:`Run`.
+        data, data_digest, draws, device: as in :class:`Run`.
         seeds: how many.
+        variants: settings of D³ by the variant's name; None for the host without D³.
+        splits: which problems of a seed.
     """
     return [
         Run(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device)
         for adapter, settings in hosts.items()
         for seed in range(seeds)
-        for split in ("validation", "test")
-        for variant in ("baseline", "d3")
+        for split in splits
+        for variant, d3 in variants.items()
     ]

@@ -10,15 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy
+import numpy as np
 import sklearn
 import torch
 
 from d3_plugin._version import __version__
 from d3_plugin.compare.execute import Outcome
-from d3_plugin.compare.figures import loss_figure, seen_unseen_figure, teacher_figure
-from d3_plugin.compare.files import write_atomically
+from d3_plugin.compare.figures import (
+    loss_figure,
+    mean_curve,
+    seen_unseen_figure,
+    teacher_figure,
+)
 from d3_plugin.compare.summary import Outcomes
+from d3_plugin.files import write_atomically
 
 _COLUMNS = {"unseen": "U", "seen": "S", "harmonic": "H", "ausuc": "AUSUC", "zsl": "ZSL"}
 _ORACLE = {"oracle_harmonic": "oracle H"}
@@ -33,6 +38,9 @@ NOTES = (
     "default with the sum of the student's log-probabilities and those of the host's own "
     "classifier, trained on features of the +D³ generator; the row above it shows the latter alone."
 )
+
+CURVE_SEEN = np.linspace(0, 1, 51)
+"""Values of S at which ``results.json`` has U of the seen-unseen curve."""
 
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; }
@@ -72,7 +80,11 @@ def table_rows(summary: dict[str, Any]) -> list[list[str]]:
 
 def text_table(summary: dict[str, Any]) -> str:
     """The table for a terminal; also valid Markdown."""
-    rows = table_rows(summary)
+    return aligned(table_rows(summary))
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Header and rows as a Markdown table whose columns stand below each other."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
@@ -90,7 +102,7 @@ def results(
         "versions": {
             "d3_plugin": __version__,
             "torch": torch.__version__,
-            "numpy": numpy.__version__,
+            "numpy": np.__version__,
             "scikit-learn": sklearn.__version__,
             "python": platform.python_version(),
         },
@@ -108,6 +120,7 @@ def results(
                 "generator_mean": outcome.generator_mean,
                 "seconds": round(outcome.seconds, 2),
                 "history": outcome.history,
+                "curve": mean_curve(outcome, CURVE_SEEN).round(4).tolist(),
             }
             for (adapter, seed, split, variant), outcome in sorted(outcomes.items())
         ],
@@ -115,15 +128,21 @@ def results(
 
 
 def write_report(
-    out: Path, settings: dict[str, Any], outcomes: Outcomes, summaries: dict[str, Any]
+    out: Path,
+    settings: dict[str, Any],
+    outcomes: Outcomes,
+    summaries: dict[str, Any],
+    *,
+    files: tuple[str, str] = ("results.json", "report.html"),
+    notes: str = NOTES,
 ) -> None:
-    """Write ``results.json`` and ``report.html`` into ``out``."""
+    """Write ``results.json`` and ``report.html``, or ``files``, into ``out``."""
     content = results(settings, outcomes, summaries)
-    write_atomically(out / "results.json", json.dumps(content, indent=1).encode())
-    write_atomically(out / "report.html", _page(content, outcomes).encode())
+    write_atomically(out / files[0], json.dumps(content, indent=1).encode())
+    write_atomically(out / files[1], _page(content, outcomes, notes).encode())
 
 
-def _page(content: dict[str, Any], outcomes: Outcomes) -> str:
+def _page(content: dict[str, Any], outcomes: Outcomes, notes: str) -> str:
     sections = []
     for adapter, summary in content["summary"].items():
         of_adapter = {
@@ -132,9 +151,10 @@ def _page(content: dict[str, Any], outcomes: Outcomes) -> str:
                 for (name, _, split, v), outcome in sorted(outcomes.items())
                 if (name, split, v) == (adapter, "test", variant)
             ]
-            for variant in ("baseline", "d3")
+            for variant in ("baseline", "d3", "released")
         }
-        sections.append(_section(adapter, summary, of_adapter))
+        drawn = {variant: runs for variant, runs in of_adapter.items() if runs}
+        sections.append(_section(adapter, summary, drawn))
     data = html.escape(str(content["settings"]["data"]))
     details = html.escape(
         json.dumps({k: content[k] for k in ("settings", "versions")}, indent=2, ensure_ascii=False)
@@ -146,7 +166,7 @@ def _page(content: dict[str, Any], outcomes: Outcomes) -> str:
 {_STYLE}
 </style></head><body>
 <h1>Baseline and +D³ on {data}</h1>
-<p class="note">{html.escape(NOTES)}</p>
+<p class="note">{html.escape(notes)}</p>
 {"".join(sections)}
 <details><summary>Settings and versions</summary><pre>{details}</pre></details>
 </body></html>

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from d3_plugin.compare.execute import Outcome
-from d3_plugin.compare.files import check_writable, remove_stale, write_atomically
 from d3_plugin.compare.plan import Run
 from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.files import check_writable, remove_stale, write_atomically
 
 
 class RunStore:
@@ -31,6 +31,10 @@ class RunStore:
 
     def path(self, run: Run) -> Path:
         return self.folder / f"{run.name}.npz"
+
+    def checkpoint(self, run: Run) -> Path:
+        """Where a training under way is kept."""
+        return self.folder / f"{run.name}.checkpoint.pt"
 
     def save(self, outcome: Outcome) -> None:
         """Write a finished run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,7 @@ ROWS = {
     "d3_host": "+D³, host's classifier alone",
     "d3": "+D³",
     "d3_calibrated": "+D³, calibrated stacking",
+    "released": "+D³, released formulas",
 }
 """Key and title of every row of the table. Offsets and strengths are chosen on validation."""
 
@@ -41,7 +42,7 @@ def interval(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def seed_rows(outcomes: Outcomes, adapter: str, seed: int) -> dict[str, GZSLMetrics]:
-    """Every row of the table for one seed, from its four runs."""
+    """Every row of the table for one seed, from its runs."""
     rows: dict[str, GZSLMetrics] = {}
     for variant in ("baseline", "d3"):
         validation = outcomes[adapter, seed, "validation", variant]
@@ -52,10 +53,17 @@ def seed_rows(outcomes: Outcomes, adapter: str, seed: int) -> dict[str, GZSLMetr
         outcomes[adapter, seed, "validation", "baseline"],
         outcomes[adapter, seed, "test", "baseline"],
     )
-    d3 = outcomes[adapter, seed, "test", "d3"]
-    if d3.evaluation.host_scores is not None:
-        rows["d3_host"] = metrics_of(d3, d3.evaluation.host_scores.astype(np.float64))
+    rows |= host_row(outcomes[adapter, seed, "test", "d3"])
+    released = outcomes.get((adapter, seed, "test", "released"))
+    if released is not None:
+        rows["released"] = released.evaluation.metrics
     return rows
+
+
+def host_row(d3: Outcome) -> dict[str, GZSLMetrics]:
+    """``d3_host``: the host's classifier alone; nothing where only the student was trained."""
+    scores = d3.evaluation.host_scores
+    return {} if scores is None else {"d3_host": metrics_of(d3, scores.astype(np.float64))}
 
 
 def summarize(outcomes: Outcomes, adapter: str, seeds: Iterable[int]) -> dict[str, Any]:
@@ -65,9 +73,18 @@ def summarize(outcomes: Outcomes, adapter: str, seeds: Iterable[int]) -> dict[st
         Per row ``title``; per metric the ``mean`` and ``half_width`` over seeds, the same of
         the ``difference`` to the baseline of the same seed, and ``per_seed`` values.
     """
-    per_seed = [seed_rows(outcomes, adapter, seed) for seed in seeds]
+    return tabulate([seed_rows(outcomes, adapter, seed) for seed in seeds], ROWS)
+
+
+def tabulate(per_seed: list[dict[str, GZSLMetrics]], titles: Mapping[str, str]) -> dict[str, Any]:
+    """As :func:`summarize`, from the rows of each seed; ``baseline`` must be one of them.
+
+    Args:
+        per_seed: metrics by row, for each seed.
+        titles: of the rows, in order; rows that were not made are left out.
+    """
     table: dict[str, Any] = {}
-    for key, title in ROWS.items():
+    for key, title in titles.items():
         if key not in per_seed[0]:  # final_classifier="student" trains no host classifier
             continue
         values = [asdict(rows[key]) for rows in per_seed]

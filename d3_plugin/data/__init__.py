@@ -4,6 +4,14 @@ from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.digits import load_digits_gzsl
 from d3_plugin.data.matfolder import load_mat_folder
 from d3_plugin.data.sources import digest, load
-from d3_plugin.data.validation import pseudo_unseen
+from d3_plugin.data.validation import pseudo_unseen, without_test_rows
 
-__all__ = ["GZSLData", "digest", "load", "load_digits_gzsl", "load_mat_folder", "pseudo_unseen"]
+__all__ = [
+    "GZSLData",
+    "digest",
+    "load",
+    "load_digits_gzsl",
+    "load_mat_folder",
+    "pseudo_unseen",
+    "without_test_rows",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +13,25 @@ from torch import Tensor
 from d3_plugin.checks import is_number
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import DataError, InputError, Problems
+
+
+def without_test_rows(data: GZSLData) -> GZSLData:
+    """``data`` with one row of zeros for each class in place of its test rows.
+
+    Whatever is chosen on the result, or on :func:`pseudo_unseen` of it, cannot have seen a test
+    row: there is none left.
+    """
+
+    def zeros(classes: Tensor) -> Tensor:
+        return data.train_features.new_zeros(len(classes), data.feature_dim)
+
+    return replace(
+        data,
+        test_seen_features=zeros(data.seen_classes),
+        test_seen_labels=data.seen_classes,
+        test_unseen_features=zeros(data.unseen_classes),
+        test_unseen_labels=data.unseen_classes,
+    )
 
 
 def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSLData:

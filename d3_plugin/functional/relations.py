@@ -37,23 +37,32 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
     Raises:
         InputError: a wrong shape or dtype.
     """
-    check_matrices("cosine_matrix", rows=rows)
-    check_matrices("cosine_matrix", columns=columns)
-    check_tensors("cosine_matrix", rows=rows, columns=columns)
+    _check_widths("cosine_matrix", rows, columns)
+    return _scaled_cosines(rows, columns, 1.0)
+
+
+def _check_widths(function: str, rows: Tensor, columns: Tensor) -> None:
+    check_matrices(function, rows=rows)
+    check_matrices(function, columns=columns)
+    check_tensors(function, rows=rows, columns=columns)
     if rows.shape[1] != columns.shape[1]:
         raise InputError(
-            f"cosine_matrix: rows are {rows.shape[1]} wide, columns {columns.shape[1]}; "
+            f"{function}: rows are {rows.shape[1]} wide, columns {columns.shape[1]}; "
             "both must live in the same space"
         )
+
+
+def _scaled_cosines(rows: Tensor, columns: Tensor, scale: float) -> Tensor:
+    """The cosines times ``scale``, which costs nothing on the rows' lengths."""
     with autocast_off(rows):
         rows, columns = full_precision(rows, columns)
-        return _unit(rows) @ _unit(columns).T
+        return _of_length(rows, scale) @ _of_length(columns, 1.0).T
 
 
-def _unit(x: Tensor) -> Tensor:
+def _of_length(x: Tensor, wanted: float) -> Tensor:
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    inverse = torch.where(length > _SHORTEST, 1 / length.clamp_min(_SHORTEST), 0.0)
-    return x * inverse
+    factor = torch.where(length > _SHORTEST, wanted / length.clamp_min(_SHORTEST), 0.0)
+    return x * factor
 
 
 def relation_loss(
@@ -93,8 +102,10 @@ def relation_loss(
     """
     check_choice("relation_loss", "form", form, RELATION_FORMS)
     check_positive("relation_loss", temperature=temperature)
-    cosine = cosine_matrix(rows, columns)
+    _check_widths("relation_loss", rows, columns)
     check_tensors("relation_loss", rows=rows, same=same)
+    contrastive = form == "contrastive"
+    cosine = _scaled_cosines(rows, columns, 1 / temperature if contrastive else 1.0)
     if same.shape != cosine.shape or same.dtype != torch.bool:
         raise InputError(
             f"relation_loss: same must be a bool {tuple(cosine.shape)} matrix, "
@@ -103,16 +114,15 @@ def relation_loss(
     if cosine.numel() == 0:
         return cosine.sum()
     with autocast_off(cosine):
-        if form == "contrastive":
-            log_p = (cosine / temperature).log_softmax(dim=1)
+        if contrastive:
+            # log softmax_j = c_j - logsumexp, averaged over the positives: no (N, M) of its own.
             positives = same.sum(dim=1)
-            per_row = -log_p.masked_fill(~same, 0.0).sum(dim=1) / positives.clamp_min(1)
+            mean_positive = torch.where(same, cosine, 0.0).sum(dim=1) / positives.clamp_min(1)
+            per_row = torch.where(positives > 0, cosine.logsumexp(dim=1) - mean_positive, 0.0)
             return per_row.sum() / (positives > 0).sum().clamp_min(1)
         p = (cosine + 1) / 2 if rescale else cosine
         if form == "bce_with_logits":
             return F.binary_cross_entropy_with_logits(p, same.float())
-        p = p.clamp(_PROBABILITY_MARGIN, 1 - _PROBABILITY_MARGIN)
-        # PyTorch's function raises for NaN, on a GPU so that the process cannot go on: a host that
-        # diverges shall see NaN, as in its own losses.
-        loss = F.binary_cross_entropy(p.nan_to_num(nan=0.5), same.to(p.dtype))
-        return loss.masked_fill(p.isnan().any(), float("nan"))
+        # The probability of what is true: a logarithm an entry, where the fused BCE takes two.
+        likelihood = torch.where(same, p, 1 - p)
+        return -likelihood.clamp(_PROBABILITY_MARGIN, 1 - _PROBABILITY_MARGIN).log().mean()

@@ -6,12 +6,14 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import (
     check_choice,
+    check_flags,
     check_labels,
     check_matrices,
     check_positive,
     check_seen_classes,
     is_number,
 )
+from d3_plugin.distributed import gather_rows, mean_over_processes
 from d3_plugin.errors import InputError
 from d3_plugin.functional import label_space_kl, relation_loss
 from d3_plugin.functional.label_space import KL_FORMS, KLForm
@@ -37,6 +39,10 @@ class ID2SDLoss(nn.Module):
         kl_form, temperature: of :func:`~d3_plugin.functional.label_space_kl`.
         relation, relation_temperature: form and temperature of
             :func:`~d3_plugin.functional.relation_loss`.
+        gather: over the rows of all processes of ``torch.distributed``: value and averaged
+            gradient are those of one process with the whole batch, also where processes have
+            unequal numbers of rows (:mod:`d3_plugin.distributed` has the derivation). Every process
+            must call the loss then. Without a process group it changes nothing.
 
     Raises:
         InputError: an option outside its range.
@@ -60,6 +66,7 @@ class ID2SDLoss(nn.Module):
         temperature: float = 1.0,
         relation: RelationForm = "contrastive",
         relation_temperature: float = 0.1,
+        gather: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -67,6 +74,7 @@ class ID2SDLoss(nn.Module):
         check_choice(name, "relation", relation, RELATION_FORMS)
         check_positive(name, temperature=temperature, relation_temperature=relation_temperature)
         check_seen_classes(name, seen_classes)
+        check_flags(name, gather=gather)
         weights = (kl_weight, be_weight)
         if not all(is_number(weight) and weight >= 0 for weight in weights):
             raise InputError(
@@ -77,11 +85,14 @@ class ID2SDLoss(nn.Module):
         self.kl_weight, self.be_weight = kl_weight, be_weight
         self.kl_form, self.temperature = kl_form, temperature
         self.relation, self.relation_temperature = relation, relation_temperature
+        self.gather = gather
 
     @classmethod
-    def released(cls, seen_classes: Tensor) -> ID2SDLoss:
+    def released(cls, seen_classes: Tensor, *, gather: bool = False) -> ID2SDLoss:
         """The authors' released formulas: softmax twice, probabilities into BCE-with-logits."""
-        return cls(seen_classes, kl_form="double_softmax", relation="bce_with_logits")
+        return cls(
+            seen_classes, kl_form="double_softmax", relation="bce_with_logits", gather=gather
+        )
 
     @property
     def weights(self) -> dict[str, float]:
@@ -123,10 +134,15 @@ class ID2SDLoss(nn.Module):
             )
         terms: dict[str, Tensor] = {}
         if self.kl_weight:
-            terms["kl"] = label_space_kl(
+            kl = label_space_kl(
                 teacher_logits, student_logits, self.seen_classes, self.temperature, self.kl_form
             )
+            terms["kl"] = mean_over_processes(kl, len(labels)) if self.gather else kl
         if self.be_weight:
+            if self.gather:
+                teacher_embedding, student_embedding, labels = gather_rows(
+                    teacher_embedding, student_embedding, labels
+                )
             terms["be"] = relation_loss(
                 teacher_embedding,
                 student_embedding,
@@ -156,4 +172,5 @@ class ID2SDLoss(nn.Module):
             f"kl_weight={self.kl_weight}, be_weight={self.be_weight}, kl_form={self.kl_form!r}, "
             f"temperature={self.temperature}, relation={self.relation!r}, "
             f"relation_temperature={self.relation_temperature}"
+            f"{', gather=True' if self.gather else ''}"
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import (
     check_choice,
+    check_flags,
     check_label_range,
     check_labels,
     check_matrices,
@@ -17,6 +18,7 @@ from d3_plugin.checks import (
     check_whole,
     is_number,
 )
+from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
 from d3_plugin.functional import id_confidence, id_score, relation_loss
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
@@ -51,6 +53,8 @@ class O2DBDLoss(nn.Module):
         softmax_confidence: push :math:`\tilde h` through a softmax, as the released code does.
         initial_weight, initial_offset: of w and b. With a standardised score the default offset 1
             makes an average seen row 73 % and one two deviations below it 27 % confident.
+        gather: relations over the rows of all processes, as in
+            :class:`~d3_plugin.losses.ID2SDLoss`; the two pairs of a row travel, not its logits.
 
     Raises:
         InputError: an option outside its range.
@@ -74,6 +78,7 @@ class O2DBDLoss(nn.Module):
         softmax_confidence: bool = False,
         initial_weight: float = 1.0,
         initial_offset: float = 1.0,
+        gather: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -88,6 +93,7 @@ class O2DBDLoss(nn.Module):
         )
         check_whole(name, num_classes=num_classes)
         check_seen_classes(name, seen_classes, num_classes)
+        check_flags(name, rescale=rescale, softmax_confidence=softmax_confidence, gather=gather)
         if not (is_number(initial_weight) and is_number(initial_offset)):
             raise InputError(
                 f"{name}: initial_weight and initial_offset must be numbers, got "
@@ -97,6 +103,7 @@ class O2DBDLoss(nn.Module):
         self.target, self.relation = target, relation
         self.relation_temperature, self.rescale = relation_temperature, rescale
         self.softmax_confidence = softmax_confidence
+        self.gather = gather
         self.confidence_weight = nn.Parameter(torch.tensor([float(initial_weight)]))
         self.confidence_offset = nn.Parameter(torch.tensor([float(initial_offset)]))
         self.head = nn.Linear(num_classes, 2)
@@ -109,7 +116,7 @@ class O2DBDLoss(nn.Module):
         self.register_buffer("is_seen", is_seen, persistent=False)
 
     @classmethod
-    def released(cls, num_classes: int, seen_classes: Tensor) -> O2DBDLoss:
+    def released(cls, num_classes: int, seen_classes: Tensor, *, gather: bool = False) -> O2DBDLoss:
         """The authors' released formulas; do not call :meth:`fit_score` on it."""
         return cls(
             num_classes,
@@ -120,6 +127,7 @@ class O2DBDLoss(nn.Module):
             rescale=True,
             softmax_confidence=True,
             initial_offset=0.0,
+            gather=gather,
         )
 
     @torch.no_grad()
@@ -177,10 +185,14 @@ class O2DBDLoss(nn.Module):
                 f"{name}: teacher and student logits must be {expected[0]} and {expected[1]} wide "
                 f"(seen and all classes), got {widths[0]} and {widths[1]}"
             )
-        groups = self.is_seen[labels.long()] if self.target == "domain" else labels.long()
+        student, teacher = self.student_pair(student_logits), self.confidence(teacher_logits)
+        if self.gather:
+            student, teacher, labels = gather_rows(student, teacher, labels)
+        labels = labels.long()
+        groups = self.is_seen[labels] if self.target == "domain" else labels
         return relation_loss(
-            self.student_pair(student_logits),
-            self.confidence(teacher_logits),
+            student,
+            teacher,
             groups[:, None] == groups[None, :],
             self.relation,
             temperature=self.relation_temperature,
@@ -193,4 +205,5 @@ class O2DBDLoss(nn.Module):
             f"target={self.target!r}, relation={self.relation!r}, "
             f"relation_temperature={self.relation_temperature}, rescale={self.rescale}, "
             f"softmax_confidence={self.softmax_confidence}"
+            f"{', gather=True' if self.gather else ''}"
         )

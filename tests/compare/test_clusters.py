@@ -26,7 +26,8 @@ from tests.data.mat_folders import make
 
 def planned(data: str = "digits-2", digest: str = "") -> list[Run]:
     hosts = {"fclswgan": asdict(FCLSWGANSettings())}
-    return plan(hosts, data, digest, 1, d3=D3Settings(), draws=1, device="cpu")
+    variants = {"baseline": None, "d3": D3Settings()}
+    return plan(hosts, data, digest, 1, variants, draws=1, device="cpu")
 
 
 def refusal(backend: clusters.Backend, scheduler: str | None, error: type[Exception]) -> str:

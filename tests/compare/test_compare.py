@@ -15,10 +15,10 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings, InputError, StorageError
 from d3_plugin.compare import compare, parallel
 from d3_plugin.compare.execute import Outcome, execute
-from d3_plugin.compare.files import write_atomically
 from d3_plugin.compare.plan import Run, plan
 from d3_plugin.compare.store import RunStore
 from d3_plugin.errors import DataError
+from d3_plugin.files import write_atomically
 
 TINY: dict[str, Any] = {
     "seeds": 2,
@@ -31,7 +31,8 @@ TINY: dict[str, Any] = {
 def planned() -> list[Run]:
     """The runs that TINY consists of."""
     hosts = {"fclswgan": asdict(FCLSWGANSettings(**TINY["host"]))}
-    return plan(hosts, "digits", "", 2, d3=TINY["d3"], draws=2, device="cpu")
+    variants = {"baseline": None, "d3": TINY["d3"]}
+    return plan(hosts, "digits", "", 2, variants, draws=2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,9 @@ def test_finished_runs_are_not_made_again(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = json.loads((finished / "results.json").read_text())
-    monkeypatch.setattr(parallel, "execute", lambda run: pytest.fail(f"{run.name} was run again"))
+    monkeypatch.setattr(
+        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} was run again")
+    )
     compare(["fclswgan"], "digits", finished, **TINY)
     assert "8 runs, 8 of them finished earlier" in capsys.readouterr().out
     assert json.loads((finished / "results.json").read_text()) == before
@@ -140,7 +143,7 @@ def test_bad_options_fail_before_any_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], match: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(parallel, "execute", lambda run: pytest.fail("training started"))
+    monkeypatch.setattr(parallel, "execute", lambda run, *rest: pytest.fail("training started"))
     with pytest.raises((InputError, DataError), match=match):
         compare(["fclswgan"], **{"data": "digits", "out": tmp_path, **TINY, **changes})
 
@@ -154,10 +157,10 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 def test_a_failing_run_is_named_and_the_others_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explode(run: Run) -> Outcome:
+    def explode(run: Run, *rest: Any) -> Outcome:
         if run.seed == 0 and run.variant == "d3":
             raise RuntimeError(f"out of memory on {run.split}")
-        return execute(run)
+        return execute(run, *rest)
 
     monkeypatch.setattr(parallel, "execute", explode)
     with pytest.raises(

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from d3_plugin import files
 from d3_plugin.cli import main
-from d3_plugin.compare import files
-from d3_plugin.compare.files import remove_stale, write_atomically
+from d3_plugin.files import remove_stale, write_atomically
 from tests.compare.tiny import ARGUMENTS, results
 
 # Children are forked from a server that has imported everything, and computed nothing yet.
@@ -72,7 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], flo
     return content, time.perf_counter() - started
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(
     tmp_path: Path, whole: tuple[dict[str, Any], float], kills: int
 ) -> None:

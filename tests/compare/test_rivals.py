@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from d3_plugin import D3Settings
 from d3_plugin.compare.execute import Outcome
 from d3_plugin.compare.plan import Run
 from d3_plugin.compare.rivals import (
@@ -31,7 +30,7 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
     scores[:, :, SEEN] += bias
     metrics = gzsl_metrics(scores[0], labels, SEEN, UNSEEN)
     prior = np.array([0.1, 0.3, 0.1, 0.2, 0.3])
-    run = Run("a", "d", "", seed, "baseline", "test", {}, D3Settings(), draws, "cpu")
+    run = Run("a", "d", "", seed, "baseline", "test", {}, None, draws, "cpu")
     scores = scores.astype(np.float32)
     evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
     return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0)

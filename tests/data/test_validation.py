@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from d3_plugin.data import GZSLData, load_digits_gzsl, pseudo_unseen
+from d3_plugin.data import GZSLData, load_digits_gzsl, pseudo_unseen, without_test_rows
 from d3_plugin.errors import DataError, InputError
 
 PARTS = ("train", "test_seen", "test_unseen")
@@ -131,3 +131,19 @@ def test_scaling_before_is_not_needed() -> None:
     shifted = replace(data, train_features=data.train_features + 1e6)
     cut, moved = pseudo_unseen(data), pseudo_unseen(shifted)
     assert torch.equal(all_features(cut) + 1e6, all_features(moved))
+
+
+def test_nothing_of_the_test_rows_is_left() -> None:
+    data = make()
+    bare = without_test_rows(data)
+    for part in PARTS[1:]:
+        assert not getattr(bare, f"{part}_features").any()
+        assert len(getattr(bare, f"{part}_labels")) == len(getattr(bare, f"{part[5:]}_classes"))
+    assert torch.equal(bare.train_features, data.train_features)
+    one, other = pseudo_unseen(data, seed=3), pseudo_unseen(bare, seed=3)
+    for field in fields(GZSLData):
+        values = [getattr(cut, field.name) for cut in (one, other)]
+        if isinstance(values[0], torch.Tensor):
+            assert torch.equal(*values), field.name
+        else:
+            assert values[0] == values[1]

@@ -18,6 +18,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
     [
         ("clswgan_script.py", ["--nepoch", "1", "--ngh", "32"], r"^U \d"),
         ("three_lines.py", ["--steps", "20"], r"^\+D³ +U \d"),
+        ("three_lines.py", ["--adapter", "tfvaegan", "--steps", "10"], r"^\+D³ +U \d"),
+        ("three_lines.py", ["--adapter", "diffusion", "--steps", "10"], r"^\+D³ +U \d"),
     ],
 )
 def test_example_runs(script: str, arguments: list[str], last_line: str) -> None:
@@ -32,6 +34,21 @@ def test_example_runs(script: str, arguments: list[str], last_line: str) -> None
     assert done.returncode == 0, done.stderr
     assert re.search(last_line, done.stdout.strip().splitlines()[-1])
     assert "Warning" not in done.stderr
+
+
+def test_ddp_example_runs_in_two_processes() -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, str(EXAMPLES / "ddp_training.py"), "--steps", "10"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"U \d.*", done.stdout.strip()), "only rank 0 prints"
+    assert "D3Warning" not in done.stderr
 
 
 def test_script_needs_three_lines_and_nothing_else() -> None:

@@ -50,9 +50,10 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_temporary(folder / "probe", b"d3").unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: no name that a folder can have
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StorageError(f"cannot write to {folder}: {reason}; give another --out") from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {folder}: {error.strerror or error}; give another --out"
+        ) from error
 
 
 def remove_stale(folder: Path) -> None:

@@ -1,0 +1,143 @@
+r"""Losses over the batch of all processes, for training with DistributedDataParallel (DDP).
+
+**The scale of the gradient.** Let the batch of W processes be :math:`x_1(\theta) \dots x_W(\theta)`
+and the loss :math:`L(x_1, \dots, x_W)`, one number that every process computes from the gathered
+rows. Wanted is the gradient of one process that has the whole batch,
+:math:`\sum_r \frac{\partial L}{\partial x_r} \frac{\partial x_r}{\partial \theta}`. Process r can
+only run its own rows' graph backward, and DDP *averages* what the processes find:
+
+.. math:: \frac1W \sum_r s \frac{\partial L}{\partial x_r} \frac{\partial x_r}{\partial \theta},
+
+which is the wanted gradient for :math:`s = W`: the backward of :func:`gather_rows` hands every
+process W times the gradient of its own rows. It needs no communication, because every process holds
+the whole gradient of its gathered copy; ``torch.distributed.nn.functional.all_gather`` sums the W
+copies to the same number over the network. So backward may be called any number of times, under
+``no_sync`` too. If an optimiser *sums* gradients over processes instead, divide the loss by W.
+
+A mean over rows, :math:`L = \frac1N \sum_r n_r m_r` with :math:`n_r` rows of mean :math:`m_r` here,
+needs :math:`W n_r / N` times the own mean's gradient, see :func:`mean_over_processes`; with equally
+many rows everywhere that is the plain mean of each process, averaged by DDP.
+
+Every process must make the same calls in the same order, as with any collective operation. What one
+process alone raises (a wrong shape, say) leaves the others waiting until the launcher ends them or
+the process group's timeout passes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from d3_plugin.errors import InputError, Problems
+
+
+def process_count() -> int:
+    """W: 1 unless a process group is up."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """0 unless a process group is up."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; backward: W times the gradient of the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, counts: list[int]) -> Tensor:
+        rank = process_rank()
+        ctx.first, ctx.own, ctx.processes = sum(counts[:rank]), counts[rank], len(counts)
+        # Padded to one size: the backends gather no others.
+        padded = own.new_zeros(max(counts), *own.shape[1:])
+        padded[: len(own)] = own
+        everyone = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(everyone, padded)
+        return torch.cat([rows[:count] for rows, count in zip(everyone, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        return ctx.processes * outer[0].narrow(0, ctx.first, ctx.own), None
+
+
+def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The rows of all processes, in the order of their ranks, with the gradient DDP needs.
+
+    Without a process group, or in a group of one, the tensors come back as they are.
+
+    Args:
+        tensors: (N,) or (N, K) each, with one N; N may differ between processes, and may be 0.
+
+    Returns:
+        (sum of N, ...) each, the same in every process.
+
+    Raises:
+        InputError: in *every* process, if widths or dtypes differ between processes.
+    """
+    if process_count() == 1:
+        return tensors
+    counts = _agreed_counts(tensors)
+    gathered: list[Tensor] = []
+    for tensor in tensors:
+        rows: Tensor = _Gather.apply(tensor, counts)  # type: ignore[no-untyped-call]
+        gathered.append(rows)
+    return tuple(gathered)
+
+
+def _agreed_counts(tensors: tuple[Tensor, ...]) -> list[int]:
+    """How many rows each process has; one small message, so that all see the same problems."""
+    kinds = [zlib.crc32(f"{t.dtype} {tuple(t.shape[1:])}".encode()) for t in tensors]
+    own = torch.tensor([len(tensors[0]), *kinds], device=tensors[0].device)
+    everyone = [torch.empty_like(own) for _ in range(process_count())]
+    dist.all_gather(everyone, own)
+    messages = torch.stack(everyone).tolist()
+    problems = Problems("gather=True needs the same widths and dtypes in every process")
+    for position, tensor in enumerate(tensors, start=1):
+        others = [r for r, m in enumerate(messages) if m[position] != messages[0][position]]
+        if others:
+            problems.add(
+                f"tensor {position} of {len(tensors)} differs in ranks {others} from rank 0; in "
+                f"rank {process_rank()} a row is {tuple(tensor.shape[1:])} {tensor.dtype}"
+            )
+    problems.raise_as(InputError)
+    return [message[0] for message in messages]
+
+
+class _Mean(torch.autograd.Function):
+    """``value``, with ``factor`` times the gradient of ``own``; so a NaN of no rows stays out."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, value: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        (factor,) = ctx.saved_tensors
+        return outer[0] * factor, None, None
+
+
+def mean_over_processes(mean: Tensor, rows: int) -> Tensor:
+    """The mean over the rows of all processes, from each one's own mean.
+
+    Args:
+        mean: 0-dim, the mean over this process's rows.
+        rows: how many they are; may be 0, the mean is ignored then.
+
+    Returns:
+        0-dim, the same in every process, with the gradient DDP needs. ``mean`` itself without a
+        process group, or in a group of one.
+    """
+    processes = process_count()
+    if processes == 1:
+        return mean
+    own = mean.detach() * rows if rows else mean.new_zeros(())
+    sums = torch.stack([own, own.new_tensor(rows)])
+    dist.all_reduce(sums)
+    number = sums[1].clamp_min(1)
+    result: Tensor = _Mean.apply(mean, sums[0] / number, processes * rows / number)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,196 @@
+"""Writes docs/results.md and its pictures from finished comparisons.
+
+    python docs/make_results.py runs/digits runs/cub50 ...
+
+Each folder is the ``--out`` of a ``d3 compare``; only its results.json is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from d3_plugin import D3Settings, InputError
+from d3_plugin.compare.execute import find_family
+from d3_plugin.compare.report import CURVE_SEEN, aligned, cell
+from d3_plugin.compare.summary import interval
+
+LOSS = "▼ "
+TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released formulas"}
+COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}
+
+INTRODUCTION = """\
+# Results
+
+Written by `docs/make_results.py` from the `results.json` of the comparisons; no number was copied
+by hand. Percent; mean ± half-width of the 95 % t interval over seeds. Differences are paired: same
+seed, data draw and initialisation. **ΔH** and **ΔAUSUC** are differences to the baseline; **ΔH to a
+constant** is the difference to calibrated stacking on the baseline's own classifier: whether D³ is
+worth more than subtracting a constant from the seen scores. ▼ marks every cell that loses; an
+interval with 0 in it may be chance, in either direction. Nothing was chosen on test rows: offsets
+and strengths come from pseudo-unseen classes cut from the training classes. Data folders are looked
+for in `$D3_DATA`.
+
+## What the numbers do not show
+
+- They cannot be compared with published tables. `digits` are raw pixels of ten classes. `cub50` and
+  `cub127` are parts of CUB, fewer classes than its 200 and with features of another backbone, an
+  EfficientNet instead of ResNet-101. For CUB, AWA2, FLO, SUN and APY there are settings in
+  `examples/benchmarks`, but no numbers here.
+- AUSUC cannot be raised by a constant; H can. A higher H beside the same AUSUC is a bias removed,
+  which calibrated stacking does for less.
+- +D³ sums the scores of two classifiers, the host's and the student's. *Host's classifier alone* is
+  what D³ did to the generator; `d3 ablate` has the student without distillation, which separates
+  ensembling from distillation.
+- Few seeds: intervals are wide, and of many cells some win or lose by chance.
+- Settings are the defaults unless a command says otherwise, and those of the baselines and of
+  D³ did not come from the same search. `d3 tune` gives both the same.
+- Seconds are of one machine under its load at the time.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="--out of finished d3 compare")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
+    options = parser.parse_args()
+    write_page([(folder.name, read(folder)) for folder in options.folders], options.out)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The content of a comparison's ``results.json``.
+
+    Raises:
+        InputError: there is none, or it is of a version that wrote no curves.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder} is no finished comparison: {error}") from error
+    if any("curve" not in run for run in content["runs"]):
+        raise InputError(
+            f"{folder / 'results.json'} has no curves: start its d3 compare again, which "
+            "writes the file anew from the finished runs"
+        )
+    return content
+
+
+def write_page(comparisons: list[tuple[str, dict[str, Any]]], out: Path) -> None:
+    """Write the page, and one picture for each table into a folder of the page's name.
+
+    Args:
+        comparisons: name and content of each; the name is that of the folder it was in.
+        out: the Markdown file.
+    """
+    pictures = out.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    sections = [INTRODUCTION]
+    for name, content in comparisons:
+        settings = content["settings"]
+        data = Path(settings["data"]).name
+        sections.append(f"## {data}\n\n```bash\n{command(name, settings)}\n```\n")
+        for adapter, summary in content["summary"].items():
+            picture = pictures / f"{name}-{adapter}.svg"
+            draw_curves(content["runs"], adapter, f"{adapter} on {data}", picture)
+            sections.append(
+                f"### {adapter} on {data}\n\n{aligned(table(summary))}\n\n"
+                f"{run_time(content, adapter)}\n\n"
+                f"![seen-unseen curves of {adapter} on {data}]({pictures.name}/{picture.name})\n"
+            )
+    out.write_text("\n".join(sections), encoding="utf-8")
+
+
+def command(name: str, settings: dict[str, Any]) -> str:
+    """The ``d3 compare`` that these settings are of, without paths of the machine."""
+    words = ["d3", "compare", "--adapter", ",".join(settings["adapters"])]
+    words += ["--data", Path(settings["data"]).name, "--seeds", str(settings["seeds"])]
+    words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
+    if settings.get("released"):
+        words += ["--variants", "default,released"]
+    hosts: dict[str, Any] = {}
+    for adapter, used in settings["hosts"].items():
+        default = find_family(adapter).settings()
+        hosts |= {k: v for k, v in used.items() if v != getattr(default, k)}
+    d3 = {k: v for k, v in settings["d3"].items() if v != getattr(D3Settings(), k)}
+    for flag, changes in (("--host", hosts), ("--set", d3)):
+        for key, value in changes.items():
+            words += [flag, f"{key}={value}"]
+    return shlex.join([*words, "--out", f"runs/{name}"])
+
+
+def table(summary: dict[str, Any]) -> list[list[str]]:
+    """Header and rows; differences that lose are marked."""
+    rows = [["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC", "ΔH to a constant"]]
+    constant = summary["baseline_calibrated"]["metrics"]["harmonic"]["per_seed"]
+    for key, row in summary.items():
+        metrics = row["metrics"]
+        line = [row["title"], *(cell(metrics[m]) for m in ("unseen", "seen", "harmonic", "ausuc"))]
+        for metric in ("harmonic", "ausuc"):
+            line.append("" if key == "baseline" else marked(metrics[metric]["difference"]))
+        own = metrics["harmonic"]["per_seed"]
+        paired = interval(a - b for a, b in zip(own, constant, strict=True))
+        line.append("" if key == "baseline_calibrated" else marked(paired))
+        rows.append(line)
+    return rows
+
+
+def marked(difference: dict[str, float | None]) -> str:
+    """The cell, with a mark where it loses by what is shown."""
+    text = cell(difference, signed=True)
+    return LOSS + text if text.startswith("-") else text
+
+
+def run_time(content: dict[str, Any], adapter: str) -> str:
+    """One line of how long runs took."""
+    parts = []
+    for variant, title in TITLES.items():
+        seconds = [
+            run["seconds"]
+            for run in content["runs"]
+            if (run["adapter"], run["variant"], run["split"]) == (adapter, variant, "test")
+        ]
+        if seconds:
+            parts.append(f"{title} {np.mean(seconds):.0f}")
+    settings, versions = content["settings"], content["versions"]
+    return (
+        f"Mean seconds per test run: {', '.join(parts)} ({settings['device']}, "
+        f"{settings['machine']}, torch {versions['torch']}, d3_plugin {versions['d3_plugin']})."
+    )
+
+
+def draw_curves(runs: list[dict[str, Any]], adapter: str, title: str, path: Path) -> None:
+    """U over S for every offset, means over seeds; dots are without an offset."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot(title=title, xlabel="S", ylabel="U", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.25)
+    for variant, label in TITLES.items():
+        of_variant = [
+            run
+            for run in runs
+            if (run["adapter"], run["variant"], run["split"]) == (adapter, variant, "test")
+        ]
+        if not of_variant:
+            continue
+        color = COLORS[variant]
+        axes.plot(
+            CURVE_SEEN, np.mean([r["curve"] for r in of_variant], axis=0), color=color, label=label
+        )
+        for run in of_variant:
+            axes.plot(run["metrics"]["seen"], run["metrics"]["unseen"], "o", color=color, ms=3)
+    axes.legend(title="dots: without an offset")
+    # Text stays text, and the file is the same for the same numbers.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

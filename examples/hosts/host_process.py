@@ -1,0 +1,83 @@
+"""One run of a host's script in this process and folder, watched; started by run_host.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import d3_plugin
+from d3_plugin import D3, D3Settings
+
+
+def shim_torch() -> None:
+    """``.cuda()`` does nothing, and ``backward`` of a scalar takes a gradient of one element."""
+    backward = Tensor.backward
+
+    def reshaped(self: Tensor, gradient: Tensor | None = None, **options: Any) -> None:
+        backward(self, gradient if gradient is None else gradient.reshape(self.shape), **options)
+
+    Tensor.backward = reshaped
+    Tensor.cuda = nn.Module.cuda = lambda self, *args, **options: self
+
+
+def norm(gradients: Iterable[Tensor | None]) -> float:
+    return float(torch.cat([g.reshape(-1) for g in gradients if g is not None]).norm())
+
+
+def watch(d3: D3, seen: dict[str, Any]) -> None:
+    """Note in every step whether the loss is finite, and D³'s and all gradient at the generator."""
+    loss_of, generator = d3.loss, list(d3.host.generator.parameters())
+
+    def loss(*args: Any, **options: Any) -> Tensor:
+        value = loss_of(*args, **options)
+        seen["finite"] &= bool(torch.stack([value, *d3.values.values()]).isfinite().all())
+        if value.requires_grad:
+            found = torch.autograd.grad(value, generator, retain_graph=True, allow_unused=True)
+            seen["gradients"].append(norm(found))
+        return value
+
+    d3.loss = loss
+    d3.host.optimizer.register_step_post_hook(
+        lambda *_: seen["all_gradients"].append(norm(p.grad for p in generator))
+    )
+    seen["d3"] = d3
+
+
+def main(weight: float, script: str, arguments: list[str]) -> None:
+    """Runs ``script``; leaves result.json, and state.pt with all networks and the stream."""
+    shim_torch()
+    seen: dict[str, Any] = {"finite": True, "gradients": [], "all_gradients": []}
+    attach = d3_plugin.attach
+
+    def attach_and_watch(**options: Any) -> D3:
+        d3 = attach(settings=D3Settings(weight=weight), **options)
+        watch(d3, seen)
+        return d3
+
+    d3_plugin.attach = attach_and_watch
+    sys.argv, sys.path = [script, *arguments], [str(Path.cwd()), *sys.path]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    start = time.process_time()
+    exec(compile(Path(script).read_text(encoding="utf-8"), script, "exec"), names)
+    result: dict[str, Any] = {"seconds": round(time.process_time() - start, 1)}
+    state = {k: v.state_dict() for k, v in names.items() if isinstance(v, nn.Module)}
+    state["random stream"] = {"cpu": torch.get_rng_state()}
+    torch.save(state, "state.pt")
+    d3 = seen.pop("d3", None)
+    if d3 is not None:
+        values = {name: round(float(value), 4) for name, value in d3.values.items()}
+        result |= {**seen, "student_steps": d3.steps, "values": values}
+        result["host_classifier"] = str(d3.evaluate(final_classifier="host"))
+        result["both"] = str(d3.evaluate())
+    Path("result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -1,0 +1,127 @@
+"""docs/make_results.py on small made-up comparisons."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from d3_adapters.fclswgan import FCLSWGANSettings
+from d3_plugin import D3Settings, InputError
+from d3_plugin.cli import _parser
+from d3_plugin.cli_options import read_options
+from d3_plugin.compare.report import results
+from d3_plugin.compare.summary import summarize
+from tests.compare.test_rivals import outcome
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "make_results.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_results", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """A comparison in which +D³ is the baseline with more bias, and so loses in H."""
+    outcomes = {}
+    for seed in range(3):
+        for split in ("validation", "test"):
+            number = 10 * seed + (split == "test")
+            for variant, bias in (("baseline", 1.0), ("d3", 2.0)):
+                outcomes["fclswgan", seed, split, variant] = outcome(number, bias=bias)
+        released = outcome(10 * seed + 5)
+        evaluation = replace(released.evaluation, host_scores=None)
+        outcomes["fclswgan", seed, "test", "released"] = replace(released, evaluation=evaluation)
+    settings = {
+        "adapters": ["fclswgan"],
+        "data": "/home/somebody/data/cub50",
+        "seeds": 3,
+        "draws": 2,
+        "device": "cpu",
+        "machine": "x86_64",
+        "hosts": {"fclswgan": asdict(FCLSWGANSettings(steps=7, attribute_norm=None))},
+        "d3": asdict(D3Settings(weight=0.5, score="energy")),
+        "released": asdict(D3Settings.released()),
+    }
+    made = results(settings, outcomes, {"fclswgan": summarize(outcomes, "fclswgan", range(3))})
+    read_back: dict[str, Any] = json.loads(json.dumps(made))
+    return read_back
+
+
+def test_page(script: ModuleType, content: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "birds"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(content))
+    page = tmp_path / "results.md"
+    script.write_page([("birds", script.read(folder))], page)
+    text = page.read_text()
+    assert "somebody" not in text
+    assert "What the numbers do not show" in text
+    for row in (
+        "baseline, calibrated stacking",
+        "baseline, logit adjustment",
+        "+D³, host's classifier alone",
+        "+D³, calibrated stacking",
+        "+D³, released formulas",
+    ):
+        assert f"| {row} " in text
+    assert "Mean seconds per test run: baseline 0, +D³ 0, +D³, released formulas 0 (cpu" in text
+    picture = tmp_path / "results" / "birds-fclswgan.svg"
+    assert "(results/birds-fclswgan.svg)" in text
+    before = picture.read_bytes()
+    assert b"fclswgan on cub50" in before
+    script.write_page([("birds", content)], page)
+    assert picture.read_bytes() == before, "the same numbers give another file"
+
+
+def test_losing_cells_are_kept_and_marked(script: ModuleType, content: dict[str, Any]) -> None:
+    summary = content["summary"]["fclswgan"]
+    header, *rows = script.table(summary)
+    lines = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    d3 = summary["d3"]["metrics"]
+    assert d3["harmonic"]["difference"]["mean"] < -0.05
+    assert lines["+D³"]["ΔH"].startswith("▼ -")
+    assert "±" in lines["+D³"]["ΔH"]
+    assert lines["+D³"]["ΔAUSUC"] == "+0.0 ± 0.0"
+    constant = summary["baseline_calibrated"]["metrics"]["harmonic"]["per_seed"]
+    mean = sum(a - b for a, b in zip(d3["harmonic"]["per_seed"], constant, strict=True)) / 3
+    assert lines["+D³"]["ΔH to a constant"].startswith(f"▼ {100 * mean:.1f} ")
+    assert lines["baseline"]["ΔH"] == ""
+
+
+def test_the_command_gives_these_settings(script: ModuleType, content: dict[str, Any]) -> None:
+    command = script.command("birds", content["settings"])
+    program, *words = shlex.split(command)
+    assert program == "d3"
+    options = _parser().parse_args(words)
+    chosen = read_options(options)
+    assert chosen.host == {"steps": 7, "attribute_norm": None}
+    assert chosen.d3 == {"weight": 0.5, "score": "energy"}
+    assert chosen.adapters == ["fclswgan"]
+    assert (options.seeds, options.draws, options.data) == (3, 2, "cub50")
+    assert options.variants == "default,released"
+    assert options.out == Path("runs/birds")
+
+
+def test_a_folder_without_results(
+    script: ModuleType, content: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no finished comparison"):
+        script.read(tmp_path)
+    del content["runs"][0]["curve"]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="start its d3 compare again"):
+        script.read(tmp_path)

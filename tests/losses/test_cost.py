@@ -1,0 +1,108 @@
+"""The losses cost what one (B, D) x (D, B) product costs: nothing of B² rows, in memory or time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from d3_plugin.data import GZSLData
+from tests.benchmarks.cases import both, by_repetition, inputs, losses, make, step_of
+from tests.script_host import ScriptHost, attach
+
+ROWS, WIDTH = 256, 320
+FORMS = pytest.mark.parametrize("released", [False, True], ids=["default", "released"])
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation returns, forward or backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        results = out if isinstance(out, (tuple, list)) else [out]
+        sizes = [x.untyped_storage().nbytes() // 4 for x in results if isinstance(x, Tensor)]
+        self.numbers = max([self.numbers, *sizes])
+        return out
+
+
+def largest(step: Callable[[], Tensor]) -> int:
+    with Largest() as seen:
+        step()
+    return seen.numbers
+
+
+@FORMS
+def test_no_temporary_is_larger_than_b_by_b_or_b_by_d(released: bool) -> None:
+    step = step_of(both(*losses(released)), inputs(ROWS, WIDTH))
+    assert largest(step) <= max(ROWS * ROWS, ROWS * WIDTH)
+
+
+def test_that_would_be_noticed() -> None:
+    step = step_of(by_repetition(losses(True)[1]), inputs(32, WIDTH))
+    assert largest(step) >= 32 * 32 * WIDTH
+
+
+@FORMS
+def test_memory_kept_for_backward_is_a_few_matrices(released: bool) -> None:
+    kept: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    x = inputs(ROWS, WIDTH)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        both(*losses(released))(x)
+    # Of both losses: about five (B, B) and the two sides with their unit rows.
+    assert sum(kept.values()) <= 4 * (7 * ROWS * ROWS + 5 * ROWS * WIDTH)
+
+
+def test_repetition_is_the_same_loss() -> None:
+    for rows in (7, 20):
+        x, (id2sd, o2dbd) = inputs(rows, 9), losses(released=True)
+        expected = by_repetition(o2dbd)(x).item()
+        assert both(id2sd, o2dbd)(x).item() == pytest.approx(expected, rel=1e-5)
+
+
+def seconds(step: Callable[[], Tensor]) -> float:
+    """CPU time, which other work on the machine does not lengthen much."""
+    start = time.process_time()
+    step()
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize("name", ["eager", "eager released"])
+def test_ten_times_faster_than_repetition(name: str) -> None:
+    """A small form of docs/performance.md;"""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours, repeated = make(name, 128, 512), make("repeated", 128, 512)
+        ours()
+        pairs = [(seconds(ours), seconds(repeated)) for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    assert min(r for _, r in pairs) > 10 * min(o for o, _ in pairs)
+
+
+def test_teacher_and_student_pass_once_a_step(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    d3 = attach(host)
+    d3.loss(host.data.train_features[:8], host.data.train_labels[:8])  # looks at the labels once
+    passes = []
+    for module in (d3.distiller.teacher, d3.distiller.student):
+        module.register_forward_hook(lambda m, *_: passes.append(m))
+    d3.loss(host.data.train_features[:8], host.data.train_labels[:8])
+    assert passes == [d3.distiller.teacher, d3.distiller.student]

@@ -1,0 +1,539 @@
+"""Adapters with one fault each: what it is, which check must say it, and which others trip too."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from d3_plugin import Host, hookimpl
+from d3_plugin.data import GZSLData, pseudo_unseen
+from tests.testing.tiny_adapter import TinyHooks, TinyTrainer
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A broken adapter.
+
+    Attributes:
+        hooks: the class of its hooks.
+        check: name of the check that is there for this fault.
+        says: pattern of that check's message.
+        also: names of the other checks that cannot pass with it.
+    """
+
+    hooks: type[TinyHooks]
+    check: str
+    says: str
+    also: tuple[str, ...] = ()
+
+
+BROKEN: list[Broken] = []
+
+# What needs rows of the right shape.
+ON_ROWS = (
+    "check_synthesis_order",
+    "check_synthesis_finite",
+    "check_synthesis_seed",
+    "check_synthesis_gradient",
+    "check_synthesis_leaves_host",
+    "check_classifier",
+    "check_weight_zero",
+    "check_training",
+)
+
+
+def broken(check: str, says: str, *also: str) -> Callable[[type[TinyHooks]], type[TinyHooks]]:
+    def note(hooks: type[TinyHooks]) -> type[TinyHooks]:
+        BROKEN.append(Broken(hooks, check, says, also))
+        return hooks
+
+    return note
+
+
+# The description.
+
+
+@broken("check_description", r"answers for an object that is no trainer of this adapter")
+class AnswersForAll(TinyHooks):
+    @hookimpl
+    def d3_describe_host(self, trainer: Any) -> Host | None:
+        if isinstance(trainer, TinyTrainer):
+            return self.describe(trainer)
+        net = nn.Linear(1, 1)
+        return Host("tiny", net, torch.optim.SGD(net.parameters(), lr=1.0), None)
+
+
+@broken("check_description", r"raises AttributeError for an object that is no trainer")
+class AsksForAnAttribute(TinyHooks):
+    @hookimpl
+    def d3_describe_host(self, trainer: Any) -> Host | None:
+        return self.describe(trainer) if trainer.generator is not None else None
+
+
+@broken(
+    "check_description",
+    r"returns None for TinyTrainer, expected a Host; is the plugin installed",
+    "check_synthesis_form",
+    *ON_ROWS,
+    "check_family",
+)
+class KnowsNothing(TinyHooks):
+    def describe(self, trainer: TinyTrainer) -> Any:
+        return None
+
+
+@broken(
+    "check_description",
+    r"Host.optimizer: 4 parameters of the generator are not in the optimizer",
+    "check_weight_zero",
+    "check_training",
+)
+class OptimizerOfTheCritic(TinyHooks):
+    def describe(self, trainer: TinyTrainer) -> Any:
+        critic = nn.Linear(2, 1)
+        return replace(super().describe(trainer), optimizer=torch.optim.Adam(critic.parameters()))
+
+
+@broken(
+    "check_description",
+    r"Host.optimizer is <class 'NoneType'>, expected the torch optimizer",
+    "check_weight_zero",
+    "check_training",
+)
+class NoOptimizer(TinyHooks):
+    def describe(self, trainer: TinyTrainer) -> Any:
+        return replace(super().describe(trainer), optimizer=None)
+
+
+@broken("check_description", r"Host.modules lacks the generator")
+class ModulesWithoutGenerator(TinyHooks):
+    def describe(self, trainer: TinyTrainer) -> Any:
+        return replace(super().describe(trainer), modules=(nn.ReLU(),))
+
+
+@broken(
+    "check_description",
+    r"Host.generator has no parameter that requires gradient",
+    "check_training",
+    "check_family",
+)
+class AverageAsGenerator(TinyHooks):
+    def describe(self, trainer: TinyTrainer) -> Any:
+        average = copy.deepcopy(trainer.generator).requires_grad_(False)
+        return replace(super().describe(trainer), generator=average, modules=(average,))
+
+
+@broken(
+    "check_description",
+    r"Host.data has unseen_classes \[.*those of the data .*\[1, 4\]",
+    "check_synthesis_order",  # there is one unseen class only
+)
+class OtherClasses(TinyHooks):
+    def describe(self, trainer: TinyTrainer) -> Any:
+        return replace(super().describe(trainer), data=pseudo_unseen(trainer.data, seed=0))
+
+
+# Synthesis.
+
+
+@broken("check_synthesis_form", r"returns torch.float64, expected .* torch.float32")
+class DoubleRows(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        return trainer.synthesize(ids).double()
+
+
+@broken(
+    "check_synthesis_form",
+    r"2 problems.*differentiable=False.* shape \(2, 12\), expected a tensor \(20, 12\)",
+    *ON_ROWS,
+)
+class RowPerDistinctClass(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        return trainer.synthesize(ids.unique())
+
+
+@broken("check_synthesis_order", r"4 problems.*where class 1 was asked for, rows of the other")
+class SortedByClass(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        return trainer.synthesize(ids.sort().values)
+
+
+@broken("check_synthesis_order", r"2 problems.*differentiable=False.*row i must belong to class_id")
+class GroupedByClass(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        if differentiable:
+            return trainer.synthesize(ids)
+        groups = [trainer.synthesize(ids[ids == c]) for c in dict.fromkeys(ids.tolist())]
+        return torch.cat(groups)
+
+
+@broken("check_synthesis_order", r"do not sort or group the ids")
+class Reversed(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        return trainer.synthesize(ids).flip(0)
+
+
+@broken("check_synthesis_order", r"2 problems.*the same rows for class 1 and class 4")
+class OneClassOnly(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        return trainer.synthesize(torch.zeros_like(ids))
+
+
+@broken(
+    "check_synthesis_finite",
+    r"differentiable=False\) returns NaN or Inf in 1 of 20 rows",
+    "check_synthesis_order",
+    "check_classifier",
+    "check_weight_zero",
+)
+class InfiniteRow(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        rows = trainer.synthesize(ids)
+        return rows if differentiable else torch.cat([rows[:-1], rows[-1:] / 0])
+
+
+class OwnStreamTrainer(TinyTrainer):
+    def __init__(self, data: GZSLData, seed: int, steps: int = 3) -> None:
+        super().__init__(data, seed, steps)
+        self.stream = torch.Generator().manual_seed(seed)
+
+    def synthesize(self, ids: Tensor) -> Tensor:
+        attributes = self.data.attributes[ids]
+        noise = torch.randn(attributes.shape, generator=self.stream)
+        return self.generator(torch.cat([noise, attributes], dim=1))
+
+
+@broken("check_synthesis_seed", r"other rows for the same global seed", "check_weight_zero")
+class OwnStream(TinyHooks):
+    trainer = OwnStreamTrainer
+
+
+@broken("check_synthesis_seed", r"2 problems.*the same rows for two global seeds")
+class SeedsInTheHook(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        torch.manual_seed(0)
+        return trainer.synthesize(ids)
+
+
+@broken(
+    "check_synthesis_gradient",
+    r"no gradient to 4 of the generator's 4 parameters.*0\.weight.*\.detach\(\)",
+    "check_training",
+)
+class Detached(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        return trainer.synthesize(ids).detach()
+
+
+@broken(
+    "check_synthesis_gradient",
+    r"no gradient to 2 of the generator's 4 parameters, expected it in all: 0.weight, 0.bias",
+    "check_training",
+)
+class FirstLayerCutOff(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        attributes = trainer.data.attributes[ids]
+        enter, bend, leave = trainer.generator
+        hidden = enter(torch.cat([torch.randn_like(attributes), attributes], dim=1)).detach()
+        return leave(bend(hidden))
+
+
+@broken("check_synthesis_gradient", r"differentiable=False\) returns rows with gradient")
+class AlwaysWithGradient(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        with torch.enable_grad():
+            return trainer.synthesize(ids)
+
+
+@broken(
+    "check_synthesis_leaves_host",
+    r"in train mode.*train/eval mode of generator",
+    "check_weight_zero",
+)
+class LeavesEvalMode(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        trainer.generator.eval()
+        return trainer.synthesize(ids)
+
+
+class NormTrainer(TinyTrainer):
+    def __init__(self, data: GZSLData, seed: int, steps: int = 3) -> None:
+        super().__init__(data, seed, steps)
+        self.norm = nn.BatchNorm1d(data.feature_dim)
+
+
+@broken(
+    "check_synthesis_leaves_host",
+    r"buffer norm.running_mean, buffer norm.running_var.*list in Host.modules every module",
+    "check_weight_zero",
+)
+class UnlistedModule(TinyHooks):
+    trainer = NormTrainer
+
+    def rows(self, trainer: Any, ids: Tensor, differentiable: bool) -> Tensor:
+        return trainer.norm(trainer.synthesize(ids))
+
+
+@broken("check_synthesis_leaves_host", r"differentiable=True.*\.grad of generator\.0\.bias")
+class LeavesGradient(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        rows = trainer.synthesize(ids)
+        if differentiable:
+            rows.sum().backward(retain_graph=True)
+        return rows
+
+
+@broken(
+    "check_synthesis_leaves_host",
+    r"differentiable=False.*requires_grad of generator\.0\.weight",
+    "check_weight_zero",
+)
+class LeavesFrozen(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        trainer.generator[0].weight.requires_grad_(differentiable)
+        return trainer.synthesize(ids)
+
+
+# Transform and classifier.
+
+
+@broken("check_classifier", r"makes rows 32 and 92 wide of real and synthetic ones")
+class WidthOfTheBatch(TinyHooks):
+    def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
+        return torch.cat([features, features @ features.T], dim=1)
+
+
+@broken("check_classifier", r"2 problems.*of real rows \(80, 12\), expected a tensor \(80, D'\)")
+class DropsRows(TinyHooks):
+    def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
+        return features[::2]
+
+
+@broken("check_classifier", r"d3_transform_features changes the real rows.*return a new tensor")
+class TransformsInPlace(TinyHooks):
+    def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
+        return features.mul_(2)
+
+
+@broken("check_classifier", r"changes the features or labels that it is given")
+class ClassifiesInPlace(TinyHooks):
+    def classify(
+        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
+    ) -> Any:
+        features -= features.mean(dim=0)
+        return super().classify(trainer, features, labels, num_classes)
+
+
+@broken("check_classifier", r"changes the rows that it scores")
+class ScoresInPlace(TinyHooks):
+    def classify(
+        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
+    ) -> Any:
+        score = super().classify(trainer, features, labels, num_classes)
+        return lambda rows: score(rows.mul_(2))
+
+
+@broken("check_classifier", r"shape \(10, 4\), expected a tensor \(10, 6\).*seen and unseen")
+class SeenClassesOnly(TinyHooks):
+    def classify(
+        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
+    ) -> Any:
+        score = super().classify(trainer, features, labels, num_classes)
+        return lambda rows: score(rows)[:, trainer.data.seen_classes]
+
+
+@broken("check_classifier", r"scores NaN or Inf")
+class LogarithmOfZero(TinyHooks):
+    def classify(
+        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
+    ) -> Any:
+        score = super().classify(trainer, features, labels, num_classes)
+        return lambda rows: (1000 * score(rows)).softmax(dim=1).log()
+
+
+@broken("check_classifier", r"returns <class 'torch.Tensor'>, expected a function")
+class ScoresAtOnce(TinyHooks):
+    def classify(
+        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
+    ) -> Any:
+        return super().classify(trainer, features, labels, num_classes)(features)
+
+
+@broken("check_classifier", r"changes the host.*parameter generator.2.bias; train a classifier of")
+class ClassifierTrainsGenerator(TinyHooks):
+    def classify(
+        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
+    ) -> Any:
+        trainer.generator[2].bias.data += 1
+        return super().classify(trainer, features, labels, num_classes)
+
+
+# Training.
+
+
+@broken(
+    "check_weight_zero",
+    r"with D³ at weight 0 differs from one without in parameter generator.*leave no trace",
+)
+class SlowsTheHostDown(TinyHooks):
+    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
+        trainer.optimizer.param_groups[0]["lr"] *= 0.5
+        return trainer.synthesize(ids)
+
+
+class UnseededTrainer(TinyTrainer):
+    def fit(self) -> None:
+        stream = torch.Generator()
+        stream.seed()
+        with torch.no_grad():
+            self.generator[0].weight += torch.randn(
+                self.generator[0].weight.shape, generator=stream
+            )
+        super().fit()
+
+
+@broken("check_weight_zero", r"two trainings without D³ from the same seed differ")
+class UnseededFit(TinyHooks):
+    trainer = UnseededTrainer
+
+
+@broken("check_training", r"fit\(\) made no step of D³.*leaves the generator where one without")
+class OptimizerOfItsOwn(TinyHooks):
+    def describe(self, trainer: TinyTrainer) -> Any:
+        own = torch.optim.Adam(trainer.generator.parameters())
+        return replace(super().describe(trainer), optimizer=own)
+
+
+# Hosts of others.
+
+
+@broken("check_other_hosts", r"d3_transform_features of plugin .* answers for a host of another")
+class TransformsEveryHost(TinyHooks):
+    @hookimpl
+    def d3_transform_features(self, features: Tensor) -> Tensor:
+        return features
+
+
+@broken(
+    "check_other_hosts", r"d3_synthesize_features of plugin .* raises AttributeError for a host"
+)
+class SynthesizesForEveryHost(TinyHooks):
+    @hookimpl
+    def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor:
+        return host.trainer.synthesize(class_ids)
+
+
+# The family.
+
+
+@dataclass
+class ChangeableSettings:
+    steps: int = 3
+
+
+@broken("check_family", r"ChangeableSettings can be changed, expected @dataclass\(frozen=True\)")
+class ChangeableFamily(TinyHooks):
+    settings = ChangeableSettings
+
+
+@dataclass(frozen=True)
+class IncompleteSettings:
+    hidden: int
+    steps: int = 3
+
+
+@broken("check_family", r"IncompleteSettings has no default for hidden")
+class FamilyWithoutDefaults(TinyHooks):
+    settings = IncompleteSettings
+
+
+class NoDataclass:
+    steps = 3
+
+
+@broken("check_family", r"HostFamily.settings is <class .*NoDataclass'>, expected a class marked")
+class FamilyWithoutDataclass(TinyHooks):
+    settings = NoDataclass
+
+
+@dataclass(frozen=True)
+class SettingsWithPath:
+    steps: int = 3
+    folder: Path = Path()
+
+
+@broken("check_family", r"cannot be written to results.json")
+class FamilyWithPath(TinyHooks):
+    settings = SettingsWithPath
+
+
+@broken("check_family", r"family_settings: no setting 'stepz'")
+class MisspeltSettings(TinyHooks):
+    family_settings = {"stepz": 2}  # noqa: RUF012
+
+
+@broken("check_family", r"offers 'tiny', but family_settings are not given")
+class UncheckedFamily(TinyHooks):
+    family_settings = None
+
+
+@broken("check_family", r"offers none named 'tiny' like the Host")
+class FamilyOfAnotherName(TinyHooks):
+    family = "tinier"
+
+
+class SilentTrainer(TinyTrainer):
+    def fit(self) -> None:
+        super().fit()
+        self.history = [{"error": entry["error"]} for entry in self.history]
+
+
+@broken("check_family", r"history after fit\(\) is \[.*expected a list of dicts with \"step\"")
+class HistoryWithoutSteps(TinyHooks):
+    trainer = SilentTrainer
+
+
+class FreshTrainer(TinyTrainer):
+    """Starts wherever the global stream stands: good enough under a seed, but not for a pair."""
+
+    def __init__(self, data: GZSLData, seed: int, steps: int = 3) -> None:
+        state = torch.get_rng_state()
+        super().__init__(data, seed, steps)
+        torch.set_rng_state(state)
+        for layer in (self.generator[0], self.generator[2]):
+            layer.reset_parameters()
+
+
+@broken("check_family", r"starts from another generator \(parameter generator.0.weight")
+class UnseededFamily(TinyHooks):
+    trainer = FreshTrainer
+
+
+class NetTrainer(TinyTrainer):
+    """Calls its generator ``net``."""
+
+    def __init__(self, data: GZSLData, seed: int, steps: int = 3) -> None:
+        super().__init__(data, seed, steps)
+        self.net = self.generator
+        del self.generator
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    def synthesize(self, ids: Tensor) -> Tensor:
+        attributes = self.data.attributes[ids]
+        return self.net(torch.cat([torch.randn_like(attributes), attributes], dim=1))
+
+
+@broken("check_family", r"build returns a NetTrainer without a module named generator")
+class FamilyWithoutGenerator(TinyHooks):
+    trainer = NetTrainer
+
+    def describe(self, trainer: Any) -> Any:
+        return Host("tiny", trainer.net, trainer.optimizer, trainer.data, trainer=trainer)
