@@ -49,7 +49,7 @@ def test_attach(toy_data: GZSLData) -> None:
     names = [
         *("trainer", "data", "generator", "optimizer", "settings", "mode", "seed", "labels_are"),
         *("noise_dim", "synthesize", "modules", "train_classifier", "synthetic_per_class"),
-        *("plugins", "progress"),
+        *("plugins", "progress", "gather", "strict_plugins"),
     ]
 
     functions = {"synthesize", "train_classifier", "progress"}
@@ -80,11 +80,14 @@ def test_loss(toy_data: GZSLData) -> None:
         labels = data.draw(st.one_of(class_ids(6, 6), st.none()))
         if getattr(features, "is_meta", False) or getattr(labels, "is_meta", False):
             return  # the test's stand-in for another device; loss() moves rows to its own
+        attributes = data.draw(st.one_of(tensors((6, 5)), st.none()))
+        if not getattr(attributes, "is_meta", False):
+            count += refused(lambda: d3.loss(features, attributes=attributes))
         count += refused(lambda: d3.loss(features, labels))
         count += refused(lambda: d3.loss(toy_data.train_features[:6], labels))
 
     attempt()
-    assert count > 300
+    assert count > 400
 
 
 def test_evaluate_and_state(toy_data: GZSLData) -> None:

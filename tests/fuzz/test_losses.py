@@ -21,6 +21,7 @@ from tests.fuzz.fuzzing import ANYTHING, NUMBERS, class_ids, examples, refused, 
 N, S, C, K = 4, 2, 3, 5
 FORMS = st.sampled_from(["contrastive", "bce", "bce_with_logits", "kl", "", None, 3, [], "logits"])
 KL_FORMS = st.sampled_from(["logits", "double_softmax", "Logits", None, 1.0, ["logits"]])
+FLAGS = st.one_of(st.booleans(), st.booleans(), ANYTHING)
 POSITIVE = st.one_of(st.just(1.0), NUMBERS, ANYTHING)
 
 
@@ -90,9 +91,10 @@ def test_options() -> None:
         draw = data.draw
         seen = draw(class_ids(2, C))
         options: dict[str, Any] = {draw(st.sampled_from(numbers)): draw(POSITIVE)}
-        options |= {"kl_form": draw(KL_FORMS), "relation": draw(FORMS)}
+        options |= {"kl_form": draw(KL_FORMS), "relation": draw(FORMS), "gather": draw(FLAGS)}
         count += refused(lambda: ID2SDLoss(seen, **options))
         options = {draw(st.sampled_from(o2dbd_numbers)): draw(POSITIVE), "relation": draw(FORMS)}
+        options[draw(st.sampled_from(["gather", "rescale", "softmax_confidence"]))] = draw(FLAGS)
         width = draw(st.sampled_from([C, C, 0, -1, 2.5, "3", None, 10**30]))
         count += refused(lambda: O2DBDLoss(width, seen, **options))
 
