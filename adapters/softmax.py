@@ -30,7 +30,7 @@ def train_softmax(
     classifier = nn.Linear(features.shape[1], num_classes).to(features.device)
     nn.init.normal_(classifier.weight, 0.0, 0.02)
     nn.init.zeros_(classifier.bias)
-    optimizer = torch.optim.Adam(classifier.parameters(), lr=lr, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
     with torch.enable_grad():
         for _ in range(epochs):
             for index in torch.randperm(len(labels), device=features.device).split(batch_size):

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add_shared(compare, out="runs/compare")
     add = compare.add_argument
     add("--seeds", type=int, default=3, help="how many seeds")
+    add("--cuts", type=int, default=3, help="pseudo-unseen cuts that offsets are chosen on")
     add("--preset", choices=["default", "released"], default="default", help="settings of D³")
     add(
         "--variants",
@@ -138,6 +139,7 @@ def _compare(options: argparse.Namespace) -> None:
         options.data,
         options.out,
         seeds=options.seeds,
+        cuts=options.cuts,
         **chosen.how,
         host=chosen.all_host,
         d3=make(**chosen.all_d3),

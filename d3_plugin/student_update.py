@@ -36,7 +36,7 @@ class StudentUpdate:
     ) -> None:
         self._learned, self._generator, self._gather = distiller.learned(), generator, gather
         self._device = self._learned[0].device
-        self.optimizer = torch.optim.Adam(self._learned, lr=lr)
+        self.optimizer = torch.optim.Adam(self._learned, lr=lr, fused=True)
         self.guard = FiniteGuard(self._device)
         self.steps = 0
 

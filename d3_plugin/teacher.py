@@ -63,7 +63,7 @@ def pretrain_teacher(
         raise InputError("pretrain_teacher: features contain NaN or Inf; remove those rows")
     train, held_back = _split(labels)
     teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features)
-    optimizer = torch.optim.Adam(teacher.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=lr, fused=True)
     best_loss, best_state, best_epoch = float("inf"), teacher.state_dict(), 0
     with torch.enable_grad():
         for epoch in range(max_epochs):

@@ -112,6 +112,7 @@ def command(name: str, settings: dict[str, Any]) -> str:
     """The ``d3 compare`` that these settings are of, without paths of the machine."""
     words = ["d3", "compare", "--adapter", ",".join(settings["adapters"])]
     words += ["--data", Path(settings["data"]).name, "--seeds", str(settings["seeds"])]
+    words += ["--cuts", str(settings["cuts"])]
     words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
     if settings.get("released"):
         words += ["--variants", "default,released"]

@@ -74,7 +74,9 @@ class DiffusionTrainer:
         self.generator = Denoiser(data.feature_dim, attribute_dim, s.hidden, s.blocks)
         self.generator.to(self.device)
         self.ema_generator = copy.deepcopy(self.generator).requires_grad_(False)
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), lr=s.lr)
+        self.generator_optimizer = torch.optim.Adam(
+            self.generator.parameters(), lr=s.lr, fused=True
+        )
         self.noise_one_step = self.noise_sampled = self._match_noise(None)
         self.history: list[dict[str, float]] = []
 

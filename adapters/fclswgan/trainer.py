@@ -92,11 +92,9 @@ class FCLSWGANTrainer:
         self.critic = Critic(data.feature_dim, attribute_dim, s.hidden)
         self.generator.to(self.device)
         self.critic.to(self.device)
-        self.generator_optimizer = torch.optim.Adam(
-            self.generator.parameters(), lr=s.lr, betas=(0.5, 0.999)
-        )
-        self.critic_optimizer = torch.optim.Adam(
-            self.critic.parameters(), lr=s.lr, betas=(0.5, 0.999)
+        self.generator_optimizer, self.critic_optimizer = (
+            torch.optim.Adam(network.parameters(), lr=s.lr, betas=(0.5, 0.999), fused=True)
+            for network in (self.generator, self.critic)
         )
         self.seen_classifier: nn.Linear | None = None
         self.history: list[dict[str, float]] = []

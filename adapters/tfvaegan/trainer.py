@@ -68,7 +68,7 @@ class TFVAEGANTrainer:
         self.critic = Critic(features, attributes, s.hidden).to(self.device)
         self.decoder = SemanticDecoder(features, attributes, s.hidden).to(self.device)
         self.feedback = FeedbackNet(s.hidden).to(self.device)
-        self.encoder_optimizer = torch.optim.Adam(self.encoder.parameters(), lr=s.lr)
+        self.encoder_optimizer = torch.optim.Adam(self.encoder.parameters(), lr=s.lr, fused=True)
         self.generator_optimizer = _adam(self.generator, s.lr)
         self.critic_optimizer = _adam(self.critic, s.lr)
         self.decoder_optimizer = _adam(self.decoder, s.decoder_lr)
@@ -233,4 +233,4 @@ class TFVAEGANTrainer:
 
 
 def _adam(module: nn.Module, lr: float) -> torch.optim.Adam:
-    return torch.optim.Adam(module.parameters(), lr=lr, betas=(0.5, 0.999))
+    return torch.optim.Adam(module.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)

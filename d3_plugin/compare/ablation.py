@@ -94,9 +94,7 @@ def ablate(
     d3 = d3 or D3Settings()
     variants = ablation(d3, released or D3Settings.released())
     hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
-    runs = plan(
-        hosts, data, digest(data), seeds, variants, draws=draws, device=device, splits=("test",)
-    )
+    runs = plan(hosts, data, digest(data), seeds, variants, draws=draws, device=device)
     done = run_all(runs, RunStore(out), jobs=jobs, backend=backend, scheduler=scheduler)
     outcomes: Outcomes = {
         (o.run.adapter, o.run.seed, "test", o.run.variant): o for o in done.values()

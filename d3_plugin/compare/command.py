@@ -10,7 +10,7 @@ from typing import Any
 from d3_plugin.compare.clusters import Backend
 from d3_plugin.compare.execute import find_family, host_settings
 from d3_plugin.compare.parallel import run_all
-from d3_plugin.compare.plan import plan
+from d3_plugin.compare.plan import plan, validation_cuts
 from d3_plugin.compare.preflight import check
 from d3_plugin.compare.store import RunStore
 from d3_plugin.compare.summary import Outcomes, summarize
@@ -24,6 +24,7 @@ def compare(
     out: Path,
     *,
     seeds: int = 3,
+    cuts: int = 3,
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
@@ -40,6 +41,8 @@ def compare(
         data: ``digits`` (another draw of classes for each seed), ``digits-DRAW``, or a folder.
         out: folder of the results; finished runs found there are not made again.
         seeds: how many.
+        cuts: how many pseudo-unseen cuts, at most one per seed, the rivals' offsets are chosen on;
+            see :func:`~d3_plugin.compare.plan.validation_cuts`.
         jobs: runs at the same time, each on one thread; with 1, a run uses every core.
         backend, scheduler: where to make them, as in :func:`~d3_plugin.compare.parallel.run_all`.
         device: where to train.
@@ -55,25 +58,28 @@ def compare(
         D3Error: bad options, data or folder; before any training starts.
         KeyboardInterrupt: finished runs are kept.
     """
-    check(data, device, backend, seeds=seeds, jobs=jobs, draws=draws)
+    check(data, device, backend, seeds=seeds, cuts=cuts, jobs=jobs, draws=draws)
     from d3_plugin.compare.report import NOTES, text_table, write_report  # needs matplotlib
 
     d3 = d3 or D3Settings()
     hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
     problem = hosts, data, digest(data), seeds
-    runs = plan(*problem, {"baseline": None, "d3": d3}, draws=draws, device=device)
+    chosen_on = validation_cuts(data, seeds, cuts)
+    validated = set().union(*chosen_on.values())
+    pair = {"baseline": None, "d3": d3}
+    runs = plan(*problem, pair, draws=draws, device=device, validated=validated)
     if released is not None:  # no offset is chosen for it: the test problem will do
-        further = {"released": released}
-        runs += plan(*problem, further, draws=draws, device=device, splits=("test",))
+        runs += plan(*problem, {"released": released}, draws=draws, device=device)
     done = run_all(runs, RunStore(out), jobs=jobs, backend=backend, scheduler=scheduler)
     outcomes: Outcomes = {
         (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
     }
-    summaries = {adapter: summarize(outcomes, adapter, range(seeds)) for adapter in adapters}
+    summaries = {adapter: summarize(outcomes, adapter, chosen_on) for adapter in adapters}
     settings = {
         "adapters": adapters,
         "data": data,
         "seeds": seeds,
+        "cuts": cuts,
         "draws": draws,
         "device": device,
         "machine": platform.machine(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -62,6 +62,18 @@ class Run:
         return identity
 
 
+def validation_cuts(data: str, seeds: int, cuts: int) -> dict[int, list[int]]:
+    """For each seed, the seeds of the validation runs that offsets for its test run come from.
+
+    All seeds of a folder share one problem and so the first ``cuts`` pseudo-unseen cuts of its seen
+    classes. With ``digits`` each seed is a problem of its own, whose training rows are test rows of
+    others: it has its own cut alone.
+    """
+    if data == "digits":
+        return {seed: [seed] for seed in range(seeds)}
+    return {seed: list(range(min(cuts, seeds))) for seed in range(seeds)}
+
+
 def plan(
     hosts: dict[str, dict[str, Any]],
     data: str,
@@ -71,21 +83,25 @@ def plan(
     *,
     draws: int,
     device: str,
-    splits: Sequence[Split] = ("validation", "test"),
+    validated: Collection[int] = (),
 ) -> list[Run]:
-    """Every variant on every split of every seed; the variants of a seed stand together.
+    """Every variant on the test problem of every seed, and on the validation problem of some.
+
+    The variants of a seed stand together.
 
     Args:
         hosts: settings of each host family, by its name.
         data, data_digest, draws, device: as in :class:`Run`.
         seeds: how many.
         variants: settings of D³ by the variant's name; None for the host without D³.
-        splits: which problems of a seed.
+        validated: seeds whose validation problem is run too.
     """
+    splits: tuple[Split, ...] = ("validation", "test")
     return [
         Run(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device)
         for adapter, settings in hosts.items()
         for seed in range(seeds)
         for split in splits
+        if split == "test" or seed in validated
         for variant, d3 in variants.items()
     ]

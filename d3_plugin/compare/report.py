@@ -32,8 +32,9 @@ _DIFFERENCES = {"harmonic": "ΔH", "ausuc": "ΔAUSUC"}
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
     "baseline of the same seed, data draw and initialisation. Calibration offsets and adjustment "
-    "strengths are chosen on pseudo-unseen classes cut from the training classes; oracle H, the "
-    "best H over all offsets, is chosen on test rows and only bounds what calibration could give. "
+    "strengths are chosen on pseudo-unseen classes cut from the training classes, once for all "
+    "seeds of a problem; oracle H, the best H over all offsets, is chosen on test rows and only "
+    "bounds what calibration could give. "
     "A constant bias cannot change AUSUC. +D³ scores as the setting final_classifier says: by "
     "default with the sum of the student's log-probabilities and those of the host's own "
     "classifier, trained on features of the +D³ generator; the row above it shows the latter alone."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,27 +20,33 @@ from d3_plugin.evaluation.protocol import mean_metrics
 _STRENGTHS = np.linspace(-2.0, 2.0, 81)
 
 
-def calibrated_stacking(validation: Outcome, test: Outcome) -> GZSLMetrics:
+def calibrated_stacking(validations: Sequence[Outcome], test: Outcome) -> GZSLMetrics:
     """Subtract from the seen scores the constant that gave the best H on validation classes.
 
     Chao, Changpinyo, Gong, Sha, ECCV 2016.
     """
-    offset = choose_offset(validation)
+    offset = choose_offset(validations)
     adjusted = test.evaluation.scores.astype(np.float64)
     adjusted[:, :, test.seen_classes] -= offset
     return metrics_of(test, adjusted)
 
 
-def choose_offset(validation: Outcome) -> float:
-    """The offset with the highest H on the validation problem, averaged over draws.
+def choose_offset(validations: Sequence[Outcome]) -> float:
+    """The offset with the highest H, averaged over validation problems and draws.
 
     Exact: every offset at which a prediction changes is tried. Taken is the middle of the widest
     best interval.
     """
-    labels = validation.evaluation.labels
-    classes = validation.seen_classes, validation.unseen_classes
-    scores = validation.evaluation.scores.astype(np.float64)
-    curves = [seen_unseen_curve(draw, labels, *classes) for draw in scores]
+    curves = [
+        seen_unseen_curve(
+            draw.astype(np.float64),
+            validation.evaluation.labels,
+            validation.seen_classes,
+            validation.unseen_classes,
+        )
+        for validation in validations
+        for draw in validation.evaluation.scores
+    ]
     candidates = np.unique(np.concatenate([offsets[1:] for offsets, _, _ in curves]))
     harmonic = np.zeros(len(candidates))
     for offsets, unseen, seen in curves:
@@ -52,22 +60,23 @@ def choose_offset(validation: Outcome) -> float:
     return float((low + high) / 2)
 
 
-def logit_adjustment(validation: Outcome, test: Outcome) -> GZSLMetrics:
+def logit_adjustment(validations: Sequence[Outcome], test: Outcome) -> GZSLMetrics:
     """Subtract ``strength`` times the log prior of each class; the strength is chosen as above.
 
     Menon et al., ICLR 2021 (post-hoc form). The prior is each class's share of the rows, real and
     synthetic, that the final classifier was trained on.
     """
-    strength = choose_strength(validation)
+    strength = choose_strength(validations)
     return metrics_of(test, _prior_adjusted(test, strength))
 
 
-def choose_strength(validation: Outcome) -> float:
-    """The strength in [-2, 2] with the highest H on the validation problem."""
+def choose_strength(validations: Sequence[Outcome]) -> float:
+    """The strength in [-2, 2] with the highest H, averaged over validation problems."""
     harmonic = [
-        _mean_harmonic(validation, _prior_adjusted(validation, strength)) for strength in _STRENGTHS
+        [_mean_harmonic(each, _prior_adjusted(each, strength)) for strength in _STRENGTHS]
+        for each in validations
     ]
-    run = max(_runs_of_best(np.array(harmonic)), key=len)
+    run = max(_runs_of_best(np.mean(harmonic, axis=0)), key=len)
     return float(_STRENGTHS[run].mean())
 
 

@@ -41,18 +41,19 @@ def interval(values: Iterable[float]) -> dict[str, float | None]:
     return {"mean": float(numbers.mean()), "half_width": float(half_width)}
 
 
-def seed_rows(outcomes: Outcomes, adapter: str, seed: int) -> dict[str, GZSLMetrics]:
-    """Every row of the table for one seed, from its runs."""
+def seed_rows(
+    outcomes: Outcomes, adapter: str, seed: int, cuts: Iterable[int]
+) -> dict[str, GZSLMetrics]:
+    """Every row of the table for one seed, from its runs and the validation runs of ``cuts``."""
     rows: dict[str, GZSLMetrics] = {}
+    cuts = list(cuts)
     for variant in ("baseline", "d3"):
-        validation = outcomes[adapter, seed, "validation", variant]
+        validations = [outcomes[adapter, cut, "validation", variant] for cut in cuts]
         test = outcomes[adapter, seed, "test", variant]
         rows[variant] = test.evaluation.metrics
-        rows[f"{variant}_calibrated"] = calibrated_stacking(validation, test)
-    rows["baseline_adjusted"] = logit_adjustment(
-        outcomes[adapter, seed, "validation", "baseline"],
-        outcomes[adapter, seed, "test", "baseline"],
-    )
+        rows[f"{variant}_calibrated"] = calibrated_stacking(validations, test)
+        if variant == "baseline":
+            rows["baseline_adjusted"] = logit_adjustment(validations, test)
     rows |= host_row(outcomes[adapter, seed, "test", "d3"])
     released = outcomes.get((adapter, seed, "test", "released"))
     if released is not None:
@@ -66,14 +67,22 @@ def host_row(d3: Outcome) -> dict[str, GZSLMetrics]:
     return {} if scores is None else {"d3_host": metrics_of(d3, scores.astype(np.float64))}
 
 
-def summarize(outcomes: Outcomes, adapter: str, seeds: Iterable[int]) -> dict[str, Any]:
+def summarize(
+    outcomes: Outcomes, adapter: str, cuts: Mapping[int, Iterable[int]]
+) -> dict[str, Any]:
     """The table of one adapter.
+
+    Args:
+        outcomes: the runs.
+        adapter: whose.
+        cuts: for each seed the seeds of the validation runs that its offsets are chosen on.
 
     Returns:
         Per row ``title``; per metric the ``mean`` and ``half_width`` over seeds, the same of
         the ``difference`` to the baseline of the same seed, and ``per_seed`` values.
     """
-    return tabulate([seed_rows(outcomes, adapter, seed) for seed in seeds], ROWS)
+    rows = [seed_rows(outcomes, adapter, seed, chosen_on) for seed, chosen_on in cuts.items()]
+    return tabulate(rows, ROWS)
 
 
 def tabulate(per_seed: list[dict[str, GZSLMetrics]], titles: Mapping[str, str]) -> dict[str, Any]:

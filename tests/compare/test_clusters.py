@@ -27,7 +27,7 @@ from tests.data.mat_folders import make
 def planned(data: str = "digits-2", digest: str = "") -> list[Run]:
     hosts = {"fclswgan": asdict(FCLSWGANSettings())}
     variants = {"baseline": None, "d3": D3Settings()}
-    return plan(hosts, data, digest, 1, variants, draws=1, device="cpu")
+    return plan(hosts, data, digest, 1, variants, draws=1, device="cpu", validated=[0])
 
 
 def refusal(backend: clusters.Backend, scheduler: str | None, error: type[Exception]) -> str:

@@ -32,7 +32,7 @@ def planned() -> list[Run]:
     """The runs that TINY consists of."""
     hosts = {"fclswgan": asdict(FCLSWGANSettings(**TINY["host"]))}
     variants = {"baseline": None, "d3": TINY["d3"]}
-    return plan(hosts, "digits", "", 2, variants, draws=2, device="cpu")
+    return plan(hosts, "digits", "", 2, variants, draws=2, device="cpu", validated=[0, 1])
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,7 @@ def test_damaged_run_is_named(tmp_path: Path) -> None:
     ("changes", "match"),
     [
         ({"seeds": 0}, "at least 1"),
+        ({"cuts": 0}, "at least 1"),
         (
             {"host": {"stepz": 3, "lr": "high"}},
             r"(?s)2 problems.*'stepz'.*lr must be a number.*'high'",

@@ -51,7 +51,7 @@ def mean_harmonic(made: Outcome, scores: np.ndarray) -> float:
 @pytest.mark.parametrize("bias", [0.0, 2.0, -3.0])
 def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
     validation = outcome(0, bias)
-    chosen = choose_offset(validation)
+    chosen = choose_offset([validation])
 
     def shifted(offset: float) -> float:
         scores = validation.evaluation.scores.astype(np.float64)
@@ -64,7 +64,7 @@ def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
 
 def test_calibrated_stacking_undoes_a_bias_and_leaves_ausuc() -> None:
     test = outcome(1, bias=2.5)
-    made = calibrated_stacking(outcome(0, bias=2.5), test)
+    made = calibrated_stacking([outcome(0, bias=2.5)], test)
     assert made.harmonic > test.evaluation.metrics.harmonic + 0.1
     raw = [
         gzsl_metrics(s.astype(float), test.evaluation.labels, SEEN, UNSEEN).ausuc
@@ -82,17 +82,19 @@ def test_nothing_is_chosen_on_test_rows() -> None:
         evaluation=replace(test.evaluation, labels=rng.permutation(test.evaluation.labels)),
     )
     scores = test.evaluation.scores.astype(np.float64)
-    scores[:, :, SEEN] -= choose_offset(validation)
+    scores[:, :, SEEN] -= choose_offset([validation])
     for made in (test, shuffled):
         expected = mean_harmonic(made, scores)
-        assert calibrated_stacking(validation, made).harmonic == pytest.approx(expected)
+        assert calibrated_stacking([validation], made).harmonic == pytest.approx(expected)
 
 
 def test_logit_adjustment_subtracts_the_log_prior() -> None:
     validation, test = outcome(0, 1.0), outcome(1, 1.0)
-    strength = choose_strength(validation)
+    strength = choose_strength([validation])
     scores = test.evaluation.scores - strength * np.log(test.evaluation.prior)
-    assert logit_adjustment(validation, test).harmonic == pytest.approx(mean_harmonic(test, scores))
+    assert logit_adjustment([validation], test).harmonic == pytest.approx(
+        mean_harmonic(test, scores)
+    )
     assert -2 <= strength <= 2
 
 
@@ -104,4 +106,30 @@ def test_offset_is_the_middle_of_the_best_interval() -> None:
     made = replace(
         made, evaluation=evaluation, seen_classes=np.array([0]), unseen_classes=np.array([1])
     )
-    assert choose_offset(made) == pytest.approx(3.0)
+    assert choose_offset([made]) == pytest.approx(3.0)
+
+
+def test_choices_are_made_on_all_cuts_together() -> None:
+    """Two cuts of opposite bias: one constant for both, with the best mean of their H."""
+    cuts = [outcome(0, bias=2.0), outcome(1, bias=-1.0)]
+
+    def shifted(offset: float) -> float:
+        def of(cut: Outcome) -> float:
+            scores = cut.evaluation.scores.astype(np.float64)
+            scores[:, :, SEEN] -= offset
+            return mean_harmonic(cut, scores)
+
+        return float(np.mean([of(cut) for cut in cuts]))
+
+    chosen = choose_offset(cuts)
+    assert shifted(chosen) >= max(shifted(o) for o in np.linspace(-4, 4, 161)) - 0.005
+    assert choose_offset(cuts[1:]) < chosen < choose_offset(cuts[:1])
+    assert choose_offset(cuts[::-1]) == pytest.approx(chosen)
+
+    def adjusted(strength: float) -> float:
+        priors = (strength * np.log(cut.evaluation.prior) for cut in cuts)
+        pairs = zip(cuts, priors, strict=True)
+        return float(np.mean([mean_harmonic(c, c.evaluation.scores - p) for c, p in pairs]))
+
+    best = max(adjusted(strength) for strength in np.linspace(-2, 2, 81))
+    assert adjusted(choose_strength(cuts)) == pytest.approx(best)

@@ -16,6 +16,7 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError
 from d3_plugin.cli import _parser
 from d3_plugin.cli_options import read_options
+from d3_plugin.compare.plan import validation_cuts
 from d3_plugin.compare.report import results
 from d3_plugin.compare.summary import summarize
 from tests.compare.test_rivals import outcome
@@ -49,6 +50,7 @@ def content() -> dict[str, Any]:
         "adapters": ["fclswgan"],
         "data": "/home/somebody/data/cub50",
         "seeds": 3,
+        "cuts": 2,
         "draws": 2,
         "device": "cpu",
         "machine": "x86_64",
@@ -56,7 +58,8 @@ def content() -> dict[str, Any]:
         "d3": asdict(D3Settings(weight=0.5, score="energy")),
         "released": asdict(D3Settings.released()),
     }
-    made = results(settings, outcomes, {"fclswgan": summarize(outcomes, "fclswgan", range(3))})
+    summary = summarize(outcomes, "fclswgan", validation_cuts("cub50", 3, 2))
+    made = results(settings, outcomes, {"fclswgan": summary})
     read_back: dict[str, Any] = json.loads(json.dumps(made))
     return read_back
 
