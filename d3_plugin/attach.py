@@ -9,11 +9,12 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.attach_options import checked_options
 from d3_plugin.checks import check_choice, check_flags
 from d3_plugin.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.distiller import Distiller
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import HostError, InputError, Problems
+from d3_plugin.errors import HostError
 from d3_plugin.host import Host, Scorer
 from d3_plugin.host_batches import LabelForm
 from d3_plugin.isolation import RandomStream
@@ -111,7 +112,7 @@ def attach(
     check_choice("attach", "mode", mode, get_args(Mode))
     check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
     check_flags("attach", gather=gather, strict_plugins=strict_plugins)
-    modules = _checked_options(
+    modules = checked_options(
         settings,
         seed,
         modules,
@@ -157,41 +158,6 @@ def attach(
         seed=seed,
         gather=gather,
     )
-
-
-def _checked_options(
-    settings: Any,
-    seed: Any,
-    modules: Any,
-    numbers: dict[str, Any],
-    functions: dict[str, Any],
-) -> tuple[nn.Module, ...]:
-    """The modules as a tuple; everything wrong with the options is listed at once."""
-    problems = Problems("attach")
-    problems.check(
-        isinstance(settings, D3Settings),
-        f"settings must be D3Settings(...), got {type(settings).__name__}",
-    )
-    problems.check(
-        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0,
-        f"seed must be a whole number, at least 0; got {seed!r}",
-    )
-    for name, number in numbers.items():
-        ok = isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 10**6
-        problems.check(
-            number is None or ok, f"{name} must be a whole number, 1..1000000; got {number!r}"
-        )
-    for name, function in functions.items():
-        problems.check(
-            function is None or callable(function), f"{name} must be a function, got {function!r}"
-        )
-    given = tuple(modules) if isinstance(modules, Iterable) else (modules,)
-    problems.check(
-        all(isinstance(module, nn.Module) for module in given),
-        f"modules must be a list of torch modules, got {modules!r}",
-    )
-    problems.raise_as(InputError)
-    return given
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:

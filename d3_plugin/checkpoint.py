@@ -85,8 +85,6 @@ def load_checkpoint(
         InputError: a path, trainer or identity that is none.
     """
     path, named = _checked(path, trainer, identity)
-    if not path.exists():
-        return 0
     remedy = f"delete {path} to train from the start"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -95,6 +93,8 @@ def load_checkpoint(
         found = json.loads(state["identity"])
         step = int(state["step"])
         parts = state["trainer"], state["d3"], state["random"]
+    except FileNotFoundError:  # or another command in this folder has just finished the run
+        return 0
     except Exception as error:  # a broken file makes zipfile, pickle and torch raise anything
         raise DataError(
             f"{path} is not a whole checkpoint of this program ({type(error).__name__}: "

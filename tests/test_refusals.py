@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from d3_plugin import D3Error, D3Settings, HostError, ID2SDLoss, InputError, O2DBDLoss, attach
+from d3_plugin import (
+    D3Error,
+    D3Settings,
+    DataError,
+    HostError,
+    ID2SDLoss,
+    InputError,
+    O2DBDLoss,
+    StorageError,
+    attach,
+)
+from d3_plugin.checkpoint import load_checkpoint, save_checkpoint
+from d3_plugin.cli import main
 from d3_plugin.data import GZSLData, load, pseudo_unseen
 from d3_plugin.data.host_data import as_gzsl_data
 from d3_plugin.evaluation import (
@@ -195,3 +209,50 @@ def test_a_generator_without_parameters(host: ScriptHost) -> None:
 def test_plugins_that_are_no_list(host: ScriptHost) -> None:
     with pytest.raises(D3Error, match="plugins must be a list"):
         attach(generator=host.net_g, optimizer=host.optimizer_g, data=host.data, plugins=3)  # type: ignore[arg-type]
+
+
+def test_a_settings_file_beside_a_folder_without_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tuned.json").write_text('{"tuned": {"data": "digits-1"}}')
+    given = ["--settings", str(tmp_path / "tuned.json"), "--data", str(tmp_path)]
+    assert main(["ablate", *given, "--out", str(tmp_path / "out")]) == 2
+    assert "res101.mat" in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_is_not_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--adapter", "fclswgan", "--host", "hidden=1000000000000000"]
+    assert main(["bench", *given]) == 2
+    assert "fclswgan cannot train so (RuntimeError" in capsys.readouterr().err
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    cpu, trainer = torch.device("cpu"), torch.nn.Linear(2, 2)
+    with pytest.raises(InputError, match="object has no state_dict"):
+        save_checkpoint(tmp_path / "a.pt", object(), None, step=1, device=cpu)
+    with pytest.raises(InputError, match="step must be a whole number, at least 0; got -1"):
+        save_checkpoint(tmp_path / "a.pt", trainer, None, step=-1, device=cpu)
+    with pytest.raises(StorageError, match="null"):
+        save_checkpoint(tmp_path / "a\0.pt", trainer, None, step=1, device=cpu)
+    (tmp_path / "a.pt").mkdir()
+    with pytest.raises(DataError, match="is not a whole checkpoint"):
+        load_checkpoint(tmp_path / "a.pt", trainer, None, device=cpu)
+
+
+def test_flags_that_are_texts(host: ScriptHost) -> None:
+    """Which Python takes for true, "no" too."""
+    with pytest.raises(InputError, match="gather must be True or False, got 'no'"):
+        attach(generator=host.net_g, optimizer=host.optimizer_g, data=host.data, gather="no")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="gather must be True or False, got 1"):
+        ID2SDLoss(SEEN, gather=1)  # type: ignore[arg-type]
+
+
+def test_a_damaged_optimiser(host: ScriptHost) -> None:
+    parts = {"generator": host.net_g, "optimizer": host.optimizer_g, "data": host.data}
+    d3 = attach(**parts, settings=D3Settings(embedding_dim=4, teacher_epochs=1))
+    d3.loss()
+    state = copy.deepcopy(d3.state_dict())
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1)
+    with pytest.raises(HostError, match="nothing was changed"):
+        d3.load_state_dict(state)
+    d3.loss()
