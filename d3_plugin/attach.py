@@ -9,11 +9,12 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.checks import check_choice
+from d3_plugin.attach_options import checked_options
+from d3_plugin.checks import check_choice, check_flags
 from d3_plugin.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.distiller import Distiller
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import HostError, InputError
+from d3_plugin.errors import HostError
 from d3_plugin.host import Host, Scorer
 from d3_plugin.host_batches import LabelForm
 from d3_plugin.isolation import RandomStream
@@ -105,13 +106,19 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    settings = settings or D3Settings()
-    mode = mode or ("loss" if trainer is None else "hook")
+    settings = D3Settings() if settings is None else settings
+    if mode is None:
+        mode = "loss" if trainer is None else "hook"
     check_choice("attach", "mode", mode, get_args(Mode))
     check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
-    for name, number in (("noise_dim", noise_dim), ("synthetic_per_class", synthetic_per_class)):
-        if number is not None and number < 1:
-            raise InputError(f"attach: {name} must be at least 1, got {number}")
+    check_flags("attach", gather=gather, strict_plugins=strict_plugins)
+    modules = checked_options(
+        settings,
+        seed,
+        modules,
+        {"noise_dim": noise_dim, "synthetic_per_class": synthetic_per_class},
+        {"synthesize": synthesize, "train_classifier": train_classifier, "progress": progress},
+    )
     manager = make_manager(plugins, strict=strict_plugins)
     if trainer is None:
         host = describe_script(generator, optimizer, data)

@@ -15,13 +15,15 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from d3_plugin.attach import attach
+from d3_plugin.compare.clusters import unusable
 from d3_plugin.compare.execute import find_family, host_settings
 from d3_plugin.data import load
 from d3_plugin.describe import describe_trainer
-from d3_plugin.errors import InputError
+from d3_plugin.errors import D3Error, FailedRunsError, InputError, Problems
 from d3_plugin.manager import make_manager
 from d3_plugin.settings import D3Settings
 
+_MOST = 10_000  # rounds; more is a slip of the hand
 _BLOCK = 5  # generator steps that are timed together
 
 
@@ -112,14 +114,25 @@ def bench(
         d3: settings of D³.
 
     Raises:
-        D3Error: no such adapter, setting or data.
+        D3Error: no such adapter, setting, data or device, or the training fails.
     """
-    if rounds < 1:
-        raise InputError(f"d3 bench: rounds must be at least 1, got {rounds}")
+    problems = Problems("d3 bench")
+    problems.check(
+        1 <= rounds <= _MOST, f"rounds must be at least 1 and at most {_MOST}, got {rounds}"
+    )
+    for problem in unusable(device):
+        problems.add(problem)
+    problems.raise_as(InputError)
     d3, host = d3 or D3Settings(), host or {}
-    baseline = _Timed(adapter, data, device, host, None)
-    with_d3 = _Timed(adapter, data, device, host, d3)
-    times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
+    try:
+        baseline = _Timed(adapter, data, device, host, None)
+        with_d3 = _Timed(adapter, data, device, host, d3)
+        times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
+    except D3Error:
+        raise
+    except Exception as error:  # as a rule, too large a network or batch
+        kind = type(error).__name__
+        raise FailedRunsError(f"{adapter} cannot train so ({kind}: {error})") from error
     activities = [ProfilerActivity.CPU]
     if with_d3.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 
-from d3_plugin.errors import DataError, HostError
+from d3_plugin.checks import check_whole
+from d3_plugin.errors import D3Error, DataError, InputError, Problems
 from d3_plugin.files import write_atomically
 from d3_plugin.isolation import RandomStream
 from d3_plugin.wrapper import D3
@@ -46,17 +46,23 @@ def save_checkpoint(
 
     Raises:
         StorageError: it cannot be written; the file that was there is as it was.
+        InputError: a path, trainer, step or identity that is none.
     """
+    path, named = _checked(path, trainer, identity)
+    check_whole("save_checkpoint", least=0, step=step)
     state = {
         "format": _FORMAT,
-        "identity": json.dumps(identity or {}, sort_keys=True),
+        "identity": named,
         "step": step,
         "trainer": trainer.state_dict(),
         "d3": None if d3 is None else d3.state_dict(),
         "random": RandomStream.of_globals(device).state_dict(),
     }
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    try:
+        torch.save(state, buffer)
+    except Exception as error:  # whatever pickle makes of the trainer's state
+        raise InputError(f"the trainer's state_dict() cannot be saved: {error}") from error
     write_atomically(path, buffer.getvalue())
 
 
@@ -76,9 +82,9 @@ def load_checkpoint(
     Raises:
         DataError: the file is damaged, of another run, or does not fit the trainer. Trainer and
             random streams may be changed then: start with new ones.
+        InputError: a path, trainer or identity that is none.
     """
-    if not path.exists():
-        return 0
+    path, named = _checked(path, trainer, identity)
     remedy = f"delete {path} to train from the start"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -87,21 +93,14 @@ def load_checkpoint(
         found = json.loads(state["identity"])
         step = int(state["step"])
         parts = state["trainer"], state["d3"], state["random"]
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        BadZipFile,
-        pickle.UnpicklingError,
-    ) as error:
+    except FileNotFoundError:  # or another command in this folder has just finished the run
+        return 0
+    except Exception as error:  # a broken file makes zipfile, pickle and torch raise anything
         raise DataError(
             f"{path} is not a whole checkpoint of this program ({type(error).__name__}: "
             f"{str(error)[:200]}); {remedy}"
         ) from error
-    if found != json.loads(json.dumps(identity or {})):
+    if found != json.loads(named):
         raise DataError(f"{path} is the checkpoint of another run; {remedy}")
     if (parts[1] is None) != (d3 is None):
         raise DataError(f"{path} was made {'without' if d3 else 'with'} D³; {remedy}")
@@ -109,9 +108,25 @@ def load_checkpoint(
         trainer.load_state_dict(parts[0])
         if d3 is not None:
             d3.load_state_dict(parts[1])
-    except (RuntimeError, ValueError, KeyError, HostError) as error:
-        raise DataError(f"{path} does not fit this trainer ({error}); {remedy}") from error
-    stream = RandomStream.of_globals(device)
-    stream.load_state_dict(parts[2])
-    stream.make_global()
+        stream = RandomStream.of_globals(device)
+        stream.load_state_dict(parts[2])
+        stream.make_global()
+    except Exception as error:  # the trainer's own code reads its part
+        what = str(error) if isinstance(error, D3Error) else f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} does not fit this trainer ({what}); {remedy}") from error
     return step
+
+
+def _checked(path: Any, trainer: Any, identity: Any) -> tuple[Path, str]:
+    """The path, and the identity as JSON."""
+    problems = Problems("a checkpoint")
+    problems.check(isinstance(path, (str, os.PathLike)), f"its path is a {type(path).__name__}")
+    problems.check(
+        can_checkpoint(trainer), f"{type(trainer).__name__} has no state_dict and load_state_dict"
+    )
+    try:
+        named = json.dumps({} if identity is None else dict(identity), sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        problems.add(f"identity must be of JSON types: {error}")
+    problems.raise_as(InputError)
+    return Path(path), named

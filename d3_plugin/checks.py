@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from d3_plugin.errors import InputError, Problems
+
+_LARGEST = sys.float_info.max
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_tensors(function: str, **tensors: Tensor) -> None:
+    """Every one is a dense tensor, and all are on one device.
+
+    Raises:
+        InputError: lists each that is not.
+    """
+    problems = Problems(function)
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            problems.add(f"{name} must be a tensor, got {type(tensor).__name__}")
+        elif tensor.layout != torch.strided:
+            problems.add(f"{name} must be dense, got {tensor.layout}; call .to_dense() on it")
+    problems.raise_as(InputError)
+    devices = {name: str(tensor.device) for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1:
+        raise InputError(f"{function}: all must be on one device, got {devices}")
 
 
 def check_matrices(function: str, **tensors: Tensor) -> None:
@@ -14,11 +39,12 @@ def check_matrices(function: str, **tensors: Tensor) -> None:
     Raises:
         InputError: lists each tensor that is not.
     """
+    check_tensors(function, **tensors)
     problems = Problems(function)
     for name, tensor in tensors.items():
         if tensor.ndim != 2 or tensor.shape[1] == 0:
             problems.add(f"{name} must be (N, K) with K > 0, got {tuple(tensor.shape)}")
-        if not tensor.is_floating_point():
+        if tensor.dtype not in FLOATING:
             problems.add(f"{name} must be floating point, got {tensor.dtype}; call .float() on it")
     rows = {name: t.shape[0] for name, t in tensors.items() if t.ndim}
     if len(set(rows.values())) > 1:
@@ -26,22 +52,35 @@ def check_matrices(function: str, **tensors: Tensor) -> None:
     problems.raise_as(InputError)
 
 
-def check_labels(function: str, rows: int, labels: Tensor) -> None:
-    """``labels`` is an integer (N,) tensor with N = ``rows``.
+def check_labels(function: str, rows: Tensor, labels: Tensor) -> None:
+    """``labels`` is an integer (N,) tensor, one for each of the ``rows`` (N, K), on their device.
 
     Raises:
         InputError: another shape, or not integers.
     """
+    check_tensors(function, rows=rows, labels=labels)
     problems = Problems(function)
     # A message is built only when it is needed: torch.compile cannot print a symbolic shape.
-    if labels.shape != (rows,):
-        problems.add(f"labels must be ({rows},), one per row, got {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        problems.add(f"labels must be integer class ids, got {labels.dtype}")
+    if labels.shape != rows.shape[:1]:
+        problems.add(f"labels must be ({len(rows)},), one per row, got {tuple(labels.shape)}")
+    if not is_integer(labels):
+        problems.add(f"labels must be integer class ids, got {labels.dtype}; see .long()")
     problems.raise_as(InputError)
 
 
-def check_label_range(function: str, labels: Tensor, num_classes: int) -> None:
+def is_integer(tensor: Tensor) -> bool:
+    """Whether it can hold class ids."""
+    return not (
+        tensor.is_floating_point()
+        or tensor.is_complex()
+        or tensor.is_quantized
+        or tensor.dtype == torch.bool
+    )
+
+
+def check_label_range(
+    function: str, labels: Tensor, num_classes: int, name: str = "labels"
+) -> None:
     """``labels`` lie in 0..num_classes-1; looked at only where that does not make a GPU wait.
 
     Raises:
@@ -49,10 +88,11 @@ def check_label_range(function: str, labels: Tensor, num_classes: int) -> None:
     """
     if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
         return
+    labels = labels.long()
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise InputError(
-            f"{function}: labels must be class ids 0..{num_classes - 1}, got {low}..{high}"
+            f"{function}: {name} must be class ids 0..{num_classes - 1}, got {low}..{high}"
         )
 
 
@@ -62,12 +102,15 @@ def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | N
     Raises:
         InputError: it is not, or an id is outside 0..num_classes-1.
     """
-    integers = not (seen_classes.is_floating_point() or seen_classes.dtype == torch.bool)
-    if seen_classes.ndim != 1 or not len(seen_classes) or not integers:
+    check_tensors(function, seen_classes=seen_classes)
+    if seen_classes.ndim != 1 or not len(seen_classes) or not is_integer(seen_classes):
         raise InputError(
             f"{function}: seen_classes must be (S,) integer class ids, got {seen_classes.dtype} "
             f"{tuple(seen_classes.shape)}; for a mask use mask.nonzero()[:, 0]"
         )
+    if seen_classes.is_meta:
+        raise InputError(f"{function}: seen_classes is on the device meta, which holds no values")
+    seen_classes = seen_classes.long()
     problems = Problems(function)
     problems.check(
         len(seen_classes.unique()) == len(seen_classes), "seen_classes names a class twice"
@@ -87,7 +130,7 @@ def check_choice(function: str, name: str, value: str, choices: tuple[str, ...])
     Raises:
         InputError: it is not; names the choices.
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InputError(f"{function}: {name} is one of {', '.join(choices)}; got {value!r}")
 
 
@@ -99,6 +142,39 @@ def check_positive(function: str, **values: float) -> None:
     """
     problems = Problems(function)
     for name, value in values.items():
-        if not 0 < value < float("inf"):
-            problems.add(f"{name} must be above 0 and finite, got {value}")
+        if not (is_number(value) and value > 0):
+            problems.add(f"{name} must be above 0 and finite, got {value!r}")
     problems.raise_as(InputError)
+
+
+def check_whole(function: str, *, least: int = 1, **values: int) -> None:
+    """Every value is a whole number, at least ``least``.
+
+    Raises:
+        InputError: lists each one that is not.
+    """
+    problems = Problems(function)
+    for name, value in values.items():
+        ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+        problems.check(ok, f"{name} must be a whole number, at least {least}; got {value!r}")
+    problems.raise_as(InputError)
+
+
+def check_flags(function: str, **values: bool) -> None:
+    """Every value is True or False.
+
+    Raises:
+        InputError: lists each one that is not; a text such as "no" counts as true in Python.
+    """
+    problems = Problems(function)
+    for name, value in values.items():
+        problems.check(isinstance(value, bool), f"{name} must be True or False, got {value!r}")
+    problems.raise_as(InputError)
+
+
+def is_number(value: object) -> bool:
+    """A finite number, also NumPy's, but no bool."""
+    numbers = (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, numbers):
+        return False
+    return bool(-_LARGEST <= value <= _LARGEST)

@@ -96,7 +96,6 @@ def read_options(options: argparse.Namespace) -> Chosen:
         D3Warning: the file's settings were chosen on other data.
     """
     from d3_plugin.compare.settings_file import SettingsFile, read_settings
-    from d3_plugin.data import digest
 
     file = read_settings(options.settings) if options.settings else SettingsFile()
     wanted = options.adapter or file.adapter or "fclswgan"
@@ -110,7 +109,7 @@ def read_options(options: argparse.Namespace) -> Chosen:
     how = {name: getattr(options, name) for name in names}
     chosen = Chosen(adapters, file, parse_settings(options.host), parse_settings(options.d3), how)
     setting_problems("settings of D³", D3Settings, chosen.all_d3).raise_as(InputError)
-    if file.data and file.data != (digest(options.data) or options.data):
+    if file.data and _is_other(file.data, options.data):
         warnings.warn(
             f"the settings of {options.settings} were chosen on other data than {options.data!r}. "
             "If the two share images (draws of digits do), test rows may have been chosen on.",
@@ -118,6 +117,15 @@ def read_options(options: argparse.Namespace) -> Chosen:
             stacklevel=2,
         )
     return chosen
+
+
+def _is_other(chosen_on: str, data: str) -> bool:
+    from d3_plugin.data import digest
+
+    try:
+        return chosen_on != (digest(data) or data)
+    except OSError:  # loading it says what is wrong with the folder
+        return False
 
 
 def adapter_names(given: str) -> list[str]:
@@ -138,7 +146,9 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"settings are given as NAME=VALUE, got {pair!r}")
         try:
             literal = {"true": "True", "false": "False", "none": "None"}.get(value.lower(), value)
-            settings[name] = ast.literal_eval(literal)
-        except (ValueError, SyntaxError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "1is" is a text, not Python with a flaw
+                settings[name] = ast.literal_eval(literal)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             settings[name] = value
     return settings

@@ -70,7 +70,8 @@ def describe_script(
     """
     problems = Problems("attach() without a trainer needs generator=, optimizer= and data=")
     problems.check(
-        isinstance(generator, nn.Module), f"generator must be a module, got {type(generator)}"
+        isinstance(generator, nn.Module) and any(True for _ in generator.parameters()),
+        f"generator must be a module with parameters, got {type(generator)}",
     )
     problems.check(
         isinstance(optimizer, torch.optim.Optimizer),

@@ -34,9 +34,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             # Taken for stale, as by a container of the same host name, whose process ids are
             # others: once more.
             os.replace(_write_temporary(path, content), path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; finished runs are kept. Make room or "
+            f"cannot write {path}: {reason}; finished runs are kept. Make room or "
             "give another --out, and start the same command again"
         ) from error
 
@@ -50,10 +51,9 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_temporary(folder / "probe", b"d3").unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to {folder}: {error.strerror or error}; give another --out"
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: no name that a folder can have
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StorageError(f"cannot write to {folder}: {reason}; give another --out") from error
 
 
 def remove_stale(folder: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.attribute_rows import AttributeRows
-from d3_plugin.checks import check_choice
+from d3_plugin.checks import check_choice, is_integer
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
 
@@ -38,13 +38,17 @@ class HostBatches:
             HostError: a combination that does not say the classes, or what
                 :class:`HostLabels` and :class:`~d3_plugin.attribute_rows.AttributeRows` refuse.
         """
+        given = {"features": features, "labels": labels, "attributes": attributes}
+        given = {name: value for name, value in given.items() if value is not None}
         if features is None or (labels is None) == (attributes is None):
-            given = {"features": features, "labels": labels, "attributes": attributes}
-            names = [name for name, value in given.items() if value is not None]
             raise HostError(
                 "loss() takes features and labels together, or features and attributes, or "
-                f"nothing, when D³ draws its own real rows; got {' and '.join(names)}"
+                f"nothing, when D³ draws its own real rows; got {' and '.join(given)}"
             )
+        for name, value in given.items():
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                kind = value.layout if isinstance(value, Tensor) else type(value).__name__
+                raise HostError(f"loss() takes dense tensors, got {kind} as {name}")
         features = features.detach()
         if features.ndim != 2 or features.shape[1] != self._data.feature_dim:
             raise HostError(
@@ -85,7 +89,7 @@ class HostLabels:
                 classes, or that fit the other form.
         """
         labels = labels.detach()
-        if labels.shape != features.shape[:1] or labels.is_floating_point():
+        if labels.shape != features.shape[:1] or not is_integer(labels):
             raise HostError(
                 f"loss() takes features (B, {self._data.feature_dim}) and integer labels (B,), got "
                 f"{tuple(features.shape)} and {labels.dtype} {tuple(labels.shape)}"

@@ -38,10 +38,12 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
             if strict:
                 raise PluginError(message) from error
             warnings.warn(message, D3Warning, stacklevel=2)
+    if not isinstance(plugins, Iterable) or isinstance(plugins, (str, bytes)):
+        raise PluginError(f"plugins must be a list of modules or objects, got {plugins!r}")
     for plugin in plugins:
         try:
             _register(manager, plugin, None)
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except Exception as error:  # pluggy looks at every attribute of it
             raise PluginError(f"plugin {plugin!r} is invalid: {error}") from error
     return manager
 

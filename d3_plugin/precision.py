@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-def autocast_off(like: Tensor) -> torch.autocast:
+def autocast_off(like: Tensor) -> AbstractContextManager[None]:
     """A context in which autocast does not lower the precision of sums and logarithms."""
+    if like.is_meta:  # has no autocast to turn off
+        return nullcontext()
     return torch.autocast(device_type=like.device.type, enabled=False)

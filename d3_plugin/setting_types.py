@@ -35,7 +35,7 @@ def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any
 def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
     if origin is Literal:
-        return value in get_args(hint)
+        return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
     if origin in (Union, types.UnionType):
         return any(_fits(value, part) for part in get_args(hint))
     if hint is float:

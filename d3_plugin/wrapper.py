@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 import weakref
@@ -16,12 +17,13 @@ from torch.amp import grad_scaler
 
 from d3_plugin.distiller import Distiller
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
+from d3_plugin.errors import D3Warning, HostError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.host import Host, StepBatch
 from d3_plugin.host_batches import HostBatches, LabelForm
 from d3_plugin.isolation import RandomStream
 from d3_plugin.peers import average, stream_of_rank
+from d3_plugin.saved_state import check_state
 from d3_plugin.settings import D3Settings, FinalClassifier
 from d3_plugin.student_update import StudentUpdate
 from d3_plugin.synthesis import synthesize
@@ -271,23 +273,18 @@ class D3:
             HostError: the state is of other classes, features or settings; lists what differs, and
                 nothing is changed then.
         """
-        problems = Problems("this state does not fit; attach with the same data and settings first")
         own = self.state_dict()
-        for part in sorted(own.keys() - state.keys()):
-            problems.add(f"part {part!r} is missing")
-        if not problems.found:
-            for name in own["settings"]:
-                was, now = state["settings"].get(name), own["settings"][name]
-                problems.check(was == now, f"setting {name} was {was!r}, is {now!r}")
-            seen = state["seen_classes"].tolist()
-            problems.check(
-                seen == own["seen_classes"].tolist(), f"the seen classes were {seen[:20]}"
-            )
-            was, now = state["distiller"], own["distiller"]
-            for name in sorted(was.keys() | now.keys()):
-                same = name in was and name in now and was[name].shape == now[name].shape
-                problems.check(same, f"tensor {name} is absent or of another shape")
-        problems.raise_as(HostError)
+        check_state(state, own)
+        before = copy.deepcopy(own)
+        try:
+            self._load(state)
+        except Exception as error:  # whatever PyTorch makes of a damaged part
+            self._load(before)
+            raise HostError(
+                f"this state is damaged ({type(error).__name__}: {error}); nothing was changed"
+            ) from error
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])
         self._update.optimizer.load_state_dict(state["optimizer"])
         self._update.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
@@ -296,6 +293,11 @@ class D3:
             self._stream = stream_of_rank(self._seed, self.host.device, self.steps)
         else:
             self._stream.load_state_dict(state["random"])
+        with self._stream:
+            pass  # a damaged one shows here, not in the next step
+        for parameter, moments in self._update.optimizer.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("the optimiser's moments are of other shapes than its parameters")
 
     def __reduce__(self) -> NoReturn:
         """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -115,6 +116,13 @@ def test_adapters(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "od_rescale=maybe"], "od_rescale must be True or False"),
         (["--host", "epochz=1"], "no setting 'epochz'"),
         (["--data", "imagenet"], "imagenet"),
+        (["--data", "a\0b"], "no data set"),
+        (["--seeds", "99999999999"], "seeds must be at least 1 and at most 10000"),
+        (["--seeds", "0", "--jobs", "-1"], "2 problems"),
+        (["--device", "meta"], "device 'meta'"),
+        (["--set", "weight={[]: 1}"], "weight must be a number, got '{[]: 1}'"),
+        (["--out", "a\0b"], "cannot write to a"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "for the backends dask and ray"),
     ],
 )
 def test_bad_input_exits_with_2_and_one_message(
@@ -125,6 +133,16 @@ def test_bad_input_exits_with_2_and_one_message(
     assert error.startswith("d3: ")
     assert match in error
     assert "Traceback" not in error
+
+
+def test_a_terminal_without_the_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows code pages and the C locale are: no run may be lost to a "±" in the table."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    sys.stdout.flush()
+    assert b"D\\xb3GZSL" in raw.getvalue()
 
 
 def test_settings_values() -> None:

@@ -43,3 +43,27 @@ def test_foreign_state_is_refused_and_changes_nothing(toy_data: GZSLData) -> Non
     with pytest.raises(HostError, match=r"the seen classes were \[0, 1, 2, 3\]"):
         d3.load_state_dict(moved)
     assert_equal(before, d3.distiller.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "match"),
+    [
+        ("settings", None, "part 'settings' is a NoneType"),
+        ("seen_classes", [0, 2, 3, 5], "part 'seen_classes' is a list"),
+        ("optimizer", {}, "state is damaged .KeyError.*nothing was changed"),
+        ("random", {}, "state is damaged .KeyError.*nothing was changed"),
+    ],
+)
+def test_a_damaged_state_changes_nothing(
+    toy_data: GZSLData, part: str, value: object, match: str
+) -> None:
+    host = ScriptHost(toy_data)
+    d3, other = attach(host), attach(ScriptHost(toy_data, seed=1))
+    host.run(1, d3)
+    before = {k: v.clone() for k, v in d3.distiller.state_dict().items()}
+    with pytest.raises(HostError, match=match):
+        d3.load_state_dict({**other.state_dict(), part: value})
+    assert_equal(before, d3.distiller.state_dict())
+    assert d3.steps == 1
+    with pytest.raises(HostError, match="got NoneType"):
+        d3.load_state_dict(None)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
@@ -94,8 +95,9 @@ def _answers(
     versions = todo[0].identity()["versions"]
     try:
         if backend == "loky":
-            here = (delayed(_make_here)(run, store, jobs) for run in todo)
-            yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(here)
+            here = (delayed(_make_here)(run, store, jobs, os.getpid()) for run in todo)
+            processes = min(jobs, max(2, len(todo)))  # one would be this process itself
+            yield from Parallel(n_jobs=processes, return_as="generator_unordered")(here)
         elif backend == "dask":
             there = (delayed(_make_there)(run, versions) for run in todo)
             yield from Parallel(batch_size=1, return_as="generator_unordered")(there)
@@ -121,14 +123,22 @@ def _answers(
         ) from error
 
 
-def _make_here(run: Run, store: RunStore, jobs: int) -> Outcome | str:
+def _make_here(run: Run, store: RunStore, jobs: int, parent: int) -> Outcome | str:
     """The outcome, stored, or what went wrong."""
+    _end_if_orphaned(parent)
     checkpoint = store.checkpoint(run)
     answer = _make(run, None if jobs == 1 else 1, checkpoint)
     if not isinstance(answer, str):
         store.save(answer)
         checkpoint.unlink(missing_ok=True)
+    _end_if_orphaned(parent)
     return answer
+
+
+def _end_if_orphaned(parent: int) -> None:
+    """A worker whose parent was killed has stored its run; nobody will give it another one."""
+    if parent not in (os.getpid(), os.getppid()):
+        os._exit(1)
 
 
 def _make_there(run: Run, versions: dict[str, str]) -> Outcome | str:

@@ -8,6 +8,8 @@ from d3_plugin.compare.clusters import Backend, unusable
 from d3_plugin.data import load, pseudo_unseen
 from d3_plugin.errors import InputError, MissingExtraError, Problems
 
+_MOST = 10_000  # more is a slip of the hand, and would fill the memory
+
 
 def check(data: str, device: str, backend: Backend, **counts: int) -> None:
     """Check the options that the commands share.
@@ -15,11 +17,11 @@ def check(data: str, device: str, backend: Backend, **counts: int) -> None:
     Args:
         data: a data set's name or folder.
         device, backend: where to train; a cluster's workers look at the device themselves.
-        counts: by name; each must be at least 1.
+        counts: by name; each must be at least 1 and at most 10,000.
 
     Raises:
         MissingExtraError: a package of the extra ``compare`` is not installed.
-        InputError: a count below 1, or a device that cannot be used.
+        InputError: a count out of range, or a device that cannot be used.
         DataError: unusable data.
     """
     try:
@@ -31,7 +33,10 @@ def check(data: str, device: str, backend: Backend, **counts: int) -> None:
         ) from error
     problems = Problems("options")
     for name, value in counts.items():
-        problems.check(value >= 1, f"{name} must be at least 1, got {value}")
+        problems.check(
+            isinstance(value, int) and 1 <= value <= _MOST,
+            f"{name} must be at least 1 and at most {_MOST}, got {value!r}",
+        )
     for problem in unusable(device, here=backend == "loky"):
         problems.add(problem)
     problems.raise_as(InputError)

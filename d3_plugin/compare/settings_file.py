@@ -37,7 +37,7 @@ def read_settings(path: Path) -> SettingsFile:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no text, no JSON, no path
         raise InputError(f"settings file {str(path)!r} cannot be read: {error}") from error
     problems = Problems(f"settings file {str(path)!r}")
     if not isinstance(content, dict):

@@ -84,7 +84,9 @@ def tune(
         )
     if cuts < 2:
         raise InputError(f"cuts must be at least 2, got {cuts}: one says most of its own classes")
-    check(data, device, backend, trials=trials, jobs=jobs, draws=draws)
+    if not 0 <= seed <= 10**9:
+        raise InputError(f"seed must be at least 0 and at most 10**9, got {seed}")
+    check(data, device, backend, trials=trials, cuts=cuts, jobs=jobs, draws=draws)
     family = find_family(adapter)
     host_start, d3_start = {**start.host, **host}, {**start.d3, **d3}
     host_default = host_settings(family, host_start)

@@ -9,6 +9,7 @@ import torch
 from sklearn.preprocessing import MinMaxScaler
 from torch import Tensor
 
+from d3_plugin.data._datachecks import check_contents, check_types
 from d3_plugin.errors import DataError, Problems
 
 
@@ -46,43 +47,16 @@ class GZSLData:
 
     def __post_init__(self) -> None:
         problems = Problems(f"data set {self.name!r}")
-        width = self.train_features.shape[-1]
-        seen, unseen = set(self.seen_classes.tolist()), set(self.unseen_classes.tolist())
-        for part, classes in (("train", seen), ("test_seen", seen), ("test_unseen", unseen)):
-            features, labels = getattr(self, f"{part}_features"), getattr(self, f"{part}_labels")
-            if features.ndim != 2 or labels.shape != features.shape[:1]:
-                problems.add(
-                    f"{part}: features {tuple(features.shape)} and labels {tuple(labels.shape)} "
-                    "must be (N, D) and (N,)"
-                )
-                continue
-            problems.check(
-                features.shape[1] == width,
-                f"{part}: features are {features.shape[1]} wide, train features {width}",
-            )
-            problems.check(
-                bool(torch.isfinite(features).all()), f"{part}: features contain NaN or Inf"
-            )
-            problems.check(
-                set(labels.unique().tolist()) == classes,
-                f"{part}: the classes of its rows are not the "
-                f"{'unseen' if part == 'test_unseen' else 'seen'} classes "
-                f"(differing ids: {sorted(set(labels.unique().tolist()) ^ classes)[:10]})",
-            )
-        num_classes = len(self.attributes)
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
+        check_types(parts, problems)
+        names = self.class_names
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            problems.add(f"class_names must be a tuple of texts, got {type(names).__name__}")
+        problems.raise_as(DataError)
+        check_contents(parts, problems)
         problems.check(
-            sorted(seen) + sorted(unseen)
-            == [*self.seen_classes.tolist(), *self.unseen_classes.tolist()]
-            and sorted([*seen, *unseen]) == list(range(num_classes)),
-            f"seen and unseen classes must be sorted, disjoint and together 0..{num_classes - 1}",
-        )
-        problems.check(
-            self.attributes.ndim == 2 and bool(torch.isfinite(self.attributes).all()),
-            f"attributes must be finite (C, A), got {tuple(self.attributes.shape)}",
-        )
-        problems.check(
-            len(self.class_names) == num_classes,
-            f"{len(self.class_names)} class names for {num_classes} classes",
+            len(names) == self.num_classes,
+            f"{len(names)} class names for {self.num_classes} classes",
         )
         problems.raise_as(DataError)
 

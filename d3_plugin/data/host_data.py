@@ -38,7 +38,7 @@ def as_gzsl_data(data: Any) -> GZSLData:
     """
     if isinstance(data, GZSLData):
         return data
-    problems = Problems(f"attach(data={type(data).__name__}) lacks what D³ reads from it")
+    problems = Problems(f"attach(data={type(data).__name__}) is not what D³ reads")
     for name in _NAMES.values():
         problems.check(hasattr(data, name), f"no attribute {name!r}")
     if problems.found:
@@ -46,10 +46,18 @@ def as_gzsl_data(data: Any) -> GZSLData:
     problems.raise_as(HostError)
     parts: dict[str, Tensor] = {}
     for ours, theirs in _NAMES.items():
-        value = torch.as_tensor(getattr(data, theirs)).detach()
         is_id = ours.endswith(("labels", "classes"))
-        parts[ours] = value.long() if is_id else value.float()
-    parts["seen_classes"] = parts["seen_classes"].sort().values
-    parts["unseen_classes"] = parts["unseen_classes"].sort().values
-    names = tuple(str(c) for c in range(len(parts["attributes"])))
+        try:
+            value = torch.as_tensor(getattr(data, theirs)).detach()
+            parts[ours] = value.long() if is_id else value.float()
+            changed = is_id and not torch.equal(parts[ours].to(value.dtype), value)
+        except Exception as error:  # PyTorch raises almost anything for what is no array
+            problems.add(f"{theirs} is no tensor or array of numbers ({error})")
+            continue
+        problems.check(not changed, f"{theirs} must hold whole numbers, class ids")
+    problems.raise_as(HostError)
+    for classes in ("seen_classes", "unseen_classes"):
+        parts[classes] = parts[classes].sort().values
+    number = len(parts["attributes"]) if parts["attributes"].ndim else 0
+    names = tuple(str(c) for c in range(number))
     return GZSLData(name=type(data).__name__, class_names=names, **parts)

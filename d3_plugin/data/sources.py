@@ -12,7 +12,7 @@ from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.data.matfolder import load_mat_folder
 from d3_plugin.errors import DataError
 
-_BUILT_IN = re.compile(r"digits(?:-(\d+))?", flags=re.ASCII)
+_BUILT_IN = re.compile(r"digits(?:-(\d{1,9}))?", flags=re.ASCII)
 
 
 def digest(spec: str) -> str:
@@ -28,12 +28,15 @@ def digest(spec: str) -> str:
 
 def _folder(spec: str) -> Path | None:
     for folder in (Path(spec), Path(os.environ.get("D3_DATA", ".")) / spec):
-        if spec and not _BUILT_IN.fullmatch(spec) and folder.is_dir():
-            return folder
+        try:
+            if spec and not _BUILT_IN.fullmatch(spec) and folder.is_dir():
+                return folder
+        except (OSError, ValueError):  # no name that a folder can have
+            continue
     return None
 
 
-def load(spec: str) -> GZSLData:
+def load(spec: str | os.PathLike[str]) -> GZSLData:
     """Load a data set by name or folder.
 
     Args:
@@ -46,6 +49,9 @@ def load(spec: str) -> GZSLData:
         DataError: no such data set, or the folder is unusable.
         MissingExtraError: the folder's files are MATLAB v7.3 and h5py is not installed.
     """
+    if not isinstance(spec, (str, os.PathLike)):
+        raise DataError(f"a data set is named by a text or a path, got {type(spec).__name__}")
+    spec = os.fspath(spec)
     built_in = _BUILT_IN.fullmatch(spec)
     if built_in and (draw := int(built_in[1] or 0)) < len(DRAWS):
         return load_digits_gzsl(draw)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from d3_plugin.checks import is_number
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import DataError, InputError, Problems
 
@@ -57,11 +58,16 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
-    classes = data.seen_classes.cpu().numpy()
     problems = Problems("pseudo_unseen")
-    problems.check(0 < fraction < 1, f"fraction must be between 0 and 1, exclusive, got {fraction}")
+    if not isinstance(data, GZSLData):
+        raise InputError(f"pseudo_unseen: data must be a GZSLData, got {type(data).__name__}")
+    classes = data.seen_classes.cpu().numpy()
     problems.check(
-        isinstance(seed, int) and 0 <= seed < 2**32,
+        is_number(fraction) and 0 < fraction < 1,
+        f"fraction must be between 0 and 1, exclusive, got {fraction!r}",
+    )
+    problems.check(
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32,
         f"seed must be a whole number in 0..2**32-1, got {seed!r}",
     )
     problems.check(

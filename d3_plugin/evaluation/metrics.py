@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import auc, recall_score, roc_auc_score
 
-from d3_plugin.errors import InputError, Problems
+from d3_plugin.checks import is_number
+from d3_plugin.errors import InputError
+from d3_plugin.evaluation._checks import check_class_ids, check_numbers, check_scores
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -35,7 +37,13 @@ class GZSLMetrics:
 
 
 def harmonic_mean(unseen: float, seen: float) -> float:
-    """2US / (U + S), and 0 at 0/0."""
+    """2US / (U + S), and 0 at 0/0.
+
+    Raises:
+        InputError: one of them is not a number in [0, 1].
+    """
+    if not all(is_number(value) and 0 <= value <= 1 for value in (unseen, seen)):
+        raise InputError(f"harmonic_mean: accuracies lie in 0..1, got {unseen!r} and {seen!r}")
     return float(harmonic_means(np.asarray(unseen), np.asarray(seen)))
 
 
@@ -53,9 +61,15 @@ def per_class_accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
         classes: (K,) the classes to average over.
 
     Raises:
-        InputError: a class without a row (a silent 0 or a skipped class would change the mean),
-            or a row of another class.
+        InputError: no integer arrays, a class without a row (a silent 0 or a skipped class would
+            change the mean), or a row of another class.
     """
+    check_class_ids("per_class_accuracy", labels=labels, predicted=predicted, classes=classes)
+    if labels.shape != predicted.shape or not len(classes):
+        raise InputError(
+            f"per_class_accuracy: {len(labels)} labels, {len(predicted)} predictions and "
+            f"{len(classes)} classes; there must be a prediction for each label, and a class"
+        )
     absent = np.setdiff1d(classes, labels)
     foreign = np.setdiff1d(labels, classes)
     if len(absent) or len(foreign):
@@ -80,7 +94,11 @@ def seen_unseen_curve(
     Returns:
         offsets, unseen, seen: each (M,), offsets descending from inf, U falls and S rises.
         The values hold for offsets in (offsets[i+1], offsets[i]].
+
+    Raises:
+        InputError: lists what is wrong: shapes, types, classes without a column.
     """
+    check_scores("seen_unseen_curve", scores, labels, seen_classes, unseen_classes)
     margin, correct, is_seen, weight = _domain_decisions(
         scores, labels, seen_classes, unseen_classes
     )
@@ -126,13 +144,7 @@ def gzsl_metrics(
     Raises:
         InputError: lists what is wrong: shapes, scores that are not finite, absent classes.
     """
-    problems = Problems("gzsl_metrics")
-    problems.check(
-        scores.ndim == 2 and labels.shape == scores.shape[:1],
-        f"scores {scores.shape} and labels {labels.shape} must be (N, C) and (N,)",
-    )
-    problems.check(bool(np.isfinite(scores).all()), "scores contain NaN or Inf")
-    problems.raise_as(InputError)
+    check_scores("gzsl_metrics", scores, labels, seen_classes, unseen_classes)
     is_seen = np.isin(labels, seen_classes)
     predicted = scores.argmax(axis=1)
     unseen = per_class_accuracy(labels[~is_seen], predicted[~is_seen], unseen_classes)
@@ -161,6 +173,7 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
     Raises:
         InputError: one side is empty, or scores that are not finite.
     """
+    check_numbers("ood_auroc", 1, seen_scores=seen_scores, unseen_scores=unseen_scores)
     finite = np.isfinite(seen_scores).all() and np.isfinite(unseen_scores).all()
     if not len(seen_scores) or not len(unseen_scores) or not finite:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import pluggy
 import torch
 from torch import Tensor
 
+from d3_plugin.checks import check_choice, check_whole
 from d3_plugin.distiller import Distiller
 from d3_plugin.errors import HostError, InputError
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
@@ -93,11 +95,10 @@ def evaluate(
         InputError: draws below 1, or no distiller for the student's classifier.
         HostError: features or scores of another shape come back from the host.
     """
-    if draws < 1 or (distiller is None and final_classifier != "host"):
-        raise InputError(
-            f"evaluate: draws must be at least 1 (got {draws}), and final_classifier="
-            f"{final_classifier!r} needs a distiller"
-        )
+    check_whole("evaluate", draws=draws)
+    check_choice("evaluate", "final_classifier", final_classifier, get_args(FinalClassifier))
+    if distiller is None and final_classifier != "host":
+        raise InputError(f"evaluate: final_classifier={final_classifier!r} needs a distiller")
     data = host.data
     rows = torch.cat([data.test_seen_features, data.test_unseen_features])
     labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d3_plugin.checks import check_choice, check_matrices, check_positive
+from d3_plugin.checks import check_choice, check_matrices, check_positive, check_tensors
 from d3_plugin.errors import InputError
 from d3_plugin.precision import autocast_off, full_precision
 
@@ -44,6 +44,7 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
 def _check_widths(function: str, rows: Tensor, columns: Tensor) -> None:
     check_matrices(function, rows=rows)
     check_matrices(function, columns=columns)
+    check_tensors(function, rows=rows, columns=columns)
     if rows.shape[1] != columns.shape[1]:
         raise InputError(
             f"{function}: rows are {rows.shape[1]} wide, columns {columns.shape[1]}; "
@@ -102,6 +103,7 @@ def relation_loss(
     check_choice("relation_loss", "form", form, RELATION_FORMS)
     check_positive("relation_loss", temperature=temperature)
     _check_widths("relation_loss", rows, columns)
+    check_tensors("relation_loss", rows=rows, same=same)
     contrastive = form == "contrastive"
     cosine = _scaled_cosines(rows, columns, 1 / temperature if contrastive else 1.0)
     if same.shape != cosine.shape or same.dtype != torch.bool:

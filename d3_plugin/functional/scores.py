@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import check_choice, check_matrices, check_positive
+from d3_plugin.checks import FLOATING, check_choice, check_matrices, check_positive, check_tensors
 from d3_plugin.errors import InputError
 from d3_plugin.precision import autocast_off, full_precision
 
@@ -71,12 +71,20 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
         (N, 2) probabilities; column 0 is the confidence that the row is in-distribution.
 
     Raises:
-        InputError: a score that is not (N,).
+        InputError: a score that is not (N,), or a weight or offset of more than one element.
 
     Source: D3GZSL, the learnable sigmoid of O²DBD.
     """
+    check_tensors("id_confidence", score=score, weight=weight, offset=offset)
     if score.ndim != 1:
         raise InputError(f"id_confidence: score must be (N,), got {tuple(score.shape)}")
+    if score.dtype not in FLOATING:
+        raise InputError(f"id_confidence: score must be floating, got {score.dtype}")
+    if not all(t.ndim < 2 and t.numel() == 1 and t.dtype in FLOATING for t in (weight, offset)):
+        raise InputError(
+            "id_confidence: weight and offset must be floating tensors of one element, got "
+            f"{weight.dtype} {tuple(weight.shape)} and {offset.dtype} {tuple(offset.shape)}"
+        )
     with autocast_off(score):
         s, w, b = full_precision(score, weight, offset)
         logit = w * (s + b)

@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import (
     check_choice,
+    check_flags,
     check_labels,
     check_matrices,
     check_positive,
     check_seen_classes,
+    is_number,
 )
 from d3_plugin.distributed import gather_rows, mean_over_processes
 from d3_plugin.errors import InputError
@@ -72,11 +74,13 @@ class ID2SDLoss(nn.Module):
         check_choice(name, "relation", relation, RELATION_FORMS)
         check_positive(name, temperature=temperature, relation_temperature=relation_temperature)
         check_seen_classes(name, seen_classes)
-        if not all(0 <= weight < float("inf") for weight in (kl_weight, be_weight)):
+        check_flags(name, gather=gather)
+        weights = (kl_weight, be_weight)
+        if not all(is_number(weight) and weight >= 0 for weight in weights):
             raise InputError(
-                f"{name}: weights must be finite and at least 0, got {kl_weight}, {be_weight}"
+                f"{name}: weights must be finite and at least 0, got {kl_weight!r}, {be_weight!r}"
             )
-        self.width = int(seen_classes.max()) + 1  # the student's logits are as wide at least
+        self.width = int(seen_classes.long().max()) + 1  # the student's logits are as wide at least
         self.register_buffer("seen_classes", seen_classes.long(), persistent=False)
         self.kl_weight, self.be_weight = kl_weight, be_weight
         self.kl_form, self.temperature = kl_form, temperature
@@ -122,7 +126,7 @@ class ID2SDLoss(nn.Module):
             teacher_embedding=teacher_embedding,
             student_embedding=student_embedding,
         )
-        check_labels(name, len(student_logits), labels)
+        check_labels(name, student_logits, labels)
         if student_logits.shape[1] < self.width:
             raise InputError(
                 f"{name}: student logits are {student_logits.shape[1]} wide, but seen_classes goes "
@@ -142,7 +146,7 @@ class ID2SDLoss(nn.Module):
             terms["be"] = relation_loss(
                 teacher_embedding,
                 student_embedding,
-                labels[:, None] == labels[None, :],
+                labels.long()[:, None] == labels.long()[None, :],
                 self.relation,
                 temperature=self.relation_temperature,
             )

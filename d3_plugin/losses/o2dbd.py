@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import (
     check_choice,
+    check_flags,
     check_label_range,
     check_labels,
     check_matrices,
     check_positive,
     check_seen_classes,
+    check_whole,
+    is_number,
 )
 from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
@@ -88,7 +91,14 @@ class O2DBDLoss(nn.Module):
             score_temperature=score_temperature,
             relation_temperature=relation_temperature,
         )
+        check_whole(name, num_classes=num_classes)
         check_seen_classes(name, seen_classes, num_classes)
+        check_flags(name, rescale=rescale, softmax_confidence=softmax_confidence, gather=gather)
+        if not (is_number(initial_weight) and is_number(initial_offset)):
+            raise InputError(
+                f"{name}: initial_weight and initial_offset must be numbers, got "
+                f"{initial_weight!r} and {initial_offset!r}"
+            )
         self.score, self.score_temperature = score, score_temperature
         self.target, self.relation = target, relation
         self.relation_temperature, self.rescale = relation_temperature, rescale
@@ -166,7 +176,7 @@ class O2DBDLoss(nn.Module):
         """
         name = type(self).__name__
         check_matrices(name, teacher_logits=teacher_logits, student_logits=student_logits)
-        check_labels(name, len(student_logits), labels)
+        check_labels(name, student_logits, labels)
         check_label_range(name, labels, self.head.in_features)
         widths = teacher_logits.shape[1], student_logits.shape[1]
         expected = self.num_seen, self.head.in_features
@@ -178,7 +188,8 @@ class O2DBDLoss(nn.Module):
         student, teacher = self.student_pair(student_logits), self.confidence(teacher_logits)
         if self.gather:
             student, teacher, labels = gather_rows(student, teacher, labels)
-        groups = self.is_seen[labels.long()] if self.target == "domain" else labels
+        labels = labels.long()
+        groups = self.is_seen[labels] if self.target == "domain" else labels
         return relation_loss(
             student,
             teacher,

@@ -426,3 +426,11 @@ def test_no_temporary_exceeds_the_batch_or_the_relation_matrix(form, batch, widt
     assert columns.grad is not None
     assert "mm" in seen.operators
     assert seen.elements == max(batch * batch, batch * width)
+
+
+def test_nan_gives_nan_and_no_error() -> None:
+    """As in a host that diverges; PyTorch's cross-entropy would end the process on a GPU."""
+    rows = torch.tensor([[1.0, 0.0], [float("nan"), 1.0]], requires_grad=True)
+    same = torch.eye(2, dtype=torch.bool)
+    for form in ("contrastive", "bce", "bce_with_logits"):
+        assert relation_loss(rows, rows, same, form).isnan(), form

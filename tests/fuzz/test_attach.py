@@ -1,0 +1,108 @@
+"""``attach`` and ``loss`` beside a script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from d3_plugin import D3Settings, attach
+from d3_plugin.data import GZSLData
+from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, class_ids, examples, refused, tensors
+
+FAST = D3Settings(embedding_dim=4, teacher_epochs=1, synthetic_rows=4, real_rows=4)
+
+
+class Generator(nn.Module):
+    """(noise, attributes) -> features in the data's range."""
+
+    def __init__(self, noise: int, attributes: int, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(noise + attributes, width)
+
+    def forward(self, noise: Tensor, attributes: Tensor) -> Tensor:
+        return self.layer(torch.cat([noise, attributes], dim=1)).sigmoid()
+
+
+def parts(data: GZSLData) -> dict[str, Any]:
+    generator = Generator(5, 5, data.feature_dim)
+    return {
+        "generator": generator,
+        "optimizer": torch.optim.Adam(generator.parameters()),
+        "data": data,
+        "settings": FAST,
+    }
+
+
+class Odd:
+    """An object that is nothing in particular."""
+
+
+WRONG = st.one_of(ANYTHING, st.sampled_from([Odd(), nn.Module(), nn.Linear(3, 2), print]))
+
+
+def test_attach(toy_data: GZSLData) -> None:
+    count = 0
+    names = [
+        *("trainer", "data", "generator", "optimizer", "settings", "mode", "seed", "labels_are"),
+        *("noise_dim", "synthesize", "modules", "train_classifier", "synthetic_per_class"),
+        *("plugins", "progress", "gather", "strict_plugins"),
+    ]
+
+    functions = {"synthesize", "train_classifier", "progress"}
+
+    @examples(300)
+    @given(st.dictionaries(st.sampled_from(names), WRONG, min_size=1, max_size=2))
+    def attempt(wrong: dict[str, Any]) -> None:
+        nonlocal count
+        for name in functions & wrong.keys():  # what a function of the user's raises is the user's
+            if callable(wrong[name]):
+                wrong[name] = print
+        count += refused(lambda: attach(**{**parts(toy_data), **wrong}).detach())
+
+    attempt()
+    assert count > 200
+
+
+def test_loss(toy_data: GZSLData) -> None:
+    count = 0
+    forms = [attach(**parts(toy_data), labels_are=form) for form in ("class_ids", "mapped")]
+
+    @examples(250)
+    @given(st.data())
+    def attempt(data: st.DataObject) -> None:
+        nonlocal count
+        d3 = data.draw(st.sampled_from(forms))
+        features = data.draw(st.one_of(tensors((6, 12)), st.none()))
+        labels = data.draw(st.one_of(class_ids(6, 6), st.none()))
+        if getattr(features, "is_meta", False) or getattr(labels, "is_meta", False):
+            return  # the test's stand-in for another device; loss() moves rows to its own
+        attributes = data.draw(st.one_of(tensors((6, 5)), st.none()))
+        if not getattr(attributes, "is_meta", False):
+            count += refused(lambda: d3.loss(features, attributes=attributes))
+        count += refused(lambda: d3.loss(features, labels))
+        count += refused(lambda: d3.loss(toy_data.train_features[:6], labels))
+
+    attempt()
+    assert count > 400
+
+
+def test_evaluate_and_state(toy_data: GZSLData) -> None:
+    count = 0
+    d3 = attach(**parts(toy_data))
+    state = d3.state_dict()
+
+    @examples(100)
+    @given(st.sampled_from(sorted(state)), ANYTHING, NO_TENSORS)
+    def attempt(part: str, value: Any, other: Any) -> None:
+        nonlocal count
+        count += refused(lambda: d3.load_state_dict({**state, part: other}))
+        draws = 0 if isinstance(value, int) and value > 0 else value  # a large number is no mistake
+        count += refused(lambda: d3.evaluate(draws=draws))
+        count += refused(lambda: d3.evaluate(final_classifier=other or "neither"))
+
+    attempt()
+    assert count > 200

@@ -1,0 +1,93 @@
+"""Checkpoints with broken bytes, with parts of something else, and for what is no trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from d3_plugin import attach
+from d3_plugin.checkpoint import load_checkpoint, save_checkpoint
+from d3_plugin.data import GZSLData
+from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, examples, refused
+from tests.fuzz.test_attach import parts
+
+CPU = torch.device("cpu")
+
+
+def test_bytes(toy_data: GZSLData, tmp_path: Path) -> None:
+    """Truncated, overwritten, or of another kind."""
+    count = 0
+    path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
+    save_checkpoint(path, trainer, d3, step=1, device=CPU)
+    whole = path.read_bytes()
+
+    @examples(150)
+    @given(st.data())
+    def attempt(data: st.DataObject) -> None:
+        nonlocal count
+        content, how = bytearray(whole), data.draw(st.integers(0, 3))
+        if how == 0:
+            content = content[: data.draw(st.integers(0, len(content) - 1))]
+        elif how == 1:
+            content = bytearray(data.draw(st.binary(max_size=300)))
+        else:
+            for _ in range(data.draw(st.integers(1, 20))):
+                place = data.draw(st.integers(0, len(content) - 1))
+                content[place] = data.draw(st.integers(0, 255))
+        path.write_bytes(content)
+        count += refused(lambda: load_checkpoint(path, trainer, d3, device=CPU))
+
+    attempt()
+    assert count > 100
+
+
+def test_parts(toy_data: GZSLData, tmp_path: Path) -> None:
+    count = 0
+    path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
+    save_checkpoint(path, trainer, d3, step=1, device=CPU)
+    whole = torch.load(path, weights_only=True)
+    inner = [(part, name) for part in ("trainer", "d3", "random") for name in whole[part]]
+    places = [*((part,) for part in whole), *inner]
+
+    @examples(150)
+    @given(st.sampled_from(places), st.one_of(ANYTHING, st.just(torch.zeros(2, 2))))
+    def attempt(place: tuple[str, ...], value: Any) -> None:
+        nonlocal count
+        changed = {**whole}
+        if len(place) == 1:
+            changed[place[0]] = value
+        else:
+            changed[place[0]] = {**whole[place[0]], place[1]: value}
+        try:
+            torch.save(changed, path)
+        except Exception:  # object() and such cannot be in a file
+            return
+        count += refused(lambda: load_checkpoint(path, trainer, d3, device=CPU))
+
+    attempt()
+    assert count > 100
+
+
+def test_arguments(tmp_path: Path) -> None:
+    count = 0
+    good: dict[str, Any] = {"path": tmp_path / "a.pt", "trainer": nn.Linear(3, 2), "identity": {}}
+    values = st.one_of(ANYTHING, NO_TENSORS, st.just("a\0b"), st.just({"a": {1, 2}}))
+
+    @examples(150)
+    @given(st.sampled_from([*good, "step"]), values)
+    def attempt(name: str, value: Any) -> None:
+        nonlocal count
+        if name == "path" and isinstance(value, str):
+            value = f"{tmp_path}/{value}\0"
+        arguments = {**good, "step": 3, name: value}
+        count += refused(lambda: save_checkpoint(**arguments, d3=None, device=CPU))
+        del arguments["step"]
+        count += refused(lambda: load_checkpoint(**arguments, d3=None, device=CPU))
+
+    attempt()
+    assert count > 120

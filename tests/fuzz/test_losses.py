@@ -1,0 +1,117 @@
+"""Functional losses and loss modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d3_plugin import D3Settings, ID2SDLoss, O2DBDLoss
+from d3_plugin.functional import (
+    cosine_matrix,
+    id_confidence,
+    id_score,
+    label_space_kl,
+    relation_loss,
+)
+from tests.fuzz.fuzzing import ANYTHING, NUMBERS, class_ids, examples, refused, tensors
+
+N, S, C, K = 4, 2, 3, 5
+FORMS = st.sampled_from(["contrastive", "bce", "bce_with_logits", "kl", "", None, 3, [], "logits"])
+KL_FORMS = st.sampled_from(["logits", "double_softmax", "Logits", None, 1.0, ["logits"]])
+FLAGS = st.one_of(st.booleans(), st.booleans(), ANYTHING)
+POSITIVE = st.one_of(st.just(1.0), NUMBERS, ANYTHING)
+
+
+def test_functions() -> None:
+    counts = dict.fromkeys(["kl", "score", "confidence", "cosine", "relation"], 0)
+
+    @examples(250)
+    @given(st.data())
+    def attempt(data: st.DataObject) -> None:
+        draw = data.draw
+        rows, columns = draw(tensors((N, K))), draw(tensors((N, K)))
+        teacher, student = draw(tensors((N, S))), draw(tensors((N, C)))
+        seen, number, form = draw(class_ids(S, C)), draw(POSITIVE), draw(FORMS)
+        kl_form, kind = draw(KL_FORMS), draw(st.sampled_from(["energy", "entropy", "best", None]))
+        same = draw(st.one_of(st.just(torch.ones(N, N, dtype=torch.bool)), tensors((N, N))))
+        calls = {
+            "kl": lambda: label_space_kl(teacher, student, seen, number, kl_form),
+            "score": lambda: id_score(teacher, kind, number),  # type: ignore[arg-type]
+            "confidence": lambda: id_confidence(
+                draw(tensors((N,))), draw(tensors((1,))), torch.ones(1)
+            ),
+            "cosine": lambda: cosine_matrix(rows, columns),
+            "relation": lambda: relation_loss(rows, columns, same, form, temperature=number),
+        }
+        for name, call in calls.items():
+            counts[name] += refused(call)
+
+    attempt()
+    assert min(counts.values()) > 100, counts
+
+
+def test_modules() -> None:
+    """Modules of good options take malformed batches, and malformed options are refused."""
+    count = 0
+
+    @examples(300)
+    @given(st.data())
+    def attempt(data: st.DataObject) -> None:
+        nonlocal count
+        draw = data.draw
+        id2sd = ID2SDLoss(torch.tensor([0, 2]), relation=draw(st.sampled_from(["bce"] * 2)))
+        o2dbd = O2DBDLoss(
+            C, torch.tensor([0, 2]), target=draw(st.sampled_from(["domain", "class"]))
+        )
+        teacher, student = draw(tensors((N, S))), draw(tensors((N, C)))
+        z, labels = draw(tensors((N, K))), draw(class_ids(N, C))
+        count += refused(lambda: id2sd(teacher, student, z, z, labels))
+        count += refused(lambda: o2dbd(teacher, student, labels))
+        if not getattr(teacher, "is_meta", False):
+            count += refused(lambda: o2dbd.fit_score(teacher))
+
+    attempt()
+    assert count > 400
+
+
+def test_options() -> None:
+    count = 0
+    numbers = ["kl_weight", "be_weight", "temperature", "relation_temperature"]
+    o2dbd_numbers = [
+        *("score_temperature", "relation_temperature", "initial_weight", "initial_offset"),
+    ]
+
+    @examples(300)
+    @given(st.data())
+    def attempt(data: st.DataObject) -> None:
+        nonlocal count
+        draw = data.draw
+        seen = draw(class_ids(2, C))
+        options: dict[str, Any] = {draw(st.sampled_from(numbers)): draw(POSITIVE)}
+        options |= {"kl_form": draw(KL_FORMS), "relation": draw(FORMS), "gather": draw(FLAGS)}
+        count += refused(lambda: ID2SDLoss(seen, **options))
+        options = {draw(st.sampled_from(o2dbd_numbers)): draw(POSITIVE), "relation": draw(FORMS)}
+        options[draw(st.sampled_from(["gather", "rescale", "softmax_confidence"]))] = draw(FLAGS)
+        width = draw(st.sampled_from([C, C, 0, -1, 2.5, "3", None, 10**30]))
+        count += refused(lambda: O2DBDLoss(width, seen, **options))
+
+    attempt()
+    assert count > 400
+
+
+def test_settings() -> None:
+    count = 0
+    fields = list(D3Settings.__dataclass_fields__)
+
+    @examples(300)
+    @given(st.dictionaries(st.sampled_from(fields), st.one_of(ANYTHING, tensors((2,))), min_size=1))
+    def attempt(values: dict[str, Any]) -> None:
+        nonlocal count
+        count += refused(lambda: D3Settings(**values))
+        count += refused(lambda: D3Settings.released(**values))
+
+    attempt()
+    assert count > 400
