@@ -24,7 +24,7 @@ from d3_plugin.manager import make_manager
 from d3_plugin.settings import D3Settings
 
 _MOST = 10_000  # rounds; more is a slip of the hand
-_BLOCK = 5  # generator steps that are timed together
+_BLOCK = 5  # generator steps that are timed together, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,19 +66,23 @@ class _Timed:
         family = find_family(adapter)
         if "steps" not in {field.name for field in dataclasses.fields(family.settings)}:
             raise InputError(f"d3 bench needs a host setting named steps; {adapter} has none")
-        settings = host_settings(family, {**host, "steps": _BLOCK + 1})
         self.device = torch.device(device)
-        self.trainer = family.build(load(data).scaled(), settings, 0, self.device)
+        problem = load(data).scaled()
+        trainer = family.build(problem, host_settings(family, host), 0, self.device)
+        interval = describe_trainer(make_manager(), trainer).interval
+        self.steps = -(-_BLOCK // interval) * interval  # every block has as many steps of D³
+        settings = host_settings(family, {**host, "steps": self.steps + 1})
+        self.trainer = family.build(problem, settings, 0, self.device)
         if d3 is not None:
             attach(self.trainer, settings=d3)
         optimizer = describe_trainer(make_manager(), self.trainer).optimizer
         optimizer.register_step_post_hook(self._stepped)
         self._marks: list[float] = []
-        self._steps = 0
+        self._made = 0
 
     def _stepped(self, *_: Any) -> None:
-        self._steps += 1
-        if self._steps in (1, _BLOCK + 1):
+        self._made += 1
+        if self._made in (1, self.steps + 1):
             self._marks.append(self._now())
 
     def _now(self) -> float:
@@ -88,10 +92,10 @@ class _Timed:
 
     def block(self) -> float:
         """Seconds per generator step over one block."""
-        self._marks, self._steps = [], 0
+        self._marks, self._made = [], 0
         self.trainer.fit()
         first, last = self._marks
-        return (last - first) / _BLOCK
+        return (last - first) / self.steps
 
 
 def bench(

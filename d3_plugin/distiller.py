@@ -41,8 +41,6 @@ class Distiller(nn.Module):
         self.gather = gather
         self.teacher = teacher
         self.student = EmbeddingClassifier(teacher.feature_dim, s.embedding_dim, num_classes)
-        if s.student_start == "teacher":
-            self.student.copy_from(teacher, seen_classes)
         self.id2sd = ID2SDLoss(
             seen_classes,
             kl_weight=s.kl_weight,
@@ -71,6 +69,8 @@ class Distiller(nn.Module):
             with torch.no_grad():
                 self.o2dbd.fit_score(teacher_logits)
         self.to(seen_classes.device, torch.float32)
+        if s.student_start == "teacher":
+            self.student.copy_from(teacher, seen_classes)
 
     def learned(self) -> list[nn.Parameter]:
         """The parameters that training changes: all but the teacher's."""

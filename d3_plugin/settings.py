@@ -56,10 +56,10 @@ class D3Settings:
         final_classifier: what ``evaluate()`` scores with: the student's logits, the host's own
             final classifier on the features of the D³-trained generator, or the sum of both
             log-probabilities.
-        seen_offset: subtracted from the student's log-probabilities of the seen classes when it is
-            part of the final classifier, in nats: calibrated stacking (Chao et al., ECCV 2016) with
-            one constant for all data. It cannot change AUSUC. The default was chosen on
-            pseudo-unseen classes, see docs/results.md.
+        seen_offset: subtracted from the log-probabilities of the seen classes, in nats; twice where
+            those of two classifiers are summed, never where the host's classifier stands alone.
+            Calibrated stacking (Chao et al., ECCV 2016) with one constant for all data: it cannot
+            change AUSUC. The default was chosen on pseudo-unseen classes, see docs/results.md.
 
     Raises:
         InputError: lists every value outside its range.
@@ -67,11 +67,11 @@ class D3Settings:
 
     weight: float = 0.01
     cls_weight: float = 1.0
-    kl_weight: float = 0.1
+    kl_weight: float = 1.0
     be_weight: float = 1.0
     od_weight: float = 0.1
     kl_form: KLForm = "logits"
-    temperature: float = 1.0
+    temperature: float = 4.0
     relation: RelationForm = "contrastive"
     relation_temperature: float = 0.1
     score: ScoreKind = "max_softmax"
@@ -86,11 +86,11 @@ class D3Settings:
     real_rows: int = 64
     embedding_dim: int = 1024
     student_start: StudentStart = "teacher"
-    student_lr: float = 1e-4
+    student_lr: float = 2e-4
     teacher_lr: float = 1e-3
     teacher_epochs: int = 50
     final_classifier: FinalClassifier = "both"
-    seen_offset: float = 2.0
+    seen_offset: float = 0.6
 
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -118,6 +118,7 @@ class D3Settings:
             "weight": 1e-4,
             "kl_weight": 1.0,
             "od_weight": 1.0,
+            "temperature": 1.0,
             "kl_form": "double_softmax",
             "relation": "bce_with_logits",
             "score": "log_max_softmax",
@@ -128,6 +129,7 @@ class D3Settings:
             "od_softmax_confidence": True,
             "od_initial_offset": 0.0,
             "student_start": "random",
+            "student_lr": 1e-4,
             "final_classifier": "student",
             "seen_offset": 0.0,
         }

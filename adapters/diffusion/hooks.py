@@ -34,7 +34,7 @@ def d3_host_families() -> list[HostFamily]:
 
 
 # A denoising step is as short as one of D³, a GAN's has five critic steps in it.
-_INTERVAL = 5
+_INTERVAL = 10
 
 
 @hookimpl

@@ -210,15 +210,18 @@ class DiffusionTrainer:
         Args:
             classes: class ids.
             differentiable: True for the denoiser's own one-step estimate from pure noise, with
-                gradient to ``generator``; False for ``sampling_steps`` steps of the averaged
-                weights, without gradient.
+                gradient to ``generator``, and real residuals picked at random for noise; False for
+                ``sampling_steps`` steps of the averaged weights, without gradient, and normal noise
+                of the same covariance.
         """
-        noise = self._residual_noise(len(classes))
         if differentiable:
+            picked = torch.randint(len(self.noise_rows), (len(classes),), device=self.device)
+            noise = self.noise_rows[picked]
             start, last = self._noise(len(classes)), self.settings.timesteps - 1
             clean = self._estimate(self.generator, start, last, self.attributes[classes])
             rows = self.means[classes] + self.residual_scale * clean
             return self.space.restore(rows + self.noise_one_step * noise)
+        noise = self._residual_noise(len(classes))
         with torch.no_grad():
             rows = self._sample(self.ema_generator, classes)
             return self.space.restore(rows + self.noise_sampled * noise)

@@ -75,7 +75,8 @@ def plain_row(d3: Outcome) -> dict[str, GZSLMetrics]:
     if settings is None or not settings.seen_offset or settings.final_classifier == "host":
         return {}
     scores = d3.evaluation.scores.astype(np.float64)
-    scores[:, :, d3.seen_classes] += settings.seen_offset
+    classifiers = 2 if settings.final_classifier == "both" else 1
+    scores[:, :, d3.seen_classes] += classifiers * settings.seen_offset
     return {"d3_plain": metrics_of(d3, scores)}
 
 

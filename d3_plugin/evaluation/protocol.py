@@ -89,7 +89,8 @@ def evaluate(
         distiller: teacher and student, if D³ is attached.
         final_classifier: see :class:`~d3_plugin.settings.D3Settings`; all but ``host`` need a
             distiller.
-        seen_offset: subtracted from the student's log-probabilities of the seen classes.
+        seen_offset: subtracted from the log-probabilities of the seen classes, the student's and
+            those that are added to it.
 
     Raises:
         InputError: draws below 1, or no distiller for the student's classifier.
@@ -116,8 +117,9 @@ def evaluate(
         parts = [] if host_scores is None else [host_scores]
         if distiller is not None and final_classifier != "host":
             student = distiller.student(rows)[0].log_softmax(dim=1)
-            student[:, data.seen_classes] -= seen_offset
             parts = [*(scores.log_softmax(dim=2) for scores in parts), student[None]]
+            for part in parts:
+                part[:, :, data.seen_classes] -= seen_offset
         scores = sum(parts[1:], start=parts[0])
         teacher = _teacher_score(distiller, rows)
     as_array = scores.float().cpu().numpy()

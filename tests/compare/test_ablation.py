@@ -40,7 +40,7 @@ def test_terms_of_every_row() -> None:
     }
     assert variants["baseline"] is None
     assert variants["released"] == D3Settings.released()
-    assert variants.keys() == ROWS.keys() - {"d3_host"}
+    assert variants.keys() == ROWS.keys() - {"d3_host", "d3_plain"}
 
 
 def test_shares_its_runs_with_a_comparison(

@@ -57,7 +57,7 @@ def test_differences_are_paired() -> None:
 
 def test_the_row_without_offset_takes_it_back() -> None:
     plain, lowered = outcome(0), outcome(0, bias=-1.5)
-    run = replace(lowered.run, d3=D3Settings(seen_offset=1.5))
+    run = replace(lowered.run, d3=D3Settings(seen_offset=0.75))
     made = plain_row(replace(lowered, run=run))["d3_plain"]
     again = metrics_of(plain, plain.evaluation.scores)
     assert made.harmonic == pytest.approx(again.harmonic)
