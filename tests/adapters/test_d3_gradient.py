@@ -222,4 +222,4 @@ def test_fit_makes_a_d3_step_with_every_interval_th_generator_step(
     trainer.fit()
     assert len(counted) == SIZE["steps"]
     assert d3.steps == -(-len(counted) // d3.host.interval)
-    assert d3.host.interval == (5 if build is diffusion else 1)
+    assert d3.host.interval == (10 if build is diffusion else 1)
