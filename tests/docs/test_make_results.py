@@ -128,3 +128,25 @@ def test_a_folder_without_results(
     (tmp_path / "results.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="start its d3 compare again"):
         script.read(tmp_path)
+
+
+def test_readme_gets_the_summary(
+    script: ModuleType, content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, readme, page = tmp_path / "birds", tmp_path / "README.md", tmp_path / "results.md"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(content))
+    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    words = ["make_results", str(folder), "--out", str(page), "--readme", str(readme)]
+    monkeypatch.setattr("sys.argv", words)
+    script.main()
+    once = readme.read_text()
+    script.main()
+    assert readme.read_text() == once
+    assert once.startswith("before\n<!-- results -->\n| ")
+    assert once.endswith("\n<!-- /results -->\nafter\n")
+    assert "| fclswgan, cub50 | 3 " in once
+    assert "old" not in once
+    readme.write_text("no marks")
+    with pytest.raises(InputError, match="has no lines"):
+        script.main()
