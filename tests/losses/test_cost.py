@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
+from d3_plugin.distiller import Distiller
+from d3_plugin.networks import EmbeddingClassifier
 from tests.benchmarks.cases import both, by_repetition, inputs, losses, make, step_of
 from tests.script_host import ScriptHost, attach
 
@@ -106,3 +109,19 @@ def test_teacher_and_student_pass_once_a_step(toy_data: GZSLData) -> None:
         module.register_forward_hook(lambda m, *_: passes.append(m))
     d3.loss(host.data.train_features[:8], host.data.train_labels[:8])
     assert passes == [d3.distiller.teacher, d3.distiller.student]
+
+
+@pytest.mark.parametrize("settings", [D3Settings(), D3Settings.released()])
+def test_a_step_reads_no_value(settings: D3Settings) -> None:
+    """On the device ``meta`` tensors have none: what works there does not make a GPU wait."""
+    teacher = EmbeddingClassifier(5, settings.embedding_dim, 2).requires_grad_(False)
+    distiller = Distiller(teacher, 4, torch.tensor([0, 2]), settings, torch.randn(10, 2))
+    distiller.to("meta")
+    with torch.device("meta"):
+        synthetic, real = torch.rand(6, 5, requires_grad=True), torch.rand(7, 5)
+        labels = torch.zeros(13, dtype=torch.long)
+    terms = distiller.terms(distiller.batch(synthetic, real, labels))
+    wanted = [synthetic, *distiller.learned()]
+    gradients = torch.autograd.grad(torch.stack(list(terms.values())).sum(), wanted)
+    assert terms.keys() == {"cls", "kl", "be", "od"}
+    assert [g.shape for g in gradients] == [w.shape for w in wanted]
