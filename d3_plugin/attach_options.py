@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from d3_plugin.checks import is_whole
 from d3_plugin.errors import InputError, Problems
 from d3_plugin.settings import D3Settings
 
@@ -33,11 +34,11 @@ def checked_options(
         f"settings must be D3Settings(...), got {type(settings).__name__}",
     )
     problems.check(
-        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0,
+        is_whole(seed) and seed >= 0,
         f"seed must be a whole number, at least 0; got {seed!r}",
     )
     for name, number in numbers.items():
-        ok = isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 10**6
+        ok = is_whole(number) and 1 <= number <= 10**6
         problems.check(
             number is None or ok, f"{name} must be a whole number, 1..1000000; got {number!r}"
         )

@@ -68,8 +68,9 @@ class _Timed:
             raise InputError(f"d3 bench needs a host setting named steps; {adapter} has none")
         self.device = torch.device(device)
         problem = load(data).scaled()
-        trainer = family.build(problem, host_settings(family, host), 0, self.device)
-        interval = describe_trainer(make_manager(), trainer).interval
+        interval = _interval(family.build(problem, host_settings(family, host), 0, self.device))
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.steps = -(-_BLOCK // interval) * interval  # every block has as many steps of D³
         settings = host_settings(family, {**host, "steps": self.steps + 1})
         self.trainer = family.build(problem, settings, 0, self.device)
@@ -96,6 +97,10 @@ class _Timed:
         self.trainer.fit()
         first, last = self._marks
         return (last - first) / self.steps
+
+
+def _interval(trainer: Any) -> int:
+    return describe_trainer(make_manager(), trainer).interval
 
 
 def bench(

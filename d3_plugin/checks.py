@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -155,9 +156,14 @@ def check_whole(function: str, *, least: int = 1, **values: int) -> None:
     """
     problems = Problems(function)
     for name, value in values.items():
-        ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+        ok = is_whole(value) and value >= least
         problems.check(ok, f"{name} must be a whole number, at least {least}; got {value!r}")
     problems.raise_as(InputError)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """A whole number, also NumPy's, but no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def check_flags(function: str, **values: bool) -> None:

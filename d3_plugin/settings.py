@@ -59,7 +59,7 @@ class D3Settings:
         seen_offset: subtracted from the log-probabilities of the seen classes, in nats; twice where
             those of two classifiers are summed, never where the host's classifier stands alone.
             Calibrated stacking (Chao et al., ECCV 2016) with one constant for all data: it cannot
-            change AUSUC. The default was chosen on pseudo-unseen classes, see docs/results.md.
+            change AUSUC. The default was chosen on pseudo-unseen classes, see docs/defaults.md.
 
     Raises:
         InputError: lists every value outside its range.

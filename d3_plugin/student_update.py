@@ -80,6 +80,6 @@ class StudentUpdate:
         return agree(good) if self._gather else good
 
     def _kept(self, good: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if self._device.type == "cpu":
-            return gradients
+        if self._device.type == "cpu":  # fused Adam walks both memories alike, whatever the strides
+            return tuple(gradient.contiguous() for gradient in gradients)
         return tuple(torch.where(good, gradient, 0.0) for gradient in gradients)

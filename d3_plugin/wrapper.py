@@ -286,7 +286,11 @@ class D3:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])
-        self._update.optimizer.load_state_dict(state["optimizer"])
+        optimizer = self._update.optimizer
+        options = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(optimizer.param_groups, options, strict=True):
+            group.update(own)  # they follow from the settings, which agree
         self._update.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
         if self._gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
@@ -295,7 +299,7 @@ class D3:
             self._stream.load_state_dict(state["random"])
         with self._stream:
             pass  # a damaged one shows here, not in the next step
-        for parameter, moments in self._update.optimizer.state.items():
+        for parameter, moments in optimizer.state.items():
             if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
                 raise ValueError("the optimiser's moments are of other shapes than its parameters")
 

@@ -82,15 +82,15 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of a comparison's ``results.json``.
 
     Raises:
-        InputError: there is none, or it is of a version that wrote no curves.
+        InputError: there is none, or it is of an older version.
     """
     try:
         content: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{folder} is no finished comparison: {error}") from error
-    if any("curve" not in run for run in content["runs"]):
+    if any("curve" not in run for run in content["runs"]) or "cuts" not in content["settings"]:
         raise InputError(
-            f"{folder / 'results.json'} has no curves: start its d3 compare again, which "
+            f"{folder / 'results.json'} is of an older version: start its d3 compare again, which "
             "writes the file anew from the finished runs"
         )
     return content
@@ -216,7 +216,7 @@ def run_time(content: dict[str, Any], adapter: str) -> str:
 
 
 def draw_curves(runs: list[dict[str, Any]], adapter: str, title: str, path: Path) -> None:
-    """U over S for every offset, means over seeds; dots are without an offset."""
+    """U over S for every offset, means over seeds; dots are the scores as they are."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot(title=title, xlabel="S", ylabel="U", xlim=(0, 1), ylim=(0, 1))
@@ -235,7 +235,7 @@ def draw_curves(runs: list[dict[str, Any]], adapter: str, title: str, path: Path
         )
         for run in of_variant:
             axes.plot(run["metrics"]["seen"], run["metrics"]["unseen"], "o", color=color, ms=3)
-    axes.legend(title="dots: without an offset")
+    axes.legend(title="dots: as scored")
     # Text stays text, and the file is the same for the same numbers.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3"}):
         figure.savefig(path, format="svg", metadata={"Date": None})

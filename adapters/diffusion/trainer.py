@@ -179,6 +179,11 @@ class DiffusionTrainer:
         normal = torch.randn(wanted, device=self.device, generator=stream)
         return residual_noise(self.noise_rows, normal)
 
+    def _real_residuals(self, rows: int, stream: torch.Generator | None = None) -> Tensor:
+        number = len(self.noise_rows)
+        picked = torch.randint(number, (rows,), device=self.device, generator=stream)
+        return self.noise_rows[picked]
+
     def _sample(
         self, network: nn.Module, classes: Tensor, stream: torch.Generator | None = None
     ) -> Tensor:
@@ -195,12 +200,15 @@ class DiffusionTrainer:
 
     @torch.no_grad()
     def _match_noise(self, network: nn.Module | None, per_class: int = 50) -> Tensor:
-        """Noise for samples of ``network``, or for bare class means, judged on the seen classes."""
+        """Strength of the noise for samples, or for bare class means; judged on seen classes."""
         stream = torch.Generator(self.device).manual_seed(0)
         seen = self.data.seen_classes
         classes = seen.repeat_interleave(per_class)
-        rows = self._sample(network, classes, stream) if network else self.means[classes]
-        noise = self._residual_noise(len(classes), stream)
+        if network is None:
+            rows, noise = self.means[classes], self._real_residuals(len(classes), stream)
+        else:
+            rows = self._sample(network, classes, stream)
+            noise = self._residual_noise(len(classes), stream)
         rows, noise = (each.view(len(seen), per_class, -1) for each in (rows, noise))
         return matched_strength(rows, noise, self.real_variance, self.space)
 
@@ -215,8 +223,7 @@ class DiffusionTrainer:
                 of the same covariance.
         """
         if differentiable:
-            picked = torch.randint(len(self.noise_rows), (len(classes),), device=self.device)
-            noise = self.noise_rows[picked]
+            noise = self._real_residuals(len(classes))
             start, last = self._noise(len(classes)), self.settings.timesteps - 1
             clean = self._estimate(self.generator, start, last, self.attributes[classes])
             rows = self.means[classes] + self.residual_scale * clean

@@ -19,7 +19,7 @@ from d3_plugin.settings import D3Settings
 
 ROWS = {
     "baseline": "baseline",
-    "cls": "+ L_cls: a student without distillation",
+    "cls": "+ L_cls: a student that only starts as the teacher",
     "cls-kl": "+ L_cls, ID²SD in label space",
     "cls-be": "+ L_cls, ID²SD in embedding space",
     "cls-id2sd": "+ L_cls, ID²SD in both",
@@ -36,9 +36,9 @@ NOTES = (
     "baseline of the same seed, data draw and initialisation. Settings are fixed beforehand and "
     "nothing is chosen, on test rows or others. The student's rows have the constant offset of "
     "seen_offset, which changes H but not AUSUC (oracle H, the best over all offsets, is chosen on "
-    "test rows and only a bound). The row of L_cls alone has a second "
-    "classifier but distils nothing: what it gains comes from summing two classifiers and from "
-    "L_cls in the generator, and only what other rows gain beyond it comes from distillation."
+    "test rows and only a bound). The row of L_cls alone has a second classifier and the "
+    "teacher's start, but no distilling loss: what it gains comes from these and from L_cls in the "
+    "generator, and only what other rows gain beyond it comes from the losses."
 )
 
 

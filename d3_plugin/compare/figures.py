@@ -66,7 +66,7 @@ def seen_unseen_figure(outcomes: dict[str, list[Outcome]]) -> bytes:
     _draw_harmonic_levels(axes)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.legend(title="dots: without an offset")
+    axes.legend(title="dots: as scored")
     return _png(figure)
 
 

@@ -37,7 +37,8 @@ NOTES = (
     "bounds what calibration could give. "
     "A constant bias cannot change AUSUC. +D³ scores as the setting final_classifier says: by "
     "default with the sum of the student's log-probabilities and those of the host's own "
-    "classifier, trained on features of the +D³ generator; the row above it shows the latter alone."
+    "classifier, trained on features of the +D³ generator, which a row shows alone; less the "
+    "constant seen_offset on the seen classes, the same for all data, which moves H but not AUSUC."
 )
 
 CURVE_SEEN = np.linspace(0, 1, 51)

@@ -22,7 +22,7 @@ D3_SEARCH: dict[str, list[Any]] = {
     "synthetic_rows": [32, 64, 128],
     "real_rows": [32, 64, 128],
     "embedding_dim": [512, 1024, 2048],
-    "student_lr": [3e-5, 1e-4, 3e-4, 1e-3],
+    "student_lr": [5e-5, 1e-4, 2e-4, 5e-4, 1e-3],
     "score": ["max_softmax", "max_logit", "energy", "entropy"],
     "od_target": ["domain", "class"],
     "od_relation": ["bce", "contrastive"],
@@ -33,7 +33,7 @@ D3_SEARCH: dict[str, list[Any]] = {
 
 CRITERION = (
     "mean AUSUC over the cuts, which no constant on the seen scores can raise; "
-    "where it is equal to 0.01 points, the mean H without an offset"
+    "where it is equal to 0.01 points, the mean H"
 )
 
 Trial = dict[str, Any]

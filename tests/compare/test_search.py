@@ -105,3 +105,9 @@ def test_means_over_cuts_and_failed_runs() -> None:
 def test_values_equal_to_the_start_are_no_change() -> None:
     start = replace(Settings(), epochs=3)
     assert all(c.get("epochs") != 3 for c in sample(SPACE, 6, 0, start, []))
+
+
+def test_every_default_of_d3_is_among_what_is_tried() -> None:
+    """Or every random trial would change it."""
+    for name, values in D3_SEARCH.items():
+        assert getattr(D3Settings(), name) in values, name
