@@ -90,7 +90,7 @@ def test_the_offset_lowers_the_seen_scores_and_nothing_else(toy_data: GZSLData) 
 
 def test_both_is_the_sum_of_log_probabilities(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
-    d3 = attach(host)
+    d3 = attach(host, replace(SMALL, seen_offset=0.0))
     host.run(3, d3)
     student, both = (d3.evaluate(final_classifier=kind) for kind in ("student", "both"))
     of_host = torch.from_numpy(both.host_scores).log_softmax(dim=2)
