@@ -54,12 +54,16 @@ class D3Settings:
         student_lr: of the student's and O²DBD's Adam.
         teacher_lr, teacher_epochs: of the teacher's pre-training; it may stop earlier.
         final_classifier: what ``evaluate()`` scores with: the student's logits, the host's own
-            final classifier on the features of the D³-trained generator, or the sum of both
-            log-probabilities.
-        seen_offset: subtracted from the log-probabilities of the seen classes, in nats; twice where
-            those of two classifiers are summed, never where the host's classifier stands alone.
-            Calibrated stacking (Chao et al., ECCV 2016) with one constant for all data: it cannot
-            change AUSUC. The default was chosen on pseudo-unseen classes, see docs/defaults.md.
+            final classifier on the features of the D³-trained generator, or both: the host's
+            log-probabilities plus ``ensemble_weight`` times the student's.
+        ensemble_weight: see above; a weighted product of experts (Hinton, 2002). Below 1 a student
+            that is worse than the host's classifier costs less than a better one gains.
+        seen_offset: what is subtracted from the seen classes' scores of the final classifier, in
+            nats, divided by the log of the number S of seen classes; never where the host's
+            classifier stands alone. This is calibrated stacking (Chao et al., ECCV 2016), which
+            cannot change AUSUC, with an offset that grows with S: the best of S seen scores wins
+            against the best unseen one, and the maximum of S alike variables grows about as log S.
+            One number for all data was chosen on pseudo-unseen classes, see docs/defaults.md.
 
     Raises:
         InputError: lists every value outside its range.
@@ -90,7 +94,8 @@ class D3Settings:
     teacher_lr: float = 1e-3
     teacher_epochs: int = 50
     final_classifier: FinalClassifier = "both"
-    seen_offset: float = 0.6
+    ensemble_weight: float = 0.5
+    seen_offset: float = 0.3
 
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

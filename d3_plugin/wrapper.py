@@ -241,6 +241,7 @@ class D3:
             draws=draws,
             distiller=self.distiller,
             final_classifier=final_classifier or self.settings.final_classifier,
+            ensemble_weight=self.settings.ensemble_weight,
             seen_offset=self.settings.seen_offset,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -72,7 +73,7 @@ def test_evaluate_repeats_itself_and_has_sane_numbers(toy_data: GZSLData) -> Non
 
 
 def test_the_offset_lowers_the_seen_scores_and_nothing_else(toy_data: GZSLData) -> None:
-    """Once for each classifier of a sum; no constant changes AUSUC, and the host alone has none."""
+    """By the log of the number of seen classes; AUSUC stays, and so does the host alone."""
     made = {}
     for offset in (0.0, 1.5):
         host = ScriptHost(toy_data)
@@ -83,19 +84,20 @@ def test_the_offset_lowers_the_seen_scores_and_nothing_else(toy_data: GZSLData) 
     for kind in KINDS:
         plain, lowered = made[0.0][kind], made[1.5][kind]
         expected = torch.from_numpy(plain.scores).clone()
-        expected[:, :, seen] -= {"student": 1.5, "both": 3.0, "host": 0.0}[kind]
+        expected[:, :, seen] -= 0.0 if kind == "host" else 1.5 * math.log(len(seen))
         torch.testing.assert_close(torch.from_numpy(lowered.scores), expected)
         assert lowered.metrics.ausuc == pytest.approx(plain.metrics.ausuc, abs=1e-6)
 
 
-def test_both_is_the_sum_of_log_probabilities(toy_data: GZSLData) -> None:
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_both_adds_the_weighted_student_to_the_host(toy_data: GZSLData, weight: float) -> None:
     host = ScriptHost(toy_data)
-    d3 = attach(host, replace(SMALL, seen_offset=0.0))
+    d3 = attach(host, replace(SMALL, seen_offset=0.0, ensemble_weight=weight))
     host.run(3, d3)
     student, both = (d3.evaluate(final_classifier=kind) for kind in ("student", "both"))
     of_host = torch.from_numpy(both.host_scores).log_softmax(dim=2)
     torch.testing.assert_close(
-        torch.from_numpy(both.scores), of_host + torch.from_numpy(student.scores)
+        torch.from_numpy(both.scores), of_host + weight * torch.from_numpy(student.scores)
     )
 
 

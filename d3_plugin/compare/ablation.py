@@ -34,9 +34,9 @@ ROWS = {
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
     "baseline of the same seed, data draw and initialisation. Settings are fixed beforehand and "
-    "nothing is chosen, on test rows or others. The student's rows have the constant offset of "
-    "seen_offset, which changes H but not AUSUC (oracle H, the best over all offsets, is chosen on "
-    "test rows and only a bound). The row of L_cls alone has a second classifier and the "
+    "nothing is chosen, on test rows or others. The student's rows have the offset that "
+    "seen_offset says, which changes H but not AUSUC (oracle H, the best over all offsets, is "
+    "chosen on test rows and only a bound). The row of L_cls alone has a second classifier and the "
     "teacher's start, but no distilling loss: what it gains comes from these and from L_cls in the "
     "generator, and only what other rows gain beyond it comes from the losses."
 )

@@ -36,9 +36,10 @@ NOTES = (
     "seeds of a problem; oracle H, the best H over all offsets, is chosen on test rows and only "
     "bounds what calibration could give. "
     "A constant bias cannot change AUSUC. +D³ scores as the setting final_classifier says: by "
-    "default with the sum of the student's log-probabilities and those of the host's own "
-    "classifier, trained on features of the +D³ generator, which a row shows alone; less the "
-    "constant seen_offset on the seen classes, the same for all data, which moves H but not AUSUC."
+    "default with the log-probabilities of the host's own classifier, trained on features of the "
+    "+D³ generator, which a row shows alone, plus ensemble_weight times the student's; less "
+    "seen_offset times the log of the number of seen classes on the seen scores, which moves H but "
+    "not AUSUC."
 )
 
 CURVE_SEEN = np.linspace(0, 1, 51)

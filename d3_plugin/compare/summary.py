@@ -75,8 +75,7 @@ def plain_row(d3: Outcome) -> dict[str, GZSLMetrics]:
     if settings is None or not settings.seen_offset or settings.final_classifier == "host":
         return {}
     scores = d3.evaluation.scores.astype(np.float64)
-    classifiers = 2 if settings.final_classifier == "both" else 1
-    scores[:, :, d3.seen_classes] += classifiers * settings.seen_offset
+    scores[:, :, d3.seen_classes] += settings.seen_offset * np.log(len(d3.seen_classes))
     return {"d3_plain": metrics_of(d3, scores)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import get_args
 
@@ -74,6 +75,7 @@ def evaluate(
     draws: int = 1,
     distiller: Distiller | None = None,
     final_classifier: FinalClassifier = "host",
+    ensemble_weight: float = 1.0,
     seen_offset: float = 0.0,
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
@@ -89,8 +91,7 @@ def evaluate(
         distiller: teacher and student, if D³ is attached.
         final_classifier: see :class:`~d3_plugin.settings.D3Settings`; all but ``host`` need a
             distiller.
-        seen_offset: subtracted from the log-probabilities of the seen classes, the student's and
-            those that are added to it.
+        ensemble_weight, seen_offset: see the same; without effect where the host stands alone.
 
     Raises:
         InputError: draws below 1, or no distiller for the student's classifier.
@@ -116,10 +117,11 @@ def evaluate(
             host_scores = torch.stack(each)
         parts = [] if host_scores is None else [host_scores]
         if distiller is not None and final_classifier != "host":
-            student = distiller.student(rows)[0].log_softmax(dim=1)
-            parts = [*(scores.log_softmax(dim=2) for scores in parts), student[None]]
-            for part in parts:
-                part[:, :, data.seen_classes] -= seen_offset
+            student = distiller.student(rows)[0].log_softmax(dim=1)[None]
+            weight = ensemble_weight if parts else 1.0
+            parts = [*(scores.log_softmax(dim=2) for scores in parts), weight * student]
+            offset = seen_offset * math.log(len(data.seen_classes))
+            parts[0][:, :, data.seen_classes] -= offset
         scores = sum(parts[1:], start=parts[0])
         teacher = _teacher_score(distiller, rows)
     as_array = scores.float().cpu().numpy()

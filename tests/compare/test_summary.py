@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from d3_plugin import D3Settings
@@ -57,7 +58,8 @@ def test_differences_are_paired() -> None:
 
 def test_the_row_without_offset_takes_it_back() -> None:
     plain, lowered = outcome(0), outcome(0, bias=-1.5)
-    run = replace(lowered.run, d3=D3Settings(seen_offset=0.75))
+    offset = 1.5 / np.log(len(lowered.seen_classes))
+    run = replace(lowered.run, d3=D3Settings(seen_offset=offset))
     made = plain_row(replace(lowered, run=run))["d3_plain"]
     again = metrics_of(plain, plain.evaluation.scores)
     assert made.harmonic == pytest.approx(again.harmonic)
