@@ -2,7 +2,8 @@
 
     python docs/make_results.py docs/results/digits docs/results/cub50 ...
 
-Each folder is the ``--out`` of a ``d3 compare``, or has its results.json; nothing else is read.
+Each folder is the ``--out`` of a ``d3 compare``, or has its results.json, and the ablation.json of
+a ``d3 ablate`` if there was one; nothing else is read.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ training classes. Data folders are looked for in `$D3_DATA`.
 - AUSUC cannot be raised by a constant; H can. A higher H beside the same AUSUC is a bias removed,
   which calibrated stacking does for less.
 - +D³ sums the scores of two classifiers, the host's and the student's. *Host's classifier alone*
-  is what D³ did to the generator; `d3 ablate` has the student without distillation, which
-  separates ensembling from distillation. Its *offset* is one constant for all data, chosen once
-  on pseudo-unseen classes ([defaults.md](defaults.md)); the row without it shows what the
-  constant does.
+  is what D³ did to the generator; the ablation has the student without distillation, which
+  separates ensembling from distillation. Its *offset* is one number for all data, times the log of
+  the number of seen classes, chosen once on pseudo-unseen classes ([defaults.md](defaults.md));
+  the row without it shows what it does.
 - Few seeds: intervals are wide, and of many cells some win or lose by chance.
 - Settings are the defaults unless a command says otherwise. Those of the baselines and of D³ were
   chosen on pseudo-unseen classes of `cub50` and `cub127`, but by hand and not in one search with
@@ -68,7 +69,12 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, help="a file whose <!-- results --> part to renew")
     options = parser.parse_args()
     comparisons = [(folder.name, read(folder)) for folder in options.folders]
-    write_page(comparisons, options.out)
+    ablations = [
+        (folder.name, read(folder, "ablation.json"))
+        for folder in options.folders
+        if (folder / "ablation.json").exists()
+    ]
+    write_page(comparisons, ablations, options.out)
     if options.readme:
         before, mark, rest = options.readme.read_text(encoding="utf-8").partition(MARKS[0])
         _, end, after = rest.partition(MARKS[1])
@@ -78,29 +84,35 @@ def main() -> None:
         options.readme.write_text(text, encoding="utf-8")
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The content of a comparison's ``results.json``.
+def read(folder: Path, file: str = "results.json") -> dict[str, Any]:
+    """The content of a comparison's ``results.json``, or of its ablation's file.
 
     Raises:
         InputError: there is none, or it is of an older version.
     """
     try:
-        content: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{folder} is no finished comparison: {error}") from error
-    if any("curve" not in run for run in content["runs"]) or "cuts" not in content["settings"]:
+    if any("curve" not in run for run in content["runs"]) or not (
+        content["settings"].keys() & {"cuts", "variants"}
+    ):
         raise InputError(
-            f"{folder / 'results.json'} is of an older version: start its d3 compare again, which "
+            f"{folder / file} is of an older version: start its command again, which "
             "writes the file anew from the finished runs"
         )
     return content
 
 
-def write_page(comparisons: list[tuple[str, dict[str, Any]]], out: Path) -> None:
-    """Write the page, and one picture for each table into a folder of the page's name.
+def write_page(
+    comparisons: list[tuple[str, dict[str, Any]]],
+    ablations: list[tuple[str, dict[str, Any]]],
+    out: Path,
+) -> None:
+    """Write the page, and one picture for each comparison's table into a folder of its name.
 
     Args:
-        comparisons: name and content of each; the name is that of the folder it was in.
+        comparisons, ablations: name and content of each; the name is that of its folder.
         out: the Markdown file.
     """
     pictures = out.with_suffix("")
@@ -118,6 +130,16 @@ def write_page(comparisons: list[tuple[str, dict[str, Any]]], out: Path) -> None
                 f"{run_time(content, adapter)}\n\n"
                 f"![seen-unseen curves of {adapter} on {data}]({pictures.name}/{picture.name})\n"
             )
+    for name, content in ablations:
+        data = Path(content["settings"]["data"]).name
+        sections.append(
+            f"## Which part does it: ablation on {data}\n\n"
+            f"```bash\n{command(name, content['settings'])}\n```\n"
+        )
+        sections += [
+            f"### {adapter} on {data}, its parts\n\n{aligned(table(summary))}\n"
+            for adapter, summary in content["summary"].items()
+        ]
     out.write_text("\n".join(sections), encoding="utf-8")
 
 
@@ -157,10 +179,11 @@ def glance(comparisons: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def command(name: str, settings: dict[str, Any]) -> str:
-    """The ``d3 compare`` that these settings are of, without paths of the machine."""
-    words = ["d3", "compare", "--adapter", ",".join(settings["adapters"])]
+    """The ``d3`` command that these settings are of, without paths of the machine."""
+    verb = "ablate" if "variants" in settings else "compare"
+    words = ["d3", verb, "--adapter", ",".join(settings["adapters"])]
     words += ["--data", Path(settings["data"]).name, "--seeds", str(settings["seeds"])]
-    words += ["--cuts", str(settings["cuts"])]
+    words += ["--cuts", str(settings["cuts"])] if verb == "compare" else []
     words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
     if settings.get("released"):
         words += ["--variants", "default,released"]
@@ -168,7 +191,8 @@ def command(name: str, settings: dict[str, Any]) -> str:
     for adapter, used in settings["hosts"].items():
         default = find_family(adapter).settings()
         hosts |= {k: v for k, v in used.items() if v != getattr(default, k)}
-    d3 = {k: v for k, v in settings["d3"].items() if v != getattr(D3Settings(), k)}
+    of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
+    d3 = {k: v for k, v in of_d3.items() if v != getattr(D3Settings(), k)}
     for flag, changes in (("--host", hosts), ("--set", d3)):
         for key, value in changes.items():
             words += [flag, f"{key}={value}"]
@@ -176,17 +200,21 @@ def command(name: str, settings: dict[str, Any]) -> str:
 
 
 def table(summary: dict[str, Any]) -> list[list[str]]:
-    """Header and rows; differences that lose are marked."""
-    rows = [["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC", "ΔH to a constant"]]
-    constant = summary["baseline_calibrated"]["metrics"]["harmonic"]["per_seed"]
+    """Header and rows; differences that lose are marked. An ablation has no constant."""
+    rows = [["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC"]]
+    calibrated = summary.get("baseline_calibrated")
+    if calibrated:
+        rows[0].append("ΔH to a constant")
     for key, row in summary.items():
         metrics = row["metrics"]
         line = [row["title"], *(cell(metrics[m]) for m in ("unseen", "seen", "harmonic", "ausuc"))]
         for metric in ("harmonic", "ausuc"):
             line.append("" if key == "baseline" else marked(metrics[metric]["difference"]))
-        own = metrics["harmonic"]["per_seed"]
-        paired = interval(a - b for a, b in zip(own, constant, strict=True))
-        line.append("" if key == "baseline_calibrated" else marked(paired))
+        if calibrated:
+            constant = calibrated["metrics"]["harmonic"]["per_seed"]
+            own = metrics["harmonic"]["per_seed"]
+            paired = interval(a - b for a, b in zip(own, constant, strict=True))
+            line.append("" if key == "baseline_calibrated" else marked(paired))
         rows.append(line)
     return rows
 

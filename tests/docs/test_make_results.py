@@ -16,6 +16,7 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError
 from d3_plugin.cli import _parser
 from d3_plugin.cli_options import read_options
+from d3_plugin.compare.ablation import ablation
 from d3_plugin.compare.plan import validation_cuts
 from d3_plugin.compare.report import results
 from d3_plugin.compare.summary import summarize
@@ -69,7 +70,7 @@ def test_page(script: ModuleType, content: dict[str, Any], tmp_path: Path) -> No
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(content))
     page = tmp_path / "results.md"
-    script.write_page([("birds", script.read(folder))], page)
+    script.write_page([("birds", script.read(folder))], [], page)
     text = page.read_text()
     assert "somebody" not in text
     assert "What the numbers do not show" in text
@@ -86,7 +87,7 @@ def test_page(script: ModuleType, content: dict[str, Any], tmp_path: Path) -> No
     assert "(results/birds-fclswgan.svg)" in text
     before = picture.read_bytes()
     assert b"fclswgan on cub50" in before
-    script.write_page([("birds", content)], page)
+    script.write_page([("birds", content)], [], page)
     assert picture.read_bytes() == before, "the same numbers give another file"
 
 
@@ -119,6 +120,41 @@ def test_the_command_gives_these_settings(script: ModuleType, content: dict[str,
     assert options.out == Path("runs/birds")
 
 
+@pytest.fixture
+def ablated(content: dict[str, Any]) -> dict[str, Any]:
+    """What ``d3 ablate`` leaves of the same runs."""
+    kept = ("adapters", "data", "seeds", "draws", "device", "machine", "hosts")
+    variants = ablation(D3Settings(weight=0.5, score="energy"), D3Settings.released())
+    settings = {name: content["settings"][name] for name in kept}
+    settings["variants"] = {name: v and asdict(v) for name, v in variants.items()}
+    rows = {key: content["summary"]["fclswgan"][key] for key in ("baseline", "d3", "released")}
+    return {**content, "settings": settings, "summary": {"fclswgan": rows}}
+
+
+def test_the_page_has_the_ablation(
+    script: ModuleType,
+    content: dict[str, Any],
+    ablated: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, page = tmp_path / "birds", tmp_path / "results.md"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(content))
+    (folder / "ablation.json").write_text(json.dumps(ablated))
+    monkeypatch.setattr("sys.argv", ["make_results", str(folder), "--out", str(page)])
+    script.main()
+    _, section = page.read_text().split("## Which part does it: ablation on cub50\n")
+    command = section.split("```bash\n")[1].split("\n```")[0]
+    assert command.startswith("d3 ablate ")
+    options = _parser().parse_args(shlex.split(command)[1:])
+    assert (options.seeds, options.data, options.out) == (3, "cub50", Path("runs/birds"))
+    assert read_options(options).d3 == {"weight": 0.5, "score": "energy"}
+    table = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in table[0]] == ["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC"]
+    assert [line[0].strip() for line in table[2:]] == ["baseline", "+D³", "+D³, released formulas"]
+
+
 def test_a_folder_without_results(
     script: ModuleType, content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -126,7 +162,7 @@ def test_a_folder_without_results(
         script.read(tmp_path)
     del content["runs"][0]["curve"]
     (tmp_path / "results.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="start its d3 compare again"):
+    with pytest.raises(InputError, match="start its command again"):
         script.read(tmp_path)
 
 
