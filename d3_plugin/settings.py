@@ -56,14 +56,14 @@ class D3Settings:
         final_classifier: what ``evaluate()`` scores with: the student's logits, the host's own
             final classifier on the features of the D³-trained generator, or both: the host's
             log-probabilities plus ``ensemble_weight`` times the student's.
-        ensemble_weight: see above; a weighted product of experts (Hinton, 2002). Below 1 a student
-            that is worse than the host's classifier costs less than a better one gains.
-        seen_offset: what is subtracted from the seen classes' scores of the final classifier, in
-            nats, divided by the log of the number S of seen classes; never where the host's
-            classifier stands alone. This is calibrated stacking (Chao et al., ECCV 2016), which
-            cannot change AUSUC, with an offset that grows with S: the best of S seen scores wins
-            against the best unseen one, and the maximum of S alike variables grows about as log S.
-            One number for all data was chosen on pseudo-unseen classes, see docs/defaults.md.
+        ensemble_weight: see above; a weighted product of experts (Hinton, 2002). Half was chosen
+            on pseudo-unseen classes for its worst case, see docs/defaults.md.
+        seen_offset: ``seen_offset * log(S)`` nats, S the number of seen classes, are subtracted
+            from the seen scores of the final classifier; not with ``final_classifier="host"``.
+            This is calibrated stacking (Chao et al., ECCV 2016), which cannot change AUSUC. It
+            grows with S because the best of S seen scores has to be beaten, and the maximum of S
+            variables with exponential tails grows as log S. One number for all data was chosen on
+            pseudo-unseen classes, for an ``ensemble_weight`` of 0.5.
 
     Raises:
         InputError: lists every value outside its range.

@@ -230,8 +230,16 @@ class D3:
 
         Args:
             draws: average over so many draws of synthetic features for the final classifier.
-            final_classifier: instead of ``settings.final_classifier``; with ``host`` and weight 0
-                it is the baseline that is scored.
+            final_classifier: instead of ``settings.final_classifier``; with ``host`` and
+                ``settings.weight`` 0 it is the baseline that is scored.
+
+        Returns:
+            Metrics as means over the draws, with scores, labels and the teacher's scores.
+
+        Raises:
+            InputError: draws below 1, or no such classifier.
+            HostError: features or scores of another shape come back from the host.
+            NotFiniteError: a loss or gradient of the last steps was not finite.
         """
         self._update.guard.look(self.steps)
         return evaluate(

@@ -23,9 +23,9 @@ from d3_plugin import InputError
 from d3_plugin.compare.report import aligned
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.7, 1.0, 2.0)
+WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 2.0)
 OFFSETS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
-CONSTANTS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
+CONSTANTS = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,8 @@ def read(folder: Path) -> dict[str, list[Cut]]:
     """The cuts of each host family in a comparison's folder.
 
     Raises:
-        InputError: it has no validation runs of +D³ whose host and student were summed.
+        InputError: it has no validation runs of +D³ whose host and student were summed, or they
+            are of an older version.
     """
     cuts: dict[str, list[Cut]] = defaultdict(list)
     for path in sorted((folder / "runs").glob("*-validation-d3.npz")):
@@ -66,7 +67,7 @@ def read(folder: Path) -> dict[str, list[Cut]]:
             arrays = dict(file)
         identity = json.loads(str(arrays["facts"]))["identity"]
         settings = identity["d3"]
-        if settings["final_classifier"] != "both" or not settings["ensemble_weight"]:
+        if settings["final_classifier"] != "both" or not settings.get("ensemble_weight"):
             raise InputError(f"{path}: the student cannot be told from the host")
         seen = arrays["seen_classes"]
         host = log_softmax(arrays["host_scores"].astype(np.float64), axis=2)
@@ -81,7 +82,7 @@ def read(folder: Path) -> dict[str, list[Cut]]:
 
 
 def weight_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
-    """Mean AUSUC over cuts and draws: 0 is the host's classifier, the last one the student."""
+    """Mean AUSUC over cuts and draws: 0 is the host's classifier."""
     rows = [["", *(f"{weight:g}" for weight in WEIGHTS)]]
     for data, families in cuts.items():
         for adapter, each in families.items():

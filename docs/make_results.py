@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,16 @@ training classes. Data folders are looked for in `$D3_DATA`.
   `examples/benchmarks`, but no numbers here.
 - AUSUC cannot be raised by a constant; H can. A higher H beside the same AUSUC is a bias removed,
   which calibrated stacking does for less.
-- +D³ sums the scores of two classifiers, the host's and the student's. *Host's classifier alone*
-  is what D³ did to the generator; the ablation has the student without distillation, which
-  separates ensembling from distillation. Its *offset* is one number for all data, times the log of
-  the number of seen classes, chosen once on pseudo-unseen classes ([defaults.md](defaults.md));
-  the row without it shows what it does.
+- +D³ adds half of the student's log-probabilities to those of the host's classifier. *Host's
+  classifier alone* is what D³ did to the generator; `d3 ablate` has the student without
+  distillation, which separates ensembling from distillation. The *offset* is one number for all
+  data, times the log of the number of seen classes, chosen once on pseudo-unseen classes
+  ([defaults.md](defaults.md)); the row without it shows what it does.
 - Few seeds: intervals are wide, and of many cells some win or lose by chance.
 - Settings are the defaults unless a command says otherwise. Those of the baselines and of D³ were
   chosen on pseudo-unseen classes of `cub50` and `cub127`, but by hand and not in one search with
-  the same budget; `d3 tune` is that search. Of `digits`, two draws were looked at for the offset.
+  the same budget; `d3 tune` is that search. Of `digits`, some draws
+  were looked at for the sum's weight and offset.
 - Seconds are of one machine under its load at the time.
 """
 
@@ -94,12 +96,16 @@ def read(folder: Path, file: str = "results.json") -> dict[str, Any]:
         content: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{folder} is no finished comparison: {error}") from error
-    if any("curve" not in run for run in content["runs"]) or not (
-        content["settings"].keys() & {"cuts", "variants"}
+    settings = content["settings"]
+    used = settings.get("d3") or settings.get("variants", {}).get("d3") or {}
+    if (
+        any("curve" not in run for run in content["runs"])
+        or not (settings.keys() & {"cuts", "variants"})
+        or used.keys() != asdict(D3Settings()).keys()
     ):
         raise InputError(
             f"{folder / file} is of an older version: start its command again, which "
-            "writes the file anew from the finished runs"
+            "writes the file anew from the finished runs where these are still the same"
         )
     return content
 

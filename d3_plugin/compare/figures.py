@@ -86,7 +86,7 @@ def _draw_harmonic_levels(axes: Any) -> None:
 def teacher_figure(outcomes: list[Outcome]) -> bytes:
     """Histogram of the teacher's in-distribution score on seen and unseen test rows."""
     figure, axes = _axes(
-        "Teacher's score of test rows", "max softmax (higher: more like seen)", "share of rows"
+        "Teacher's score of test rows", "score (higher: more like seen)", "share of rows"
     )
     values: dict[str, list[Any]] = {"seen": [], "unseen": []}
     for run in outcomes:
@@ -96,10 +96,12 @@ def teacher_figure(outcomes: list[Outcome]) -> bytes:
         is_seen = np.isin(run.evaluation.labels, run.seen_classes)
         values["seen"].append(score[is_seen])
         values["unseen"].append(score[~is_seen])
+    both = {domain: np.concatenate(rows) for domain, rows in values.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(both.values())), bins=40)
     for domain, color in (("seen", "#009e73"), ("unseen", "#d55e00")):
-        rows = np.concatenate(values[domain])
+        rows = both[domain]
         share = np.full(len(rows), 1 / len(rows))
-        axes.hist(rows, bins=40, range=(0, 1), weights=share, alpha=0.6, color=color, label=domain)
+        axes.hist(rows, bins=edges, weights=share, alpha=0.6, color=color, label=domain)
     axes.legend()
     return _png(figure)
 

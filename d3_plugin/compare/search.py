@@ -58,8 +58,14 @@ def sample(
         return [{}]
     wanted = min(trials, len(ParameterGrid(free)))
     drawn = ParameterSampler(free, wanted, random_state=seed)
-    changes = [{k: v for k, v in d.items() if v != getattr(default, k)} for d in drawn]
-    return [{}, *(c for c in changes if c)][:trials]
+    changes: list[dict[str, Any]] = [{}]
+    for values in drawn:
+        change = {k: v for k, v in values.items() if v != getattr(default, k)}
+        if change.get("final_classifier", getattr(default, "final_classifier", None)) != "both":
+            change.pop("ensemble_weight", None)  # without effect there: it would be no other trial
+        if change not in changes:
+            changes.append(change)
+    return changes[:trials]
 
 
 def judge(changes: dict[str, Any], outcomes: Sequence[Outcome | None]) -> Trial:

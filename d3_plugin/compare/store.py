@@ -121,7 +121,7 @@ class RunStore:
         if stored != wanted:
             raise InputError(
                 f"{path} was made with other settings: {_differences(stored, wanted)}. Use "
-                "another --out, or delete that folder"
+                "another --out, or delete that file"
             )
         return outcome
 

@@ -23,6 +23,7 @@ def evaluate(
         plugins: further plugins.
 
     Raises:
+        InputError: draws below 1.
         HostError: no plugin knows the trainer.
     """
     manager = make_manager(plugins)

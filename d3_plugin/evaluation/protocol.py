@@ -29,7 +29,8 @@ class Evaluation:
 
     Attributes:
         metrics: means over the draws.
-        scores: (draws, N, C) float32 scores over all classes.
+        scores: (draws, N, C) float32 scores over all classes: as they come from the host's
+            classifier, or log-probabilities of the student or of the weighted sum, less the offset.
         host_scores: the same of the host's final classifier alone; equal to ``scores`` without D³,
             None where only the student was asked.
         labels: (N,) class ids.
@@ -92,6 +93,9 @@ def evaluate(
         final_classifier: see :class:`~d3_plugin.settings.D3Settings`; all but ``host`` need a
             distiller.
         ensemble_weight, seen_offset: see the same; without effect where the host stands alone.
+
+    Returns:
+        Metrics as means over the draws, and what they are of.
 
     Raises:
         InputError: draws below 1, or no distiller for the student's classifier.

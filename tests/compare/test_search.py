@@ -40,6 +40,15 @@ def test_as_many_as_asked_for_and_the_same_for_the_same_seed() -> None:
     assert one == other != third
 
 
+def test_a_weight_without_effect_makes_no_other_trial() -> None:
+    space = {k: D3_SEARCH[k] for k in ("final_classifier", "ensemble_weight")}
+    changes = sample(space, 12, 0, D3Settings(), [])
+    assert len(changes) == len(D3_SEARCH["ensemble_weight"]) + 2
+    assert all("ensemble_weight" not in c for c in changes if "final_classifier" in c)
+    alone = sample(space, 12, 0, D3Settings(final_classifier="host"), ["final_classifier"])
+    assert alone == [{}]
+
+
 def test_a_small_space_is_searched_whole() -> None:
     assert len(sample(SPACE, 50, 0, Settings(), [])) == 6
     assert sample({}, 50, 0, Settings(), []) == [{}]
