@@ -89,6 +89,7 @@ def _prior_adjusted(outcome: Outcome, strength: float) -> npt.NDArray[np.float64
 
 
 def metrics_of(outcome: Outcome, scores: npt.NDArray[np.float64]) -> GZSLMetrics:
+    """Means over the draws of (draws, N, C) scores of the outcome's test rows."""
     classes = outcome.seen_classes, outcome.unseen_classes
     return mean_metrics([gzsl_metrics(s, outcome.evaluation.labels, *classes) for s in scores])
 

@@ -147,14 +147,17 @@ class O2DBDLoss(nn.Module):
         self.score_std.copy_(score.std().clamp_min(1e-6))
 
     def confidence(self, teacher_logits: Tensor) -> Tensor:
-        r""":math:`\tilde h` (N, 2) of each row; column 0 is in-distribution."""
+        r""":math:`\tilde h` (N, 2) of each row, from logits (N, S); column 0 is in-distribution."""
         score = id_score(teacher_logits, self.score, self.score_temperature)
         score = (score - self.score_mean) / self.score_std
         pair = id_confidence(score, self.confidence_weight, self.confidence_offset)
         return pair.softmax(dim=1) if self.softmax_confidence else pair
 
     def student_pair(self, student_logits: Tensor) -> Tensor:
-        r""":math:`\hat h` (N, 2) of each row; its columns get their meaning from the loss."""
+        r""":math:`\hat h` (N, 2) of each row, from logits (N, C).
+
+        Its columns get their meaning from the loss.
+        """
         with autocast_off(student_logits):
             (logits,) = full_precision(student_logits)
             pair: Tensor = self.head(logits.log_softmax(dim=1).to(self.head.weight.dtype))
