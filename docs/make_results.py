@@ -28,6 +28,11 @@ from d3_plugin.compare.summary import interval
 LOSS = "▼ "
 MARKS = ("<!-- results -->", "<!-- /results -->")
 TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released formulas"}
+BESIDE = {
+    "baseline_calibrated": ("ΔH to a constant", "harmonic"),
+    "cls": ("ΔAUSUC to L_cls", "ausuc"),
+}
+"""Row that all others of its table are set beside, with title and measure of that column."""
 COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}
 
 INTRODUCTION = """\
@@ -38,9 +43,10 @@ Written by `docs/make_results.py` from the `results.json` of the comparisons, wh
 over seeds. Differences are paired: same seed, data draw and initialisation. **ΔH** and **ΔAUSUC**
 are differences to the baseline; **ΔH to a constant** is the difference to calibrated stacking on
 the baseline's own classifier: whether D³ is worth more than subtracting a constant from the seen
-scores. ▼ marks every cell that loses; an interval with 0 in it may be chance, in either direction.
-Nothing was chosen on test rows: offsets and strengths come from pseudo-unseen classes cut from the
-training classes. Data folders are looked for in `$D3_DATA`.
+scores. **ΔAUSUC to L_cls**, in an ablation, is what distillation adds to a second classifier that
+starts as the teacher. ▼ marks every cell that loses; an interval with 0 in it may be chance, in
+either direction. Nothing was chosen on test rows: offsets and strengths come from pseudo-unseen
+classes cut from the training classes. Data folders are looked for in `$D3_DATA`.
 
 ## What the numbers do not show
 
@@ -206,21 +212,22 @@ def command(name: str, settings: dict[str, Any]) -> str:
 
 
 def table(summary: dict[str, Any]) -> list[list[str]]:
-    """Header and rows; differences that lose are marked. An ablation has no constant."""
+    """Header and rows; differences that lose are marked. The last column depends on the table."""
     rows = [["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC"]]
-    calibrated = summary.get("baseline_calibrated")
-    if calibrated:
-        rows[0].append("ΔH to a constant")
+    reference = next((key for key in BESIDE if key in summary), None)
+    if reference:
+        title, measure = BESIDE[reference]
+        rows[0].append(title)
+        of_reference = summary[reference]["metrics"][measure]["per_seed"]
     for key, row in summary.items():
         metrics = row["metrics"]
         line = [row["title"], *(cell(metrics[m]) for m in ("unseen", "seen", "harmonic", "ausuc"))]
         for metric in ("harmonic", "ausuc"):
             line.append("" if key == "baseline" else marked(metrics[metric]["difference"]))
-        if calibrated:
-            constant = calibrated["metrics"]["harmonic"]["per_seed"]
-            own = metrics["harmonic"]["per_seed"]
-            paired = interval(a - b for a, b in zip(own, constant, strict=True))
-            line.append("" if key == "baseline_calibrated" else marked(paired))
+        if reference:
+            own = metrics[measure]["per_seed"]
+            paired = interval(a - b for a, b in zip(own, of_reference, strict=True))
+            line.append("" if key == reference else marked(paired))
         rows.append(line)
     return rows
 
