@@ -15,6 +15,9 @@ from d3_plugin.setting_types import setting_problems
 FinalClassifier = Literal["student", "host", "both"]
 StudentStart = Literal["teacher", "random"]
 
+SCORING = ("ensemble_weight", "seen_offset")
+"""What only ``evaluate()`` looks at: a finished training can be scored again with other values."""
+
 _ABOVE_ZERO = (
     "temperature",
     "relation_temperature",

@@ -7,7 +7,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal, NoReturn
 
 import pluggy
@@ -224,7 +224,12 @@ class D3:
             )
 
     def evaluate(
-        self, *, draws: int = 1, final_classifier: FinalClassifier | None = None
+        self,
+        *,
+        draws: int = 1,
+        final_classifier: FinalClassifier | None = None,
+        ensemble_weight: float | None = None,
+        seen_offset: float | None = None,
     ) -> Evaluation:
         """U, S, H, AUSUC of the +D³ classifier on the test rows.
 
@@ -232,25 +237,34 @@ class D3:
             draws: average over so many draws of synthetic features for the final classifier.
             final_classifier: instead of ``settings.final_classifier``; with ``host`` and
                 ``settings.weight`` 0 it is the baseline that is scored.
+            ensemble_weight, seen_offset: instead of those in ``settings``, on which training does
+                not depend; for values that were chosen on validation classes of your own.
 
         Returns:
             Metrics as means over the draws, with scores, labels and the teacher's scores.
 
         Raises:
-            InputError: draws below 1, or no such classifier.
+            InputError: draws below 1, no such classifier, or a weight or offset below 0.
             HostError: features or scores of another shape come back from the host.
             NotFiniteError: a loss or gradient of the last steps was not finite.
         """
         self._update.guard.look(self.steps)
+        instead = {
+            "final_classifier": final_classifier,
+            "ensemble_weight": ensemble_weight,
+            "seen_offset": seen_offset,
+        }
+        changes: dict[str, Any] = {k: v for k, v in instead.items() if v is not None}
+        settings = replace(self.settings, **changes)
         return evaluate(
             self.host,
             self._hooks,
             seed=self._seed,
             draws=draws,
             distiller=self.distiller,
-            final_classifier=final_classifier or self.settings.final_classifier,
-            ensemble_weight=self.settings.ensemble_weight,
-            seen_offset=self.settings.seen_offset,
+            final_classifier=settings.final_classifier,
+            ensemble_weight=settings.ensemble_weight,
+            seen_offset=settings.seen_offset,
         )
 
     def detach(self) -> None:

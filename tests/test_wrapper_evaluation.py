@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from d3_plugin import InputError
 from d3_plugin.data import GZSLData
 from tests.script_host import SMALL, ScriptHost, attach, weight_zero
 
@@ -99,6 +100,19 @@ def test_both_adds_the_weighted_student_to_the_host(toy_data: GZSLData, weight: 
     torch.testing.assert_close(
         torch.from_numpy(both.scores), of_host + weight * torch.from_numpy(student.scores)
     )
+
+
+def test_weight_and_offset_can_be_given_instead(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    d3 = attach(host)
+    host.run(3, d3)
+    made = d3.evaluate(ensemble_weight=2.0, seen_offset=0.7)
+    d3.settings = replace(d3.settings, ensemble_weight=2.0, seen_offset=0.7)
+    assert (made.scores == d3.evaluate().scores).all()
+    with pytest.raises(InputError, match="seen_offset must be finite and at least 0; got -1"):
+        d3.evaluate(seen_offset=-1.0)
+    with pytest.raises(InputError, match="final_classifier"):
+        d3.evaluate(final_classifier="")
 
 
 def test_the_student_starts_as_the_teacher(toy_data: GZSLData) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from d3_plugin.compare.execute import Outcome
 from d3_plugin.compare.plan import Run
 from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.metrics import GZSLMetrics
-from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.evaluation.protocol import Evaluation, rescored
 from d3_plugin.files import check_writable, remove_stale, write_atomically
+from d3_plugin.settings import SCORING, D3Settings
 
 
 class RunStore:
@@ -49,7 +51,7 @@ class RunStore:
             "seen_classes": outcome.seen_classes,
             "unseen_classes": outcome.unseen_classes,
         }
-        for name in ("host_scores", "prior", "teacher_score"):
+        for name in ("host_scores", "student_scores", "prior", "teacher_score"):
             if getattr(e, name) is not None:
                 arrays[name] = getattr(e, name)
         facts = {
@@ -99,6 +101,9 @@ class RunStore:
     def load(self, run: Run) -> Outcome | None:
         """The finished run, or None if it has not been made yet.
 
+        Where only settings differ that training does not depend on
+        (:data:`~d3_plugin.settings.SCORING`), it is scored again with those of ``run``.
+
         Raises:
             InputError: the folder holds this run with other settings.
             DataError: the file is damaged.
@@ -106,18 +111,22 @@ class RunStore:
         path = self.path(run)
         if not path.exists():
             return None
+        wanted = json.loads(json.dumps(run.identity()))
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
             facts = json.loads(str(arrays["facts"]))
             stored = dict(facts["identity"])
             outcome = _outcome(run, arrays, facts)
+            if run.d3 is not None and stored != wanted and _can_score_again(outcome, run.d3):
+                stored["d3"] |= {name: wanted["d3"][name] for name in SCORING}
+                if stored == wanted:
+                    outcome = _scored_again(outcome, run.d3)
         except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
             raise DataError(
                 f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
                 "the other runs are kept"
             ) from error
-        wanted = json.loads(json.dumps(run.identity()))
         if stored != wanted:
             raise InputError(
                 f"{path} was made with other settings: {_differences(stored, wanted)}. Use "
@@ -135,6 +144,7 @@ def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome
         arrays.get("prior"),
         arrays.get("teacher_score"),
         facts["teacher_auroc"],
+        arrays.get("student_scores"),
     )
     return Outcome(
         run,
@@ -147,6 +157,21 @@ def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome
         facts["generator_mean"],
         facts["seconds"],
     )
+
+
+def _can_score_again(outcome: Outcome, d3: D3Settings) -> bool:
+    """Files of older versions have the sum, but not the student's part of it."""
+    return outcome.evaluation.student_scores is not None or d3.final_classifier == "host"
+
+
+def _scored_again(outcome: Outcome, d3: D3Settings) -> Outcome:
+    evaluation = rescored(
+        outcome.evaluation,
+        torch.from_numpy(outcome.seen_classes),
+        torch.from_numpy(outcome.unseen_classes),
+        **{name: getattr(d3, name) for name in SCORING},
+    )
+    return replace(outcome, evaluation=evaluation)
 
 
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

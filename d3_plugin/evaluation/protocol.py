@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from d3_plugin.checks import check_choice, check_whole
 from d3_plugin.distiller import Distiller
 from d3_plugin.errors import HostError, InputError
+from d3_plugin.evaluation.final_scores import final_scores
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
 from d3_plugin.functional import id_score
 from d3_plugin.host import Host, Scorer
@@ -33,6 +33,7 @@ class Evaluation:
             classifier, or log-probabilities of the student or of the weighted sum, less the offset.
         host_scores: the same of the host's final classifier alone; equal to ``scores`` without D³,
             None where only the student was asked.
+        student_scores: (N, C) log-probabilities of the student; None where only the host was asked.
         labels: (N,) class ids.
         prior: (C,) share of each class in the final classifier's training rows; None where the
             classifier was the student's.
@@ -48,6 +49,7 @@ class Evaluation:
     prior: npt.NDArray[np.float64] | None = None
     teacher_score: npt.NDArray[np.float64] | None = None
     teacher_auroc: float | None = None
+    student_scores: npt.NDArray[np.float32] | None = None
 
     def __str__(self) -> str:
         m = self.metrics
@@ -119,30 +121,72 @@ def evaluate(
                 score = scorer(_transform(host, hooks, rows))
                 each.append(_checked(host, score, len(rows)))
             host_scores = torch.stack(each)
-        parts = [] if host_scores is None else [host_scores]
+        student_scores = None
         if distiller is not None and final_classifier != "host":
-            student = distiller.student(rows)[0].log_softmax(dim=1)[None]
-            weight = ensemble_weight if parts else 1.0
-            parts = [*(scores.log_softmax(dim=2) for scores in parts), weight * student]
-            offset = seen_offset * math.log(len(data.seen_classes))
-            parts[0][:, :, data.seen_classes] -= offset
-        scores = sum(parts[1:], start=parts[0])
+            student_scores = distiller.student(rows)[0].log_softmax(dim=1)
+        scores = final_scores(
+            host_scores,
+            student_scores,
+            data.seen_classes,
+            ensemble_weight=ensemble_weight,
+            seen_offset=seen_offset,
+        )
         teacher = _teacher_score(distiller, rows)
-    as_array = scores.float().cpu().numpy()
-    classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
-    metrics = mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in as_array])
+    as_array = _array(scores)
     seen_rows = len(data.test_seen_labels)
     return Evaluation(
-        metrics,
+        _metrics(as_array, labels, data.seen_classes, data.unseen_classes),
         as_array,
         labels,
-        host_scores=None if host_scores is None else host_scores.float().cpu().numpy(),
+        host_scores=None if host_scores is None else _array(host_scores),
+        student_scores=None if student_scores is None else _array(student_scores),
         prior=prior,
         teacher_score=teacher,
         teacher_auroc=None
         if teacher is None
         else ood_auroc(teacher[:seen_rows], teacher[seen_rows:]),
     )
+
+
+def rescored(
+    evaluation: Evaluation,
+    seen_classes: Tensor,
+    unseen_classes: Tensor,
+    *,
+    ensemble_weight: float,
+    seen_offset: float,
+) -> Evaluation:
+    """The same host and student, combined with another weight and offset; nothing is trained.
+
+    Args:
+        evaluation: what :func:`evaluate` returned; the host alone comes back as it is.
+        seen_classes, unseen_classes: int64 class ids.
+        ensemble_weight, seen_offset: see :class:`~d3_plugin.settings.D3Settings`.
+    """
+    if evaluation.student_scores is None:
+        return evaluation
+    host = evaluation.host_scores
+    scores = final_scores(
+        None if host is None else torch.from_numpy(host),
+        torch.from_numpy(evaluation.student_scores),
+        seen_classes,
+        ensemble_weight=ensemble_weight,
+        seen_offset=seen_offset,
+    ).numpy()
+    metrics = _metrics(scores, evaluation.labels, seen_classes, unseen_classes)
+    return replace(evaluation, scores=scores, metrics=metrics)
+
+
+def _array(scores: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = scores.float().cpu().numpy()
+    return array
+
+
+def _metrics(
+    scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], seen: Tensor, unseen: Tensor
+) -> GZSLMetrics:
+    classes = seen.cpu().numpy(), unseen.cpu().numpy()
+    return mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in scores])
 
 
 def _teacher_score(distiller: Distiller | None, rows: Tensor) -> npt.NDArray[np.float64] | None:

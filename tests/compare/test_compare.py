@@ -174,6 +174,41 @@ def test_a_failing_run_is_named_and_the_others_are_kept(
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("kind", ["both", "student", "host"])
+def test_another_weight_and_offset_need_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Scored again from the file they are what the training itself would have scored."""
+    first = replace(planned()[-1], d3=replace(TINY["d3"], final_classifier=kind))
+    other = replace(first, d3=replace(first.d3, ensemble_weight=1.5, seen_offset=0.1))
+    store, elsewhere = RunStore(tmp_path / "a"), RunStore(tmp_path / "b")
+    for folder, run in ((store, first), (elsewhere, other)):
+        folder.prepare()
+        folder.save(execute(run))
+    made, again = store.load(other), elsewhere.load(other)
+    assert made is not None
+    assert again is not None
+    assert (made.evaluation.scores == again.evaluation.scores).all()
+    assert made.evaluation.metrics == again.evaluation.metrics
+    plain = store.load(first)
+    assert plain is not None
+    assert (plain.evaluation.scores == made.evaluation.scores).all() == (kind == "host")
+    with pytest.raises(InputError, match=r"d3: weight was 0\.01, is now 0\.3\."):
+        store.load(replace(other, d3=replace(other.d3, weight=0.3)))
+
+
+def test_a_file_without_the_student_is_not_scored_again(finished: Path, tmp_path: Path) -> None:
+    run = planned()[-1]
+    outcome = RunStore(finished).load(run)
+    assert outcome is not None
+    store = RunStore(tmp_path)
+    store.prepare()
+    store.save(replace(outcome, evaluation=replace(outcome.evaluation, student_scores=None)))
+    assert store.load(run) is not None
+    with pytest.raises(InputError, match=r"seen_offset was 0\.3, is now 0\.1"):
+        store.load(replace(run, d3=replace(run.d3, seen_offset=0.1)))
+
+
 def test_runs_of_another_data_folder_or_version_are_not_mixed() -> None:
     run = planned()[0]
     assert replace(run, data_digest="1").identity() != replace(run, data_digest="2").identity()
