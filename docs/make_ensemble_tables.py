@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from d3_plugin import InputError
 from d3_plugin.compare.report import aligned
-from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics
+from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
 
 WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 2.0)
 OFFSETS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
@@ -44,12 +44,20 @@ class Cut:
         scores[:, :, self.seen] -= offset
         return [gzsl_metrics(draw, self.labels, self.seen, self.unseen) for draw in scores]
 
+    def auroc(self, scores: npt.NDArray[np.float64]) -> list[float]:
+        """How well each draw's log-odds of all seen classes tell seen rows from unseen ones."""
+        of_seen, of_unseen = (logsumexp(scores[:, :, c], axis=2) for c in (self.seen, self.unseen))
+        is_seen = np.isin(self.labels, self.seen)
+        return [ood_auroc(odds[is_seen], odds[~is_seen]) for odds in of_seen - of_unseen]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="--out of finished d3 compare")
     cuts = {folder.name: read(folder) for folder in parser.parse_args().folders}
     print(f"AUSUC by `ensemble_weight`\n\n{weight_table(cuts)}\n")
+    print(f"AUSUC by how the two are combined\n\n{rule_table(cuts)}\n")
+    print(f"AUROC of seen against unseen rows\n\n{auroc_table(cuts)}\n")
     print(f"H by `seen_offset`, at weight 0.5\n\n{offset_table(cuts, OFFSETS, by_classes)}\n")
     print(f"H by a constant instead, at weight 0.5\n\n{offset_table(cuts, CONSTANTS, constant)}")
 
@@ -89,6 +97,52 @@ def weight_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
             made = [[m.ausuc for c in each for m in c.metrics(w, 0.0)] for w in WEIGHTS]
             rows.append([f"{adapter}, {data}", *(f"{100 * np.mean(line):.1f}" for line in made)])
     return aligned(rows)
+
+
+def rule_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
+    """Mean AUSUC over cuts and draws."""
+
+    def ausuc(cut: Cut, scores: npt.NDArray[np.float64]) -> list[float]:
+        return [gzsl_metrics(draw, cut.labels, cut.seen, cut.unseen).ausuc for draw in scores]
+
+    return _table(cuts, RULES, ausuc)
+
+
+def auroc_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
+    """Mean over cuts and draws."""
+    return _table(cuts, RULES, Cut.auroc)
+
+
+def _table(
+    cuts: dict[str, dict[str, list[Cut]]],
+    rules: dict[str, Callable[[Cut], npt.NDArray[np.float64]]],
+    measure: Callable[[Cut, npt.NDArray[np.float64]], list[float]],
+) -> str:
+    rows = [["", *rules]]
+    for data, families in cuts.items():
+        for adapter, each in families.items():
+            made = [[v for c in each for v in measure(c, rule(c))] for rule in rules.values()]
+            rows.append([f"{adapter}, {data}", *(f"{100 * np.mean(line):.1f}" for line in made)])
+    return aligned(rows)
+
+
+def gated(cut: Cut) -> npt.NDArray[np.float64]:
+    """The host's probability of seen and of unseen, and within each what the weighted sum says."""
+    scores = cut.host + 0.5 * cut.student
+    for classes in (cut.seen, cut.unseen):
+        of_host = logsumexp(cut.host[:, :, classes], axis=2, keepdims=True)
+        scores[:, :, classes] = log_softmax(scores[:, :, classes], axis=2) + of_host
+    return scores
+
+
+RULES: dict[str, Callable[[Cut], npt.NDArray[np.float64]]] = {
+    "host": lambda cut: cut.host,
+    "student": lambda cut: np.broadcast_to(cut.student, cut.host.shape),
+    "weighted sum": lambda cut: cut.host + 0.5 * cut.student,
+    "mean of probabilities": lambda cut: np.logaddexp(cut.host, cut.student),
+    "host's odds, sum within": gated,
+}
+"""Scores (draws, N, C) of a cut, by what they are made of."""
 
 
 def offset_table(

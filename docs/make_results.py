@@ -52,10 +52,11 @@ over seeds. Differences are paired: same seed, data draw and initialisation. **�
 are differences to the baseline; **ΔH to a constant** is the difference to calibrated stacking on
 the baseline's own classifier: whether D³ is worth more than subtracting a constant from the seen
 scores; **both calibrated** is the same with +D³'s offset chosen as the rival's is, on pseudo-unseen
-classes of the data at hand, instead of the default's. **ΔAUSUC to L_cls**, in an ablation, is what distillation adds to a second classifier that
-starts as the teacher. ▼ marks every cell that loses; an interval with 0 in it may be chance, in
-either direction. Nothing was chosen on test rows: offsets and strengths come from pseudo-unseen
-classes cut from the training classes. Data folders are looked for in `$D3_DATA`.
+classes of the data at hand, instead of the default's. **ΔAUSUC to L_cls**, in an ablation, is what
+distillation adds to a second classifier that starts as the teacher. ▼ marks every cell that loses;
+an interval with 0 in it may be chance, in either direction. Nothing was chosen on test rows:
+offsets and strengths come from pseudo-unseen classes cut from the training classes. Data folders
+are looked for in `$D3_DATA`.
 
 ## What the numbers do not show
 
