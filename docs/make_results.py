@@ -71,6 +71,10 @@ are looked for in `$D3_DATA`.
   distillation, which separates ensembling from distillation. The *offset* is one number for all
   data, times the log of the number of seen classes, chosen once on pseudo-unseen classes
   ([defaults.md](defaults.md)); the row without it shows what it does.
+- *Released formulas* are those of the authors' code, whose student starts from random weights and
+  classifies alone. It has as many steps here as the default's, 600, and with the diffusion, where
+  D³ goes along with every tenth step, 200: too few for a network from scratch, which is part of
+  what that row shows.
 - Few seeds: intervals are wide, and of many cells some win or lose by chance.
 - Settings are the defaults unless a command says otherwise. Those of the baselines and of D³ were
   chosen on pseudo-unseen classes of `cub50` and `cub127`, but by hand and not in one search with

@@ -122,7 +122,10 @@ def results(
                 "generator_start": outcome.generator_start,
                 "generator_mean": outcome.generator_mean,
                 "seconds": round(outcome.seconds, 2),
-                "history": outcome.history,
+                "history": [
+                    {name: float(f"{value:.5g}") for name, value in entry.items()}
+                    for entry in outcome.history
+                ],
                 "curve": mean_curve(outcome, CURVE_SEEN).round(4).tolist(),
             }
             for (adapter, seed, split, variant), outcome in sorted(outcomes.items())

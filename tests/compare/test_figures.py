@@ -22,7 +22,7 @@ def test_the_histogram_shows_every_row(monkeypatch: pytest.MonkeyPatch, scale: f
     with_teacher = replace(made, evaluation=replace(made.evaluation, teacher_score=score))
     figure: Any = figures.teacher_figure([with_teacher, outcome(1)])
     seen, unseen = figure.axes[0].containers
-    assert [bars.get_label() for bars in (seen, unseen)] == ["seen", "unseen"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().texts] == ["seen", "unseen"]
     for bars, rows in ((seen, score[is_seen]), (unseen, score[~is_seen])):
         assert sum(bar.get_height() for bar in bars) == pytest.approx(1)
         middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
