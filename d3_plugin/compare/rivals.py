@@ -1,4 +1,4 @@
-"""Cheap rivals: what a constant or the class prior does to a classifier that is already there."""
+"""Cheap rivals: what a constant, the class prior or a sum does to classifiers already there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax
 
 from d3_plugin.compare.execute import Outcome
 from d3_plugin.errors import InputError
@@ -29,6 +30,16 @@ def calibrated_stacking(validations: Sequence[Outcome], test: Outcome) -> GZSLMe
     adjusted = test.evaluation.scores.astype(np.float64)
     adjusted[:, :, test.seen_classes] -= offset
     return metrics_of(test, adjusted)
+
+
+def summed_draws(test: Outcome) -> GZSLMetrics:
+    """One classifier out of all the draws: their log-probabilities are added.
+
+    What a sum of classifiers gives without a student. Of each draw on its own it is the mean that
+    is reported, so with n draws this has n classifiers where +D³ has one and the student.
+    """
+    log_probabilities = log_softmax(test.evaluation.scores.astype(np.float64), axis=2)
+    return metrics_of(test, log_probabilities.sum(axis=0, keepdims=True))
 
 
 def choose_offset(validations: Sequence[Outcome]) -> float:

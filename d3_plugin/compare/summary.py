@@ -10,13 +10,19 @@ import numpy as np
 from scipy import stats
 
 from d3_plugin.compare.execute import Outcome
-from d3_plugin.compare.rivals import calibrated_stacking, logit_adjustment, metrics_of
+from d3_plugin.compare.rivals import (
+    calibrated_stacking,
+    logit_adjustment,
+    metrics_of,
+    summed_draws,
+)
 from d3_plugin.evaluation.metrics import GZSLMetrics
 
 ROWS = {
     "baseline": "baseline",
     "baseline_calibrated": "baseline, calibrated stacking",
     "baseline_adjusted": "baseline, logit adjustment",
+    "baseline_summed": "baseline, its draws summed",
     "d3_host": "+D³, host's classifier alone",
     "d3_plain": "+D³ without its offset",
     "d3": "+D³",
@@ -55,6 +61,8 @@ def seed_rows(
         rows[f"{variant}_calibrated"] = calibrated_stacking(validations, test)
         if variant == "baseline":
             rows["baseline_adjusted"] = logit_adjustment(validations, test)
+            if len(test.evaluation.scores) > 1:
+                rows["baseline_summed"] = summed_draws(test)
     rows |= host_row(outcomes[adapter, seed, "test", "d3"])
     rows |= plain_row(outcomes[adapter, seed, "test", "d3"])
     released = outcomes.get((adapter, seed, "test", "released"))

@@ -14,6 +14,7 @@ from d3_plugin.compare.rivals import (
     choose_offset,
     choose_strength,
     logit_adjustment,
+    summed_draws,
 )
 from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
 from d3_plugin.evaluation.protocol import Evaluation
@@ -96,6 +97,17 @@ def test_logit_adjustment_subtracts_the_log_prior() -> None:
         mean_harmonic(test, scores)
     )
     assert -2 <= strength <= 2
+
+
+def test_summed_draws_is_the_product_of_their_probabilities() -> None:
+    test = outcome(0, draws=3)
+    test.evaluation.scores[1] += 4.0  # of no effect on probabilities
+    probabilities = np.ones(test.evaluation.scores.shape[1:])
+    for draw in test.evaluation.scores.astype(np.float64):
+        probabilities *= np.exp(draw) / np.exp(draw).sum(axis=1, keepdims=True)
+    made = summed_draws(test)
+    assert made == gzsl_metrics(np.log(probabilities), test.evaluation.labels, SEEN, UNSEEN)
+    assert made.ausuc > test.evaluation.metrics.ausuc + 0.1, "three independent draws"
 
 
 def test_offset_is_the_middle_of_the_best_interval() -> None:

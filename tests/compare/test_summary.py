@@ -51,6 +51,8 @@ def test_differences_are_paired() -> None:
     # The same scores but for a constant: AUSUC must not see it, H must.
     assert table["d3"]["metrics"]["ausuc"]["difference"]["mean"] == pytest.approx(0, abs=1e-6)
     assert table["d3"]["metrics"]["harmonic"]["difference"]["mean"] > 0.05
+    one_draw = {key: outcome(10 * key[1] + (key[2] == "test"), draws=1) for key in outcomes}
+    assert "baseline_summed" not in summarize(one_draw, "a", {0: [0]})
     lines = text_table(table).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("|")[2].strip() == "U"

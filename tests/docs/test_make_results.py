@@ -77,6 +77,7 @@ def test_page(script: ModuleType, content: dict[str, Any], tmp_path: Path) -> No
     for row in (
         "baseline, calibrated stacking",
         "baseline, logit adjustment",
+        "baseline, its draws summed",
         "+D³, host's classifier alone",
         "+D³, calibrated stacking",
         "+D³, released formulas",
@@ -104,6 +105,25 @@ def test_losing_cells_are_kept_and_marked(script: ModuleType, content: dict[str,
     mean = sum(a - b for a, b in zip(d3["harmonic"]["per_seed"], constant, strict=True)) / 3
     assert lines["+D³"]["ΔH to a constant"].startswith(f"▼ {100 * mean:.1f} ")
     assert lines["baseline"]["ΔH"] == ""
+
+
+def test_overview(script: ModuleType, content: dict[str, Any]) -> None:
+    """Differences seed by seed, each to the row that its column names."""
+
+    def line() -> dict[str, str]:
+        header, _, row = script.glance([("birds", content)]).splitlines()
+        cells = ([c.strip() for c in text.split("|")[1:-1]] for text in (header, row))
+        return dict(zip(*cells, strict=True))
+
+    summary = content["summary"]["fclswgan"]
+    shown = line()
+    for column, (row, other, metric) in script.GLANCE.items():
+        of_row, of_other = (summary[k]["metrics"][metric]["per_seed"] for k in (row, other))
+        mean = 100 * sum(a - b for a, b in zip(of_row, of_other, strict=True)) / 3
+        assert float(shown[column].lstrip("▼ ").split(" ")[0]) == pytest.approx(mean, abs=0.051)
+        assert shown[column].startswith("▼") == (round(mean, 1) < 0), column
+    del summary["baseline_summed"]  # a run with one draw
+    assert line() == {**shown, "ΔAUSUC to draws summed": ""}
 
 
 def test_the_command_gives_these_settings(script: ModuleType, content: dict[str, Any]) -> None:
