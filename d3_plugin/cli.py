@@ -7,6 +7,7 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from d3_plugin._version import __version__
 from d3_plugin.cli_options import (
@@ -19,7 +20,7 @@ from d3_plugin.cli_options import (
 from d3_plugin.errors import D3Error, D3Warning, InputError
 from d3_plugin.manager import host_families, make_manager
 from d3_plugin.setting_types import setting_problems
-from d3_plugin.settings import D3Settings
+from d3_plugin.settings import SCORING, D3Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "compare",
         help="train baselines with and without D³ and report",
         description="Trains each baseline with and without D³ on the same seeds, adds calibrated "
-        "stacking and logit adjustment on the baseline's own scores, and writes a report.",
+        "stacking, logit adjustment and the sum of its draws on the baseline's own scores, and "
+        "writes a report.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_shared(compare, out="runs/compare")
@@ -128,12 +130,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _released(changes: dict[str, Any]) -> D3Settings:
+    """The released formulas with the user's settings, but scored as they are: without offset."""
+    return D3Settings.released(**{k: v for k, v in changes.items() if k not in SCORING})
+
+
 def _compare(options: argparse.Namespace) -> None:
     from d3_plugin.compare import compare  # scikit-learn and scipy take a second to import
 
     chosen = read_options(options)
     make = D3Settings.released if options.preset == "released" else D3Settings
-    released = D3Settings.released(**chosen.d3) if "released" in options.variants else None
+    released = _released(chosen.d3) if "released" in options.variants else None
     compare(
         chosen.adapters,
         options.data,
@@ -159,7 +166,7 @@ def _ablate(options: argparse.Namespace) -> None:
         **chosen.how,
         host=chosen.all_host,
         d3=D3Settings(**chosen.all_d3),
-        released=D3Settings.released(**chosen.d3),
+        released=_released(chosen.d3),
     )
 
 

@@ -8,10 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from d3_plugin.errors import HostError, Problems
+from d3_plugin.settings import SCORING
 
 
 def check_state(state: Any, own: Mapping[str, Any]) -> None:
     """``state`` has the parts of ``own``, of the same settings, classes and shapes.
+
+    Settings that training does not depend on may differ; they are not taken from the state.
 
     Args:
         state: what the user gives to ``D3.load_state_dict``.
@@ -30,6 +33,8 @@ def check_state(state: Any, own: Mapping[str, Any]) -> None:
             problems.add(f"part {part!r} is a {type(state[part]).__name__}")
     problems.raise_as(HostError)
     for name, now in own["settings"].items():
+        if name in SCORING:
+            continue
         was = state["settings"].get(name)
         same = isinstance(was, (int, float, str)) and was == now
         problems.check(same, f"setting {name} was {was!r}, is {now!r}")

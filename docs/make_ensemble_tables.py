@@ -30,7 +30,7 @@ CONSTANTS = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5)
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """Log-probabilities of host (draws, N, C) and student (draws, N, C) on one validation cut."""
+    """Log-probabilities of host and student, both (draws, N, C), on one validation cut."""
 
     host: npt.NDArray[np.float64]
     student: npt.NDArray[np.float64]
@@ -66,23 +66,21 @@ def read(folder: Path) -> dict[str, list[Cut]]:
     """The cuts of each host family in a comparison's folder.
 
     Raises:
-        InputError: it has no validation runs of +D³ whose host and student were summed, or they
-            are of an older version.
+        InputError: it has no validation runs of +D³ with both host and student.
     """
     cuts: dict[str, list[Cut]] = defaultdict(list)
     for path in sorted((folder / "runs").glob("*-validation-d3.npz")):
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         identity = json.loads(str(arrays["facts"]))["identity"]
-        settings = identity["d3"]
-        if settings["final_classifier"] != "both" or not settings.get("ensemble_weight"):
-            raise InputError(f"{path}: the student cannot be told from the host")
-        seen = arrays["seen_classes"]
+        if "host_scores" not in arrays or "student_scores" not in arrays:
+            raise InputError(
+                f"{path} has no scores of host and student apart: it is of another "
+                "final_classifier than 'both', or of an older version"
+            )
         host = log_softmax(arrays["host_scores"].astype(np.float64), axis=2)
-        scores = arrays["scores"].astype(np.float64)
-        scores[:, :, seen] += settings["seen_offset"] * np.log(len(seen))
-        student = (scores - host) / settings["ensemble_weight"]
-        cut = Cut(host, student, arrays["labels"], seen, arrays["unseen_classes"])
+        student = np.broadcast_to(arrays["student_scores"].astype(np.float64), host.shape)
+        cut = Cut(host, student, arrays["labels"], arrays["seen_classes"], arrays["unseen_classes"])
         cuts[identity["adapter"]].append(cut)
     if not cuts:
         raise InputError(f"{folder} has no validation runs of +D³; start its d3 compare first")
@@ -137,7 +135,7 @@ def gated(cut: Cut) -> npt.NDArray[np.float64]:
 
 RULES: dict[str, Callable[[Cut], npt.NDArray[np.float64]]] = {
     "host": lambda cut: cut.host,
-    "student": lambda cut: np.broadcast_to(cut.student, cut.host.shape),
+    "student": lambda cut: cut.student,
     "weighted sum": lambda cut: cut.host + 0.5 * cut.student,
     "mean of probabilities": lambda cut: np.logaddexp(cut.host, cut.student),
     "host's odds, sum within": gated,

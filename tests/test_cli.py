@@ -48,11 +48,14 @@ def test_released_formulas_as_a_further_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*TINY, "--variants", "default,released", "--out", str(tmp_path)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--set", "seen_offset=0.2"]) == 0
     assert "| +D³, released formulas" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["settings"]["released"]["kl_form"] == "double_softmax"
     assert results["settings"]["d3"]["kl_form"] == "logits"
+    of = {variant: results["settings"][variant] for variant in ("d3", "released")}
+    assert [of[v]["embedding_dim"] for v in of] == [8, 8]
+    assert [of[v]["seen_offset"] for v in of] == [0.2, 0.0], "released: as it scores"
     assert [r["split"] for r in results["runs"] if r["variant"] == "released"] == ["test"]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from d3_plugin import D3Settings, HostError
 from d3_plugin.data import GZSLData
-from tests.script_host import ScriptHost, assert_equal, attach
+from tests.script_host import SMALL, ScriptHost, assert_equal, attach
 
 
 def test_state_dict_continues_the_same_run(toy_data: GZSLData, tmp_path: object) -> None:
@@ -29,6 +31,16 @@ def test_state_dict_continues_the_same_run(toy_data: GZSLData, tmp_path: object)
     assert second.steps == 5
     assert_equal(through_state, broken.state())
     assert_equal(d3.distiller.state_dict(), second.distiller.state_dict())
+
+
+def test_weight_and_offset_of_the_sum_are_no_part_of_a_training(toy_data: GZSLData) -> None:
+    host = ScriptHost(toy_data)
+    d3 = attach(host)
+    host.run(2, d3)
+    other = attach(ScriptHost(toy_data), replace(SMALL, ensemble_weight=2.0, seen_offset=0.0))
+    other.load_state_dict(d3.state_dict())
+    assert_equal(d3.distiller.state_dict(), other.distiller.state_dict())
+    assert other.settings.seen_offset == 0.0, "its own stays"
 
 
 def test_foreign_state_is_refused_and_changes_nothing(toy_data: GZSLData) -> None:

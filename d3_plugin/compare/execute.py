@@ -131,7 +131,7 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
 
 def _fit(run: Run, trainer: Any, d3: D3 | None, checkpoint: Path, every: float) -> None:
     """Train from the checkpoint on, if there is one, and write further ones."""
-    identity, device = run.identity(), torch.device(run.device)
+    identity, device = run.training_identity(), torch.device(run.device)
     start = load_checkpoint(checkpoint, trainer, d3, device=device, identity=identity)
     saved = time.monotonic()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from d3_plugin._version import __version__
-from d3_plugin.settings import D3Settings
+from d3_plugin.settings import SCORING, D3Settings
 
 Split = Literal["test", "validation"]
 
@@ -60,6 +61,18 @@ class Run:
         if self.d3 is None:  # as in the files of runs that are there already
             del identity["d3"]
         return identity
+
+    def training_identity(self) -> dict[str, Any]:
+        """The same without what only the scoring depends on."""
+        return training_part(self.identity())
+
+
+def training_part(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without :data:`~d3_plugin.settings.SCORING`, as JSON types."""
+    part: dict[str, Any] = json.loads(json.dumps(identity))
+    for name in SCORING:
+        part.get("d3", {}).pop(name, None)
+    return part
 
 
 def validation_cuts(data: str, seeds: int, cuts: int) -> dict[int, list[int]]:

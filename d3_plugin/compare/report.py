@@ -35,12 +35,12 @@ NOTES = (
     "strengths are chosen on pseudo-unseen classes cut from the training classes, once for all "
     "seeds of a problem; oracle H, the best H over all offsets, is chosen on test rows and only "
     "bounds what calibration could give. "
-    "A constant bias cannot change AUSUC. The baseline's draws summed is what a sum of classifiers "
-    "gives without a student. +D³ scores as the setting final_classifier says: by "
-    "default with the log-probabilities of the host's own classifier, trained on features of the "
-    "+D³ generator, which a row shows alone, plus ensemble_weight times the student's; less "
-    "seen_offset times the log of the number of seen classes on the seen scores, which moves H but "
-    "not AUSUC."
+    "A constant bias cannot change AUSUC. Its draws summed, where there are several: the scores of "
+    "the baseline's classifiers of all draws added, which averages their noise. +D³ scores as the "
+    "setting final_classifier says: by default with the log-probabilities of the host's own "
+    "classifier, trained on features of the +D³ generator, which a row shows alone, plus "
+    "ensemble_weight times the student's; less seen_offset times the log of the number of seen "
+    "classes on the seen scores, which moves H but not AUSUC."
 )
 
 CURVE_SEEN = np.linspace(0, 1, 51)
@@ -124,7 +124,7 @@ def results(
                 "generator_mean": outcome.generator_mean,
                 "seconds": round(outcome.seconds, 2),
                 "history": [
-                    {name: float(f"{value:.5g}") for name, value in entry.items()}
+                    {k: v if k == "step" else float(f"{v:.5g}") for k, v in entry.items()}
                     for entry in outcome.history
                 ],
                 "curve": mean_curve(outcome, CURVE_SEEN).round(4).tolist(),

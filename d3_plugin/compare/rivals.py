@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
 
 from d3_plugin.compare.execute import Outcome
 from d3_plugin.errors import InputError
@@ -33,13 +32,12 @@ def calibrated_stacking(validations: Sequence[Outcome], test: Outcome) -> GZSLMe
 
 
 def summed_draws(test: Outcome) -> GZSLMetrics:
-    """One classifier out of all the draws: their log-probabilities are added.
+    """One classifier out of all the draws: the product of their probabilities.
 
-    What a sum of classifiers gives without a student. Of each draw on its own it is the mean that
-    is reported, so with n draws this has n classifiers where +D³ has one and the student.
+    What averaging the noise of n classifiers of one kind gives. Scores can be added as they are:
+    a row's normaliser is the same for all classes, and only their differences count.
     """
-    log_probabilities = log_softmax(test.evaluation.scores.astype(np.float64), axis=2)
-    return metrics_of(test, log_probabilities.sum(axis=0, keepdims=True))
+    return metrics_of(test, test.evaluation.scores.astype(np.float64).sum(axis=0, keepdims=True))
 
 
 def choose_offset(validations: Sequence[Outcome]) -> float:

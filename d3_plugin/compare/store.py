@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from d3_plugin.compare.execute import Outcome
-from d3_plugin.compare.plan import Run
+from d3_plugin.compare.plan import Run, training_part
 from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.protocol import Evaluation, rescored
@@ -118,21 +118,26 @@ class RunStore:
             facts = json.loads(str(arrays["facts"]))
             stored = dict(facts["identity"])
             outcome = _outcome(run, arrays, facts)
-            if run.d3 is not None and stored != wanted and _can_score_again(outcome, run.d3):
-                stored["d3"] |= {name: wanted["d3"][name] for name in SCORING}
-                if stored == wanted:
-                    outcome = _scored_again(outcome, run.d3)
+            same_training = training_part(stored) == run.training_identity()
         except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
             raise DataError(
                 f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
                 "the other runs are kept"
             ) from error
-        if stored != wanted:
-            raise InputError(
-                f"{path} was made with other settings: {_differences(stored, wanted)}. Use "
-                "another --out, or delete that file"
-            )
-        return outcome
+        if stored == wanted:
+            return outcome
+        if run.d3 is not None and same_training:
+            if run.d3.final_classifier == "host":
+                return outcome
+            if outcome.evaluation.student_scores is not None:
+                return _scored_again(outcome, run.d3)
+        if same_training:
+            why = f"{_differences(stored, wanted)}, and has no student's scores to score again"
+        else:
+            why = _differences(training_part(stored), run.training_identity())
+        raise InputError(
+            f"{path} was made with other settings: {why}. Use another --out, or delete that file"
+        )
 
 
 def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome:
@@ -157,11 +162,6 @@ def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome
         facts["generator_mean"],
         facts["seconds"],
     )
-
-
-def _can_score_again(outcome: Outcome, d3: D3Settings) -> bool:
-    """Files of older versions have the sum, but not the student's part of it."""
-    return outcome.evaluation.student_scores is not None or d3.final_classifier == "host"
 
 
 def _scored_again(outcome: Outcome, d3: D3Settings) -> Outcome:

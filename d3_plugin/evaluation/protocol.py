@@ -159,12 +159,15 @@ def rescored(
     """The same host and student, combined with another weight and offset; nothing is trained.
 
     Args:
-        evaluation: what :func:`evaluate` returned; the host alone comes back as it is.
+        evaluation: what :func:`evaluate` returned of the student, or of both.
         seen_classes, unseen_classes: int64 class ids.
         ensemble_weight, seen_offset: see :class:`~d3_plugin.settings.D3Settings`.
+
+    Raises:
+        InputError: there are no scores of a student.
     """
     if evaluation.student_scores is None:
-        return evaluation
+        raise InputError("rescored: this evaluation has no scores of a student")
     host = evaluation.host_scores
     scores = final_scores(
         None if host is None else torch.from_numpy(host),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def test_results_name_everything(finished: Path) -> None:
         "digits-0", "digits-0", "digits-1", "digits-1"
     ]  # fmt: skip
     assert all(r["history"] and r["seconds"] > 0 for r in results["runs"])
+    for run, made in RunStore(finished).load_all(planned()).items():
+        (entries,) = (
+            r["history"]
+            for r in results["runs"]
+            if run == f"{r['adapter']}-seed{r['seed']}-{r['split']}-{r['variant']}"
+        )
+        for shown, entry in zip(entries, made.history, strict=True):
+            assert shown == pytest.approx(entry, rel=1e-4)
+            assert shown["step"] == entry["step"]
 
 
 def test_runs_are_paired(finished: Path) -> None:
@@ -175,9 +185,7 @@ def test_a_failing_run_is_named_and_the_others_are_kept(
 
 
 @pytest.mark.parametrize("kind", ["both", "student", "host"])
-def test_another_weight_and_offset_need_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_another_weight_and_offset_score_a_finished_run_again(tmp_path: Path, kind: str) -> None:
     """Scored again from the file they are what the training itself would have scored."""
     first = replace(planned()[-1], d3=replace(TINY["d3"], final_classifier=kind))
     other = replace(first, d3=replace(first.d3, ensemble_weight=1.5, seen_offset=0.1))
@@ -197,6 +205,35 @@ def test_another_weight_and_offset_need_no_training(
         store.load(replace(other, d3=replace(other.d3, weight=0.3)))
 
 
+def test_another_offset_trains_nothing(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    before = json.loads((out / "results.json").read_text())["summary"]["fclswgan"]
+    monkeypatch.setattr(
+        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} was run again")
+    )
+    summary = compare(
+        ["fclswgan"], "digits", out, **{**TINY, "d3": replace(TINY["d3"], seen_offset=9.0)}
+    )["fclswgan"]
+    assert summary["d3"]["metrics"]["seen"]["per_seed"] == [0, 0]
+    assert summary["baseline"] == before["baseline"]
+    for metric in ("unseen", "seen", "harmonic"):
+        one, two = (table["d3_plain"]["metrics"][metric] for table in (summary, before))
+        assert one["per_seed"] == pytest.approx(two["per_seed"], abs=1e-6)
+
+
+def test_a_training_under_way_goes_on_with_another_offset(tmp_path: Path) -> None:
+    run = planned()[-1]
+    other = replace(run, d3=replace(run.d3, seen_offset=0.1))
+    assert run.identity() != other.identity()
+    assert run.training_identity() == other.training_identity()
+    assert run.training_identity() != replace(run, seed=5).training_identity()
+    baseline = planned()[0]
+    assert baseline.training_identity() == json.loads(json.dumps(baseline.identity()))
+
+
 def test_a_file_without_the_student_is_not_scored_again(finished: Path, tmp_path: Path) -> None:
     run = planned()[-1]
     outcome = RunStore(finished).load(run)
@@ -205,7 +242,7 @@ def test_a_file_without_the_student_is_not_scored_again(finished: Path, tmp_path
     store.prepare()
     store.save(replace(outcome, evaluation=replace(outcome.evaluation, student_scores=None)))
     assert store.load(run) is not None
-    with pytest.raises(InputError, match=r"seen_offset was 0\.3, is now 0\.1"):
+    with pytest.raises(InputError, match=r"seen_offset was 0\.3, is now 0\.1.*no student's scores"):
         store.load(replace(run, d3=replace(run.d3, seen_offset=0.1)))
 
 

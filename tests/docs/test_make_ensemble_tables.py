@@ -13,9 +13,14 @@ from sklearn.metrics import roc_auc_score
 
 from d3_plugin import D3Settings, InputError
 from d3_plugin.compare.store import RunStore
+from d3_plugin.evaluation import gzsl_metrics
 from tests.compare.test_rivals import outcome
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_ensemble_tables.py"
+
+
+def log_probabilities(scores: np.ndarray) -> np.ndarray:
+    return scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +33,23 @@ def script() -> ModuleType:
     return module
 
 
-def save(out: Path, split: str, settings: D3Settings, number: int) -> None:
-    """A run whose scores are those that ``evaluate`` makes of a host's and a student's."""
-    host, student = outcome(number).evaluation.scores, outcome(number + 1).evaluation.scores
+def save(out: Path, split: str, number: int, *, with_student: bool = True) -> None:
+    """A run of +D³ with a host and a student of its own."""
     made = outcome(number)
-    log_p = [s - np.log(np.exp(s).sum(axis=2, keepdims=True)) for s in (host, student)]
-    scores = log_p[0] + settings.ensemble_weight * log_p[1]
-    scores[:, :, made.seen_classes] -= settings.seen_offset * np.log(len(made.seen_classes))
-    evaluation = replace(made.evaluation, scores=scores.astype(np.float32), host_scores=host)
-    run = replace(made.run, seed=number, split=split, variant="d3", d3=settings)
+    student = log_probabilities(outcome(number + 1).evaluation.scores)[0] if with_student else None
+    evaluation = replace(made.evaluation, student_scores=student)
+    run = replace(made.run, seed=number, split=split, variant="d3", d3=D3Settings())
     RunStore(out).save(replace(made, run=run, evaluation=evaluation))
 
 
 def test_tables(script: ModuleType, tmp_path: Path) -> None:
-    settings = D3Settings(ensemble_weight=0.25, seen_offset=0.4)
     for number in (0, 1):
-        save(tmp_path, "validation", settings, number)
-    save(tmp_path, "test", settings, 7)
+        save(tmp_path, "validation", number)
+    save(tmp_path, "test", 7)
     ((name, cuts),) = script.read(tmp_path).items()
     assert len(cuts) == 2, "test runs are not read"
-    stored = outcome(1).evaluation.scores
-    expected = stored - np.log(np.exp(stored).sum(axis=2, keepdims=True))
-    np.testing.assert_allclose(cuts[0].student, expected, atol=1e-4)
+    expected = log_probabilities(outcome(1).evaluation.scores)[:1].repeat(2, axis=0)
+    np.testing.assert_allclose(cuts[0].student, expected)
     plain, lowered = (cuts[0].metrics(0.5, offset) for offset in (0.0, 50.0))
     assert [m.ausuc for m in plain] == pytest.approx([m.ausuc for m in lowered])
     assert all(m.seen == 0 for m in lowered)
@@ -63,8 +63,18 @@ def test_tables(script: ModuleType, tmp_path: Path) -> None:
     assert cut.auroc(cut.host) == pytest.approx(expected)
     shown = script.auroc_table({"birds": {name: [cut]}}).splitlines()[2].split("|")[2:-1]
     assert shown[0].strip() == f"{100 * np.mean(expected):.1f}"
-    shown = script.rule_table({"birds": {name: cuts}}).splitlines()[2].split("|")
-    assert shown[2].strip() == f"{100 * mean:.1f}"
+    shown = script.rule_table({"birds": {name: cuts}}).splitlines()[2].split("|")[2:-1]
+    rules = (
+        lambda c: c.host,
+        lambda c: c.student,
+        lambda c: c.host + c.student / 2,
+        lambda c: np.log((np.exp(c.host) + np.exp(c.student)) / 2),
+    )
+    for shown_mean, rule in zip(shown, rules, strict=False):
+        made = [
+            gzsl_metrics(draw, c.labels, c.seen, c.unseen).ausuc for c in cuts for draw in rule(c)
+        ]
+        assert shown_mean.strip() == f"{100 * np.mean(made):.1f}"
     gated, summed = script.gated(cut), cut.host + 0.5 * cut.student
     np.testing.assert_allclose(np.exp(gated).sum(axis=2), 1)
     assert cut.auroc(gated) == pytest.approx(cut.auroc(cut.host)), "the host's alone"
@@ -78,6 +88,6 @@ def test_tables(script: ModuleType, tmp_path: Path) -> None:
 def test_nothing_to_read(script: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no validation runs"):
         script.read(tmp_path)
-    save(tmp_path, "validation", D3Settings(ensemble_weight=0.0), 0)
-    with pytest.raises(InputError, match="cannot be told"):
+    save(tmp_path, "validation", 0, with_student=False)
+    with pytest.raises(InputError, match="no scores of host and student apart"):
         script.read(tmp_path)
