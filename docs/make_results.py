@@ -36,7 +36,7 @@ BESIDE = {
 GLANCE = {
     "ΔH": ("d3", "baseline", "harmonic"),
     "ΔH to a constant": ("d3", "baseline_calibrated", "harmonic"),
-    "both calibrated": ("d3_calibrated", "baseline_calibrated", "harmonic"),
+    "ΔH, both calibrated": ("d3_calibrated", "baseline_calibrated", "harmonic"),
     "ΔH to logit adjustment": ("d3", "baseline_adjusted", "harmonic"),
     "ΔAUSUC": ("d3", "baseline", "ausuc"),
     "ΔAUSUC to draws summed": ("d3", "baseline_summed", "ausuc"),
@@ -53,13 +53,13 @@ over seeds. Differences are paired: same seed, data draw and initialisation. **�
 are differences to the baseline; **ΔH to a constant** is the difference to calibrated stacking on
 the baseline's own classifier: whether D³ is worth more than subtracting a constant from the seen
 scores; **both calibrated** is the same with +D³'s offset chosen as the rival's is, on pseudo-unseen
-classes of the data at hand, instead of the default's. *Its draws summed* adds the log-probabilities
-of as many of the baseline's own final classifiers as a run has draws: what a sum gives without a
-student, and with more classifiers than +D³ has. **ΔAUSUC to L_cls**, in an ablation, is what
-distillation adds to a second classifier that starts as the teacher. ▼ marks every cell that loses;
-an interval with 0 in it may be chance, in either direction. Nothing was chosen on test rows:
-offsets and strengths come from pseudo-unseen classes cut from the training classes. Data folders
-are looked for in `$D3_DATA`.
+classes of the data at hand, instead of the default's. *Its draws summed* adds the scores of the
+final classifiers that a run trains on several draws of synthetic features, which averages their
+noise; what a second classifier of another kind gives without distillation is the row *+ L_cls* of
+an ablation, and **ΔAUSUC to L_cls** what distillation adds to it. ▼ marks every cell that loses; an
+interval with 0 in it may be chance, in either direction. On the birds nothing was chosen on test
+rows: offsets and strengths come from pseudo-unseen classes cut from the training classes. Data
+folders are looked for in `$D3_DATA`.
 
 ## What the numbers do not show
 
@@ -75,14 +75,15 @@ are looked for in `$D3_DATA`.
   data, times the log of the number of seen classes, chosen once on pseudo-unseen classes
   ([defaults.md](defaults.md)); the row without it shows what it does.
 - *Released formulas* are those of the authors' code, whose student starts from random weights and
-  classifies alone. It has as many steps here as the default's, 600, and with the diffusion, where
-  D³ goes along with every tenth step, 200: too few for a network from scratch, which is part of
-  what that row shows.
+  classifies alone, without offset. With the diffusion, where D³ goes along with every tenth step,
+  it has 200 steps instead of 600, and classifies badly.
+- On `digits` an offset is chosen on one cut, of one or two pseudo-unseen digits, and often hurts:
+  there *ΔH to a constant* says little. Some of their draws were looked at for the sum's weight and
+  offset, and their training rows are test rows of others.
 - Few seeds: intervals are wide, and of many cells some win or lose by chance.
 - Settings are the defaults unless a command says otherwise. Those of the baselines and of D³ were
   chosen on pseudo-unseen classes of `cub50` and `cub127`, but by hand and not in one search with
-  the same budget; `d3 tune` is that search. Of `digits`, some draws
-  were looked at for the sum's weight and offset.
+  the same budget; `d3 tune` is that search.
 - Seconds are of one machine under its load at the time.
 """
 
