@@ -5,8 +5,10 @@
 ['D3', 'D3Error', 'D3Settings']
 """
 
-from d3_plugin._version import __version__
-from d3_plugin.attach import attach
+__version__ = "0.1.0"
+from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import (
     D3Error,
     D3Warning,
@@ -18,11 +20,9 @@ from d3_plugin.errors import (
     StorageError,
 )
 from d3_plugin.evaluation.baseline import evaluate
-from d3_plugin.hookspecs import hookimpl
-from d3_plugin.host import Host, HostFamily, StepBatch
+from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.hosts.host import Host, HostFamily, StepBatch
 from d3_plugin.losses import ID2SDLoss, O2DBDLoss
-from d3_plugin.settings import D3Settings
-from d3_plugin.wrapper import D3
 
 __all__ = [
     "D3",

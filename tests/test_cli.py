@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from d3_plugin.cli import _parser, main
-from d3_plugin.cli_options import parse_settings, read_options
+from d3_plugin.__main__ import _parser, main
 from d3_plugin.errors import D3Warning
+from d3_plugin.experiments.options import parse_settings, read_options
 
 TINY = [
     *("compare", "--seeds", "1", "--draws", "1"),

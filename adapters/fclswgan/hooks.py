@@ -9,8 +9,8 @@ from torch import Tensor
 
 from d3_adapters.fclswgan.trainer import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin.data import GZSLData
-from d3_plugin.hookspecs import hookimpl
-from d3_plugin.host import Host, HostFamily, Scorer
+from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.hosts.host import Host, HostFamily, Scorer
 
 SEARCH = {
     "lr": [1e-4, 3e-4, 1e-3],

@@ -10,8 +10,8 @@ from torch import Tensor
 from d3_adapters.tfvaegan.settings import TFVAEGANSettings
 from d3_adapters.tfvaegan.trainer import TFVAEGANTrainer
 from d3_plugin.data import GZSLData
-from d3_plugin.hookspecs import hookimpl
-from d3_plugin.host import Host, HostFamily, Scorer
+from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.hosts.host import Host, HostFamily, Scorer
 
 SEARCH = {
     "lr": [1e-4, 3e-4, 6e-4, 1e-3],

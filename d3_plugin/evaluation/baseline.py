@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from d3_plugin.describe import describe_trainer
 from d3_plugin.evaluation.protocol import Evaluation
 from d3_plugin.evaluation.protocol import evaluate as evaluate_host
-from d3_plugin.manager import make_manager
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.describe import describe_trainer
 
 
 def evaluate(

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import check_choice, check_whole
-from d3_plugin.distiller import Distiller
+from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.settings import FinalClassifier
 from d3_plugin.errors import HostError, InputError
 from d3_plugin.evaluation.final_scores import final_scores
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
 from d3_plugin.functional import id_score
-from d3_plugin.host import Host, Scorer
-from d3_plugin.isolation import RandomStream, eval_mode
-from d3_plugin.settings import FinalClassifier
-from d3_plugin.synthesis import synthesize
+from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.isolation import RandomStream, eval_mode
+from d3_plugin.hosts.synthesis import synthesize
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def evaluate(
         seed: of the noise and of the final classifier.
         draws: how many times to synthesise features and train the final classifier.
         distiller: teacher and student, if D³ is attached.
-        final_classifier: see :class:`~d3_plugin.settings.D3Settings`; all but ``host`` need a
+        final_classifier: see :class:`~d3_plugin.D3Settings`; all but ``host`` need a
             distiller.
         ensemble_weight, seen_offset: see the same; without effect where the host stands alone.
 
@@ -161,7 +161,7 @@ def rescored(
     Args:
         evaluation: what :func:`evaluate` returned of the student, or of both.
         seen_classes, unseen_classes: int64 class ids.
-        ensemble_weight, seen_offset: see :class:`~d3_plugin.settings.D3Settings`.
+        ensemble_weight, seen_offset: see :class:`~d3_plugin.distillation.settings.D3Settings`.
 
     Raises:
         InputError: there are no scores of a student.

@@ -16,7 +16,7 @@ from d3_plugin.checks import (
     is_integer,
 )
 from d3_plugin.errors import InputError
-from d3_plugin.precision import autocast_off, full_precision
+from d3_plugin.functional.precision import autocast_off, full_precision
 
 KLForm = Literal["logits", "double_softmax"]
 KL_FORMS: tuple[str, ...] = get_args(KLForm)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d3_plugin.checks import check_choice, check_matrices, check_positive, check_tensors
 from d3_plugin.errors import InputError
-from d3_plugin.precision import autocast_off, full_precision
+from d3_plugin.functional.precision import autocast_off, full_precision
 
 RelationForm = Literal["contrastive", "bce", "bce_with_logits"]
 RELATION_FORMS: tuple[str, ...] = get_args(RelationForm)

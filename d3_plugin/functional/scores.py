@@ -9,7 +9,7 @@ from torch import Tensor
 
 from d3_plugin.checks import FLOATING, check_choice, check_matrices, check_positive, check_tensors
 from d3_plugin.errors import InputError
-from d3_plugin.precision import autocast_off, full_precision
+from d3_plugin.functional.precision import autocast_off, full_precision
 
 ScoreKind = Literal["max_softmax", "log_max_softmax", "max_logit", "energy", "entropy"]
 SCORE_KINDS: tuple[str, ...] = get_args(ScoreKind)

@@ -17,8 +17,8 @@ from d3_plugin.distributed import gather_rows, mean_over_processes
 from d3_plugin.errors import InputError
 from d3_plugin.functional import label_space_kl, relation_loss
 from d3_plugin.functional.label_space import KL_FORMS, KLForm
+from d3_plugin.functional.precision import full_precision
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
-from d3_plugin.precision import full_precision
 
 
 class ID2SDLoss(nn.Module):

@@ -21,9 +21,9 @@ from d3_plugin.checks import (
 from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
 from d3_plugin.functional import id_confidence, id_score, relation_loss
+from d3_plugin.functional.precision import autocast_off, full_precision
 from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
 from d3_plugin.functional.scores import SCORE_KINDS, ScoreKind
-from d3_plugin.precision import autocast_off, full_precision
 
 RelationTarget = Literal["domain", "class"]
 

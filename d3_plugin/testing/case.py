@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
-from d3_plugin.describe import describe_trainer
 from d3_plugin.errors import AdapterError, InputError, Problems
-from d3_plugin.host import Host
-from d3_plugin.isolation import RandomStream, buffers_kept
-from d3_plugin.manager import make_manager
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.describe import describe_trainer
+from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.isolation import RandomStream, buffers_kept
 
 HOOK = "d3_synthesize_features"
 ROWS = 20

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from d3_plugin.checks import setting_problems
 from d3_plugin.errors import AdapterError, Problems
-from d3_plugin.host import Host, HostFamily
-from d3_plugin.manager import host_families, make_manager
-from d3_plugin.setting_types import setting_problems
+from d3_plugin.hooks.manager import host_families, make_manager
+from d3_plugin.hosts.host import Host, HostFamily
 from d3_plugin.testing.case import AdapterCase, differences, listed, seeded, state_of
 
 

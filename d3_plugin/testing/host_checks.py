@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from d3_plugin import default_hooks
 from d3_plugin.data import GZSLData
-from d3_plugin.describe import check_optimizer
 from d3_plugin.errors import AdapterError, HostError, Problems
-from d3_plugin.host import Host
-from d3_plugin.manager import make_manager
+from d3_plugin.hooks import defaults
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.describe import check_optimizer
+from d3_plugin.hosts.host import Host
 from d3_plugin.testing.case import AdapterCase, seeded
 
 
@@ -112,7 +112,7 @@ def check_other_hosts(case: AdapterCase) -> None:
         for implementation in getattr(manager.hook, name).get_hookimpls():
             # Wrappers see every host by design; the defaults are there to answer.
             wraps = implementation.hookwrapper or implementation.wrapper
-            if wraps or implementation.plugin is default_hooks:
+            if wraps or implementation.plugin is defaults:
                 continue
             remedy = 'begin with: if host.name != "...": return None'
             try:

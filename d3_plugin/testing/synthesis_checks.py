@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.errors import AdapterError, Problems
-from d3_plugin.isolation import eval_mode
+from d3_plugin.hosts.isolation import eval_mode
 from d3_plugin.testing.case import (
     HOOK,
     ROWS,

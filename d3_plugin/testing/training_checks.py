@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from d3_plugin.attach import attach
-from d3_plugin.describe import describe_trainer
+from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, Problems
-from d3_plugin.manager import make_manager
-from d3_plugin.settings import D3Settings
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.testing.case import (
     AdapterCase,
     differences,
@@ -21,7 +22,6 @@ from d3_plugin.testing.case import (
     seeded,
     state_of,
 )
-from d3_plugin.wrapper import D3, Mode
 
 
 def check_weight_zero(case: AdapterCase) -> None:

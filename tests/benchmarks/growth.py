@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from d3_plugin import D3Settings
-from d3_plugin.distiller import Distiller
-from d3_plugin.networks import EmbeddingClassifier
-from d3_plugin.student_update import StudentUpdate
+from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.networks import EmbeddingClassifier
+from d3_plugin.distillation.student_step import StudentUpdate
 from tests.benchmarks.table import resident
 
 SMALL = {"B": 128, "C": 1000, "D": 2048}

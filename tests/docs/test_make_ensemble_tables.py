@@ -1,4 +1,4 @@
-"""docs/make_ensemble_tables.py on a small comparison: what it takes apart fits together again."""
+"""make_ensemble_tables.py on a small comparison: what it takes apart fits together again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from d3_plugin import D3Settings, InputError
-from d3_plugin.compare.store import RunStore
 from d3_plugin.evaluation import gzsl_metrics
-from tests.compare.test_rivals import outcome
+from d3_plugin.experiments.store import RunStore
+from tests.experiments.test_rivals import outcome
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "make_ensemble_tables.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "tools" / "make_ensemble_tables.py"
 
 
 def log_probabilities(scores: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""docs/make_results.py on small made-up comparisons."""
+"""docs/tools/make_results.py on small made-up comparisons."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError
-from d3_plugin.cli import _parser
-from d3_plugin.cli_options import read_options
-from d3_plugin.compare.ablation import ablation
-from d3_plugin.compare.plan import validation_cuts
-from d3_plugin.compare.report import results
-from d3_plugin.compare.summary import summarize
-from tests.compare.test_rivals import outcome
+from d3_plugin.__main__ import _parser
+from d3_plugin.experiments.ablation import ablation
+from d3_plugin.experiments.options import read_options
+from d3_plugin.experiments.plan import validation_cuts
+from d3_plugin.experiments.report import results
+from d3_plugin.experiments.statistics import summarize
+from tests.experiments.test_rivals import outcome
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "make_results.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "tools" / "make_results.py"
 
 
 @pytest.fixture(scope="module")

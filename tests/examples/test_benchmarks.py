@@ -13,9 +13,9 @@ import scipy.io
 
 from d3_adapters.tfvaegan import published_settings
 from d3_plugin import D3Settings
-from d3_plugin.compare.execute import execute, find_family, host_settings
-from d3_plugin.compare.plan import Run
-from d3_plugin.compare.settings_file import read_settings
+from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.run import execute, find_family, host_settings
+from d3_plugin.experiments.settings_file import read_settings
 from tests.data.test_matfolder import stand_in
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"

@@ -111,7 +111,7 @@ def test_broken_distribution_is_named_and_the_rest_works(installed: Path, broken
 
 
 def test_strict_makes_the_broken_distribution_an_error(broken: Path) -> None:
-    code = "from d3_plugin.manager import make_manager; make_manager(strict=True)"
+    code = "from d3_plugin.hooks.manager import make_manager; make_manager(strict=True)"
     done = run([sys.executable, "-c", code], broken)
     assert done.returncode == 1
     assert "PluginError: plugin 'bad' of distribution 'broken-host'" in done.stderr

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from d3_plugin import attach
-from d3_plugin.checkpoint import load_checkpoint, save_checkpoint
 from d3_plugin.data import GZSLData
+from d3_plugin.experiments.checkpoint import load_checkpoint, save_checkpoint
 from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, examples, refused
 from tests.fuzz.test_attach import parts
 

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
-from d3_plugin.distiller import Distiller
-from d3_plugin.networks import EmbeddingClassifier
+from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.networks import EmbeddingClassifier
 from tests.benchmarks.cases import both, by_repetition, inputs, losses, make, step_of
 from tests.script_host import ScriptHost, attach
 

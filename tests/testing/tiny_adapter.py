@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from d3_plugin import Host, HostFamily, hookimpl
 from d3_plugin.data import GZSLData
-from d3_plugin.host import Scorer
+from d3_plugin.hosts.host import Scorer
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from cvae_gzsl.classifier import gaussian_classifier
 from cvae_gzsl.trainer import CVAESettings, CVAETrainer
 from d3_plugin import Host, HostFamily, StepBatch, hookimpl
 from d3_plugin.data import GZSLData
-from d3_plugin.host import Scorer
+from d3_plugin.hosts.host import Scorer
 
 
 def _build(data: GZSLData, settings: CVAESettings, seed: int, device: torch.device) -> CVAETrainer:

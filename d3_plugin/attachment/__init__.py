@@ -1,0 +1,1 @@
+"""`attach` and the object it returns."""

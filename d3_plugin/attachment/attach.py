@@ -1,0 +1,197 @@
+"""``attach``: puts D³ on a trainer object, or beside a script's training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+import pluggy
+import torch
+from torch import Tensor, nn
+
+from d3_plugin.attachment.attach_options import checked_options
+from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.checks import check_choice, check_flags
+from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.distillation.teacher import pretrain_teacher
+from d3_plugin.distributed import process_rank, same_start, unwrapped, warn_alone
+from d3_plugin.errors import HostError
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.batches import LabelForm
+from d3_plugin.hosts.describe import check_optimizer, describe_script, describe_trainer
+from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
+
+
+def attach(
+    trainer: Any = None,
+    *,
+    data: Any = None,
+    generator: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    settings: D3Settings | None = None,
+    mode: Mode | None = None,
+    seed: int = 0,
+    gather: bool = False,
+    labels_are: LabelForm = "class_ids",
+    noise_dim: int | None = None,
+    synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
+    modules: Iterable[nn.Module] = (),
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
+    synthetic_per_class: int | None = None,
+    plugins: Iterable[object] = (),
+    strict_plugins: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> D3:
+    """Attach D³ to a host: pre-trains the teacher, builds the student, and hooks in.
+
+    Two forms::
+
+        d3 = attach(trainer, data=data)        # a trainer that a plugin knows; then trainer.fit()
+
+        d3 = attach(generator=netG, optimizer=optimizerG, data=data)   # a script, then in its loop
+        errG = errG + d3.loss(features=input_res, labels=input_label)  # before errG.backward()
+
+    The host's modules, optimiser methods, ``requires_grad`` flags, train/eval modes, buffers and
+    random streams stay as they are.
+
+    Args:
+        trainer: a trainer object; the plugin that knows it is found by ``d3_describe_host``.
+        data: :class:`~d3_plugin.data.GZSLData`, or a script's data object
+            (:func:`~d3_plugin.data.host_data.as_gzsl_data` says what is read). Required for
+            scripts; for a trainer it replaces what the plugin says.
+        generator, optimizer: the script form: the generator, in DistributedDataParallel or not, and
+            the optimiser that steps it.
+        settings: see :class:`D3Settings`.
+        mode: ``loss``: you add ``d3.loss(...)`` to the generator's loss. ``hook``: a step pre-hook
+            of the generator's optimiser adds D³'s gradient, and the loop stays as it is. Default:
+            ``hook`` for a trainer, ``loss`` for a script.
+        seed: of everything random in D³.
+        gather: train one student for all processes of ``torch.distributed``: terms over the rows
+            of all of them, student gradients averaged, other noise and classes in each. ``attach``
+            and every ``loss()`` must then be called in every process; with a generator in
+            DistributedDataParallel call ``loss()`` after the host's own forward pass, and
+            ``backward`` on the sum. Without a process group it changes nothing.
+        labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
+            ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
+            field's scripts).
+        noise_dim: width of the noise; default: what the generator's first linear layer takes
+            beside the attributes, or else as wide as they are.
+        synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
+            is not called with noise first and attributes second or by a name of
+            :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`, or that is not called alone. With a
+            generator in DistributedDataParallel it should call ``generator.module``.
+        modules: what ``synthesize`` runs through beside the generator (a feedback network, a
+            decoder): their buffers are kept, and they are in eval mode for ``evaluate()``. Their
+            parameters get gradient from the loss if their ``requires_grad`` is on, as in the
+            host's own generator step.
+        train_classifier: the script's final classifier for ``evaluate()``:
+            ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
+            scores. Default: scikit-learn's logistic regression.
+        synthetic_per_class: rows per unseen class for that classifier.
+        plugins: further plugins for this attachment.
+        strict_plugins: raise for an installed plugin that cannot be loaded.
+        progress: called with a line of text per epoch of the teacher's pre-training; ``print``.
+
+    Returns:
+        The attached :class:`D3`.
+
+    Raises:
+        HostError: nothing knows the trainer, or parts are missing or do not belong together; lists
+            every problem found.
+        DataError: the data contradict themselves.
+        InputError: an option outside its range.
+        PluginError: a plugin is invalid.
+    """
+    settings = D3Settings() if settings is None else settings
+    if mode is None:
+        mode = "loss" if trainer is None else "hook"
+    check_choice("attach", "mode", mode, get_args(Mode))
+    check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
+    check_flags("attach", gather=gather, strict_plugins=strict_plugins)
+    modules = checked_options(
+        settings,
+        seed,
+        modules,
+        {"noise_dim": noise_dim, "synthetic_per_class": synthetic_per_class},
+        {"synthesize": synthesize, "train_classifier": train_classifier, "progress": progress},
+    )
+    manager = make_manager(plugins, strict=strict_plugins)
+    if trainer is None:
+        host = describe_script(generator, optimizer, data)
+    elif generator is None and optimizer is None:
+        host = describe_trainer(manager, trainer, data)
+    else:
+        raise HostError(
+            "attach takes a trainer, or generator= and optimizer= of a script, not both"
+        )
+    if not gather:
+        warn_alone(host.generator)
+    host.generator = unwrapped(host.generator)
+    check_optimizer(host)
+    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
+    host.noise_dim = noise_dim or host.noise_dim
+    host.synthesize = synthesize or host.synthesize
+    host.train_classifier = train_classifier or host.train_classifier
+    host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
+    if trainer is None:  # a trainer may not be ready to synthesise before it has begun
+        _try_synthesis(host, manager.hook)
+
+    stream = RandomStream(seed, host.device, "training")
+    with stream:
+        distiller = _make_distiller(host, settings, progress, gather=gather)
+    if gather:
+        same_start(distiller)
+        if process_rank():  # rank 0 goes on with the stream of a single process
+            stream = stream_of_rank(seed, host.device)
+    return D3(
+        host,
+        manager.hook,
+        distiller,
+        settings,
+        stream,
+        mode=mode,
+        labels_are=labels_are,
+        seed=seed,
+        gather=gather,
+    )
+
+
+def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
+    """Finds a wrong call form now, before the teacher is trained."""
+    classes = host.data.unseen_classes[:1].repeat(2)
+    reachable = any(p.requires_grad for p in host.generator.parameters())
+    with RandomStream(0, host.device, "trial"), torch.enable_grad():
+        synthesize_rows(host, hooks, classes, differentiable=reachable)
+
+
+def _make_distiller(
+    host: Host,
+    settings: D3Settings,
+    progress: Callable[[str], None] | None,
+    *,
+    gather: bool,
+) -> Distiller:
+    data = host.data
+
+    def on_epoch(epoch: int, loss: float) -> None:
+        if progress is not None:
+            progress(f"teacher epoch {epoch + 1}: held-back loss {loss:.4f}")
+
+    positions = torch.searchsorted(data.seen_classes, data.train_labels)
+    teacher = pretrain_teacher(
+        data.train_features,
+        positions,
+        len(data.seen_classes),
+        embedding_dim=settings.embedding_dim,
+        lr=settings.teacher_lr,
+        max_epochs=settings.teacher_epochs,
+        on_epoch=on_epoch,
+    )
+    with torch.no_grad():
+        teacher_logits = teacher(data.train_features)[0]
+    return Distiller(
+        teacher, data.num_classes, data.seen_classes, settings, teacher_logits, gather=gather
+    )

@@ -1,0 +1,348 @@
+"""The object that ``attach`` returns: D³ beside a host's training loop."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+import weakref
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, Literal, NoReturn
+
+import pluggy
+import torch
+from torch import Tensor
+from torch.amp import grad_scaler
+
+from d3_plugin.attachment.state import check_state
+from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.settings import D3Settings, FinalClassifier
+from d3_plugin.distillation.student_step import StudentUpdate
+from d3_plugin.distributed import average, process_rank
+from d3_plugin.errors import D3Warning, HostError, PluginError
+from d3_plugin.evaluation.protocol import Evaluation, evaluate
+from d3_plugin.hosts.batches import HostBatches, LabelForm
+from d3_plugin.hosts.host import Host, StepBatch
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.synthesis import synthesize
+
+Mode = Literal["loss", "hook"]
+
+
+# Optimisers that a D³ in mode="hook" is on: a second one, from a notebook cell run twice, would
+# silently double the gradient.
+_hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+
+
+class _GivenGradient(torch.autograd.Function):
+    """A value whose gradient with respect to ``synthetic`` is already known."""
+
+    @staticmethod
+    def forward(ctx: Any, synthetic: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return outer[0] * gradient, None, None
+
+
+class D3:
+    """D³ attached to a host; made by :func:`d3_plugin.attach`.
+
+    Attributes:
+        host: the host as D³ sees it.
+        settings: the settings in use.
+        distiller: teacher, student and losses.
+        values: the last step's weighted terms and their ``total``, detached, on the device.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        hooks: pluggy.HookRelay,
+        distiller: Distiller,
+        settings: D3Settings,
+        stream: RandomStream,
+        *,
+        mode: Mode,
+        labels_are: LabelForm,
+        seed: int,
+        gather: bool = False,
+    ) -> None:
+        self.host, self.settings, self.distiller = host, settings, distiller
+        self.values: dict[str, Tensor] = {}
+        self._hooks, self._stream, self._seed = hooks, stream, seed
+        self._gather = gather
+        self._update = StudentUpdate(distiller, host.generator, settings.student_lr, gather=gather)
+        self._batches = HostBatches(host.data, distiller.teacher, labels_are)
+        self._attached, self._warned = True, False
+        self._host_steps = 0
+        self._handle = None
+        if mode == "hook":
+            if host.optimizer in _hooked:
+                raise HostError(
+                    'D³ is attached to this optimizer with mode="hook" already; call detach() on '
+                    "the first D³, or both would add their gradients"
+                )
+            _hooked.add(host.optimizer)
+            self._handle = host.optimizer.register_step_pre_hook(self._before_step)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the student has made."""
+        return self._update.steps
+
+    def loss(
+        self,
+        features: Tensor | None = None,
+        labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+    ) -> Tensor:
+        """One D³ step: updates the student, and returns the generator's extra loss.
+
+        Call it once per generator step, add it to the generator's loss, and let the host call
+        ``backward`` as it does. Gradient reaches what synthesis runs through, the generator, and
+        never teacher or student; the student is updated from the same forward pass, by an
+        optimiser of its own.
+
+        Args:
+            features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
+                None: D³ draws ``settings.real_rows`` training rows itself.
+            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names.
+            attributes: (B, A) instead of labels, for loops that have none: rows of the data's
+                attribute matrix, as they are or divided by their norm.
+
+        Returns:
+            0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
+
+        Raises:
+            HostError: the batch does not fit the data, D³ was detached, or it is attached with
+                ``mode="hook"`` and adds its gradient itself.
+            NotFiniteError: NaN or Inf in too many steps in a row. A single such step is left out,
+                with a warning: zero comes back, and neither student nor generator are changed.
+        """
+        if not self._attached:
+            raise HostError("this D³ was detached; attach again to use its loss")
+        if self._handle is not None:
+            raise HostError(
+                'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
+                "errG = errG + d3.loss(...) attach with mode='loss'"
+            )
+        return self._step(features, labels, attributes)
+
+    def _step(self, *batch_parts: Tensor | None) -> Tensor:
+        reaches_generator = (
+            self.settings.weight > 0
+            and torch.is_grad_enabled()
+            and any(p.requires_grad for p in self.host.generator.parameters())
+        )
+        if self.settings.weight > 0 and not reaches_generator:
+            self._warn_unreachable()
+        with self._stream, torch.enable_grad():
+            real, real_labels = self._real_rows(*batch_parts)
+            unseen = self.host.data.unseen_classes
+            wanted = (self.settings.synthetic_rows,)
+            classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
+            synthetic = synthesize(
+                self.host, self._hooks, classes, differentiable=reaches_generator
+            )
+            # float32: the gradient of a half-precision leaf would underflow before it is scaled.
+            rows = synthetic.detach().float().requires_grad_(reaches_generator)
+            batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
+            total = self._total(batch)
+            parts = {"synthetic rows": rows, "real rows": real, **self.values}
+            wanted_rows = rows if reaches_generator else None
+            gradient, good = self._update(total, wanted_rows, parts)
+        weight = self.settings.weight
+        value = torch.where(good, weight * self.values["total"], 0.0)
+        self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
+        if gradient is None:
+            return value
+        result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
+        return result
+
+    def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
+        if any(part is not None for part in batch_parts):
+            return self._batches.read(*batch_parts)
+        data = self.host.data
+        number = len(data.train_labels)
+        rows = torch.randint(number, (self.settings.real_rows,), device=data.train_labels.device)
+        return data.train_features[rows], data.train_labels[rows]
+
+    def _total(self, batch: StepBatch) -> Tensor:
+        terms = self.distiller.terms(batch)
+        for answer in self._hooks.d3_extra_terms(host=self.host, batch=batch):
+            clash = sorted(terms.keys() & answer.keys())
+            if clash:
+                raise PluginError(f"d3_extra_terms: terms named {clash} exist already")
+            terms.update(answer)
+        # By name: hooks answer in reverse order of registration, and float sums depend on order.
+        total = sum((terms[name] for name in sorted(terms)), start=batch.features.new_zeros(()))
+        self.values = {name: term.detach() for name, term in terms.items()}
+        self.values["total"] = total.detach()
+        return total
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Step pre-hook of ``mode="hook"``: adds D³'s gradient to the generator's."""
+        if any(callable(a) for a in (*args, *kwargs.values())):
+            raise HostError(
+                'mode="hook" does not work with optimizer.step(closure): the closure makes the '
+                "gradients anew afterwards. Use the explicit form, errG = errG + d3.loss(...), "
+                "inside the closure"
+            )
+        _refuse_grad_scaler()
+        self._host_steps += 1
+        if (self._host_steps - 1) % self.host.interval:
+            return
+        with torch.enable_grad():
+            extra = self._step()
+        if not extra.requires_grad:
+            return
+        parameters = [p for p in self.host.generator.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(
+            extra, parameters, allow_unused=True, materialize_grads=self._gather
+        )
+        if self._gather:  # DDP has averaged the host's already
+            gradients = average(gradients)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _warn_unreachable(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "loss() was called where no gradient can reach the generator (under no_grad, or "
+                "with requires_grad off in all its parameters); the student learns, the generator "
+                "does not. Call it in the generator's step.",
+                D3Warning,
+                stacklevel=3,
+            )
+
+    def evaluate(
+        self,
+        *,
+        draws: int = 1,
+        final_classifier: FinalClassifier | None = None,
+        ensemble_weight: float | None = None,
+        seen_offset: float | None = None,
+    ) -> Evaluation:
+        """U, S, H, AUSUC of the +D³ classifier on the test rows.
+
+        Args:
+            draws: average over so many draws of synthetic features for the final classifier.
+            final_classifier: instead of ``settings.final_classifier``; with ``host`` and
+                ``settings.weight`` 0 it is the baseline that is scored.
+            ensemble_weight, seen_offset: instead of those in ``settings``, on which training does
+                not depend; for values that were chosen on validation classes of your own.
+
+        Returns:
+            Metrics as means over the draws, with scores, labels and the teacher's scores.
+
+        Raises:
+            InputError: draws below 1, no such classifier, or a weight or offset below 0.
+            HostError: features or scores of another shape come back from the host.
+            NotFiniteError: a loss or gradient of the last steps was not finite.
+        """
+        self._update.guard.look(self.steps)
+        instead = {
+            "final_classifier": final_classifier,
+            "ensemble_weight": ensemble_weight,
+            "seen_offset": seen_offset,
+        }
+        changes: dict[str, Any] = {k: v for k, v in instead.items() if v is not None}
+        settings = replace(self.settings, **changes)
+        return evaluate(
+            self.host,
+            self._hooks,
+            seed=self._seed,
+            draws=draws,
+            distiller=self.distiller,
+            final_classifier=settings.final_classifier,
+            ensemble_weight=settings.ensemble_weight,
+            seen_offset=settings.seen_offset,
+        )
+
+    def detach(self) -> None:
+        """Remove D³ from the host; nothing of it is left. ``evaluate`` still works."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+            _hooked.discard(self.host.optimizer)
+        self._attached = False
+        self._update.guard.look(self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that continues a run: heads, their optimiser, the random stream, the step."""
+        return {
+            "distiller": self.distiller.state_dict(),
+            "optimizer": self._update.optimizer.state_dict(),
+            "random": self._stream.state_dict(),
+            "rank": process_rank() if self._gather else 0,
+            "steps": self.steps,
+            "host_steps": self._host_steps,
+            "settings": asdict(self.settings),
+            "seen_classes": self.host.data.seen_classes,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            HostError: the state is of other classes, features or settings; lists what differs, and
+                nothing is changed then.
+        """
+        own = self.state_dict()
+        check_state(state, own)
+        before = copy.deepcopy(own)
+        try:
+            self._load(state)
+        except Exception as error:  # whatever PyTorch makes of a damaged part
+            self._load(before)
+            raise HostError(
+                f"this state is damaged ({type(error).__name__}: {error}); nothing was changed"
+            ) from error
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.distiller.load_state_dict(state["distiller"])
+        optimizer = self._update.optimizer
+        options = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(optimizer.param_groups, options, strict=True):
+            group.update(own)  # they follow from the settings, which agree
+        self._update.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
+        if self._gather and state["rank"] != process_rank():
+            # Another process saved it: with its stream both would draw the same rows.
+            self._stream = stream_of_rank(self._seed, self.host.device, self.steps)
+        else:
+            self._stream.load_state_dict(state["random"])
+        with self._stream:
+            pass  # a damaged one shows here, not in the next step
+        for parameter, moments in optimizer.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("the optimiser's moments are of other shapes than its parameters")
+
+    def __reduce__(self) -> NoReturn:
+        """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
+        raise HostError(
+            "a D3 belongs to its host and cannot be pickled or copied; save d3.state_dict(), and "
+            "give it to load_state_dict() of a D3 attached with the same data and settings"
+        )
+
+
+def _refuse_grad_scaler() -> None:
+    """Under a GradScaler the gradients in a pre-hook may be scaled, or the step skipped."""
+    frame = sys._getframe(1)
+    for _ in range(12):
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+        if frame.f_code.co_filename == grad_scaler.__file__:
+            raise HostError(
+                'mode="hook" does not work under a GradScaler, whose gradients are scaled and '
+                "whose steps may be skipped. Use the explicit form: attach(..., mode='loss') and "
+                "errG = errG + d3.loss(features=..., labels=...) before scaler.scale(errG)"
+            )

@@ -1,0 +1,105 @@
+"""The teacher's pre-training on real rows of the seen classes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from d3_plugin.distillation.networks import EmbeddingClassifier
+from d3_plugin.errors import InputError
+
+_HELD_BACK = 0.1
+_BATCH_SIZE = 64
+
+
+def pretrain_teacher(
+    features: Tensor,
+    labels: Tensor,
+    num_seen: int,
+    *,
+    embedding_dim: int = 1024,
+    lr: float = 1e-3,
+    max_epochs: int = 50,
+    patience: int = 5,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> EmbeddingClassifier:
+    """Cross-entropy training (:math:`L_{pre}` of D3GZSL), stopped on held-back training rows.
+
+    A stratified tenth of the rows is held back (a random tenth where a class has a single row);
+    training stops when its loss has not fallen for ``patience`` epochs, and the best epoch's
+    weights are kept. Random numbers come from PyTorch's global stream: seed it, or fork it.
+
+    Args:
+        features: (N, D) float, rows of seen classes; N at least 10.
+        labels: (N,) int64 in 0..num_seen-1.
+        num_seen: S.
+        embedding_dim: K.
+        lr: of Adam.
+        max_epochs, patience: when to stop.
+        on_epoch: called with the epoch and the held-back loss.
+
+    Returns:
+        The teacher in eval mode with ``requires_grad`` off.
+
+    Raises:
+        InputError: too few rows, labels out of range, or features that are not finite.
+    """
+    if len(labels) < 10 or labels.shape != features.shape[:1]:
+        raise InputError(
+            f"pretrain_teacher needs (N, D) features and (N,) labels with N >= 10, "
+            f"got {tuple(features.shape)} and {tuple(labels.shape)}"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= num_seen:
+        raise InputError(
+            f"pretrain_teacher: labels must be seen-class positions 0..{num_seen - 1}, "
+            f"got {int(labels.min())}..{int(labels.max())}"
+        )
+    if not torch.isfinite(features).all():
+        raise InputError("pretrain_teacher: features contain NaN or Inf; remove those rows")
+    train, held_back = _split(labels)
+    teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features)
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=lr, fused=True)
+    best_loss, best_state, best_epoch = float("inf"), teacher.state_dict(), 0
+    with torch.enable_grad():
+        for epoch in range(max_epochs):
+            for index in train[torch.randperm(len(train), device=train.device)].split(_BATCH_SIZE):
+                optimizer.zero_grad(set_to_none=True)
+                F.cross_entropy(teacher(features[index])[0], labels[index]).backward()
+                optimizer.step()
+            with torch.no_grad():
+                loss = F.cross_entropy(teacher(features[held_back])[0], labels[held_back]).item()
+            if on_epoch is not None:
+                on_epoch(epoch, loss)
+            if loss < best_loss:
+                best_loss, best_epoch = loss, epoch
+                best_state = copy.deepcopy(teacher.state_dict())
+            elif epoch - best_epoch >= patience:
+                break
+    if best_loss == float("inf"):
+        raise InputError(f"the teacher diverged in its first epoch; lower teacher_lr from {lr}")
+    teacher.load_state_dict(best_state)
+    teacher.zero_grad(set_to_none=True)
+    return teacher.eval().requires_grad_(False)
+
+
+def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
+    counts = labels.bincount()
+    counts = counts[counts > 0]
+    held_back = max(_HELD_BACK, len(counts) / len(labels))  # a row for every class
+    stratified = bool(counts.min() > 1) and held_back < 0.5
+    seed = int(torch.randint(2**31, ()).item())
+    train, held = train_test_split(
+        range(len(labels)),
+        test_size=held_back if stratified else _HELD_BACK,
+        stratify=labels.cpu().numpy() if stratified else None,
+        random_state=seed,
+    )
+    return (
+        torch.tensor(train, device=labels.device),
+        torch.tensor(held, device=labels.device),
+    )

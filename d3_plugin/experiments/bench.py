@@ -1,0 +1,180 @@
+"""``d3 bench``: what a generator step costs, with and without D³."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import resource
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from d3_plugin.attachment.attach import attach
+from d3_plugin.data import load
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.errors import D3Error, FailedRunsError, InputError, Problems
+from d3_plugin.experiments.clusters import unusable
+from d3_plugin.experiments.run import find_family, host_settings
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.describe import describe_trainer
+
+_MOST = 10_000  # rounds; more is a slip of the hand
+_BLOCK = 5  # generator steps that are timed together, at least
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What was measured, for one host family.
+
+    Attributes:
+        baseline, with_d3: seconds per generator step, its critic steps included; medians.
+        ratio: median of the ratios of neighbouring blocks.
+        baseline_memory, with_d3_memory: peak bytes: of the process on the CPU, data and libraries
+            included; of what PyTorch allocated on a GPU.
+        table: where the time of +D³'s steps goes, by operator.
+    """
+
+    baseline: float
+    with_d3: float
+    ratio: float
+    baseline_memory: int
+    with_d3_memory: int
+    table: str
+
+    def __str__(self) -> str:
+        return (
+            f"baseline {self.baseline * 1e3:.1f} ms, +D³ {self.with_d3 * 1e3:.1f} ms per generator "
+            f"step: {self.ratio:.3f} times; peak memory {self.baseline_memory / 2**20:.0f} MiB, "
+            f"+D³ {self.with_d3_memory / 2**20:.0f} MiB"
+        )
+
+
+class _Timed:
+    """A trainer whose ``fit()`` makes one block of steps, timed between optimiser steps.
+
+    What ``fit()`` does before its first step and after its last one is not counted.
+    """
+
+    def __init__(
+        self, adapter: str, data: str, device: str, host: dict[str, Any], d3: D3Settings | None
+    ) -> None:
+        family = find_family(adapter)
+        if "steps" not in {field.name for field in dataclasses.fields(family.settings)}:
+            raise InputError(f"d3 bench needs a host setting named steps; {adapter} has none")
+        self.device = torch.device(device)
+        problem = load(data).scaled()
+        interval = _interval(family.build(problem, host_settings(family, host), 0, self.device))
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.steps = -(-_BLOCK // interval) * interval  # every block has as many steps of D³
+        settings = host_settings(family, {**host, "steps": self.steps + 1})
+        self.trainer = family.build(problem, settings, 0, self.device)
+        if d3 is not None:
+            attach(self.trainer, settings=d3)
+        optimizer = describe_trainer(make_manager(), self.trainer).optimizer
+        optimizer.register_step_post_hook(self._stepped)
+        self._marks: list[float] = []
+        self._made = 0
+
+    def _stepped(self, *_: Any) -> None:
+        self._made += 1
+        if self._made in (1, self.steps + 1):
+            self._marks.append(self._now())
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def block(self) -> float:
+        """Seconds per generator step over one block."""
+        self._marks, self._made = [], 0
+        self.trainer.fit()
+        first, last = self._marks
+        return (last - first) / self.steps
+
+
+def _interval(trainer: Any) -> int:
+    return describe_trainer(make_manager(), trainer).interval
+
+
+def bench(
+    adapter: str,
+    data: str,
+    *,
+    device: str = "cpu",
+    rounds: int = 5,
+    host: dict[str, Any] | None = None,
+    d3: D3Settings | None = None,
+) -> Cost:
+    """Time blocks of generator steps of a baseline and of +D³ in turn.
+
+    Args:
+        adapter: name of the host family.
+        data: as in ``d3 compare``.
+        device: where to train.
+        rounds: pairs of blocks; one more goes first and is not counted.
+        host: changes to the host family's settings.
+        d3: settings of D³.
+
+    Raises:
+        D3Error: no such adapter, setting, data or device, or the training fails.
+    """
+    problems = Problems("d3 bench")
+    problems.check(
+        1 <= rounds <= _MOST, f"rounds must be at least 1 and at most {_MOST}, got {rounds}"
+    )
+    for problem in unusable(device):
+        problems.add(problem)
+    problems.raise_as(InputError)
+    d3, host = d3 or D3Settings(), host or {}
+    try:
+        baseline = _Timed(adapter, data, device, host, None)
+        with_d3 = _Timed(adapter, data, device, host, d3)
+        times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
+    except D3Error:
+        raise
+    except Exception as error:  # as a rule, too large a network or batch
+        kind = type(error).__name__
+        raise FailedRunsError(f"{adapter} cannot train so ({kind}: {error})") from error
+    activities = [ProfilerActivity.CPU]
+    if with_d3.device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as profiler:
+        with_d3.block()
+    kind = with_d3.device.type
+    table = profiler.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=12)
+    del baseline, with_d3
+    alone, beside = (_peak_memory(adapter, data, device, host, each) for each in (None, d3))
+    return Cost(
+        statistics.median(a for a, _ in times),
+        statistics.median(b for _, b in times),
+        statistics.median(b / a for a, b in times),
+        alone,
+        beside,
+        table,
+    )
+
+
+def _peak_memory(*timed: Any) -> int:
+    """Peak memory of one block, in a process of its own: peaks never come down again."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(_one_block, *timed).result()
+
+
+def _one_block(*timed: Any) -> int:
+    trainer = _Timed(*timed)
+    trainer.block()
+    if trainer.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(trainer.device)
+    status = Path("/proc/self/status")  # getrusage also counts the parent's peak, before exec
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,120 @@
+"""Cheap rivals: what a constant, the class prior or a sum does to classifiers already there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from d3_plugin.errors import InputError
+from d3_plugin.evaluation.metrics import (
+    GZSLMetrics,
+    gzsl_metrics,
+    harmonic_means,
+    seen_unseen_curve,
+)
+from d3_plugin.evaluation.protocol import mean_metrics
+from d3_plugin.experiments.run import Outcome
+
+_STRENGTHS = np.linspace(-2.0, 2.0, 81)
+
+
+def calibrated_stacking(validations: Sequence[Outcome], test: Outcome) -> GZSLMetrics:
+    """Subtract from the seen scores the constant that gave the best H on validation classes.
+
+    Chao, Changpinyo, Gong, Sha, ECCV 2016.
+    """
+    offset = choose_offset(validations)
+    adjusted = test.evaluation.scores.astype(np.float64)
+    adjusted[:, :, test.seen_classes] -= offset
+    return metrics_of(test, adjusted)
+
+
+def summed_draws(test: Outcome) -> GZSLMetrics:
+    """One classifier out of all the draws: the product of their probabilities.
+
+    What averaging the noise of n classifiers of one kind gives. Scores can be added as they are:
+    a row's normaliser is the same for all classes, and only their differences count.
+    """
+    return metrics_of(test, test.evaluation.scores.astype(np.float64).sum(axis=0, keepdims=True))
+
+
+def choose_offset(validations: Sequence[Outcome]) -> float:
+    """The offset with the highest H, averaged over validation problems and draws.
+
+    Exact: every offset at which a prediction changes is tried. Taken is the middle of the widest
+    best interval.
+    """
+    curves = [
+        seen_unseen_curve(
+            draw.astype(np.float64),
+            validation.evaluation.labels,
+            validation.seen_classes,
+            validation.unseen_classes,
+        )
+        for validation in validations
+        for draw in validation.evaluation.scores
+    ]
+    candidates = np.unique(np.concatenate([offsets[1:] for offsets, _, _ in curves]))
+    harmonic = np.zeros(len(candidates))
+    for offsets, unseen, seen in curves:
+        # Offsets descend; a candidate takes the values of the smallest one not below it.
+        at = np.searchsorted(-offsets, -candidates, side="right") - 1
+        harmonic += harmonic_means(unseen[at], seen[at])
+    # A candidate's value holds down to the next lower one; the lowest has no lower end.
+    lower = np.concatenate([candidates[:1], candidates[:-1]])
+    intervals = [(lower[run[0]], candidates[run[-1]]) for run in _runs_of_best(harmonic)]
+    low, high = max(intervals, key=lambda interval: interval[1] - interval[0])
+    return float((low + high) / 2)
+
+
+def logit_adjustment(validations: Sequence[Outcome], test: Outcome) -> GZSLMetrics:
+    """Subtract ``strength`` times the log prior of each class; the strength is chosen as above.
+
+    Menon et al., ICLR 2021 (post-hoc form). The prior is each class's share of the rows, real and
+    synthetic, that the final classifier was trained on.
+    """
+    strength = choose_strength(validations)
+    return metrics_of(test, _prior_adjusted(test, strength))
+
+
+def choose_strength(validations: Sequence[Outcome]) -> float:
+    """The strength in [-2, 2] with the highest H, averaged over validation problems."""
+    harmonic = [
+        [_mean_harmonic(each, _prior_adjusted(each, strength)) for strength in _STRENGTHS]
+        for each in validations
+    ]
+    run = max(_runs_of_best(np.mean(harmonic, axis=0)), key=len)
+    return float(_STRENGTHS[run].mean())
+
+
+def _prior_adjusted(outcome: Outcome, strength: float) -> npt.NDArray[np.float64]:
+    prior = outcome.evaluation.prior
+    if prior is None:
+        raise InputError(f"{outcome.run.name}: logit adjustment needs the classifier's class prior")
+    adjusted: npt.NDArray[np.float64] = outcome.evaluation.scores - strength * np.log(prior)
+    return adjusted
+
+
+def metrics_of(outcome: Outcome, scores: npt.NDArray[np.float64]) -> GZSLMetrics:
+    """Means over the draws of (draws, N, C) scores of the outcome's test rows."""
+    classes = outcome.seen_classes, outcome.unseen_classes
+    return mean_metrics([gzsl_metrics(s, outcome.evaluation.labels, *classes) for s in scores])
+
+
+def _mean_harmonic(outcome: Outcome, scores: npt.NDArray[np.float64]) -> float:
+    labels = outcome.evaluation.labels
+    weight = 1.0 / np.bincount(labels)[labels]  # equal weight to every class
+    is_seen = np.isin(labels, outcome.seen_classes)
+    correct = scores.argmax(axis=2) == labels
+    unseen, seen = (
+        np.average(correct[:, rows], axis=1, weights=weight[rows]) for rows in (~is_seen, is_seen)
+    )
+    return float(harmonic_means(unseen, seen).mean())
+
+
+def _runs_of_best(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
+    """Indices of the highest value, as runs of neighbours."""
+    best = np.flatnonzero(values >= values.max() - 1e-12)
+    return np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)

@@ -1,0 +1,120 @@
+"""Which runs a comparison consists of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from d3_plugin import __version__
+from d3_plugin.distillation.settings import SCORING, D3Settings
+
+Split = Literal["test", "validation"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a host, with or without D³, on the test or the validation problem of a seed.
+
+    Attributes:
+        adapter: name of the host family.
+        data: ``digits``, ``digits-DRAW`` or a folder.
+        data_digest: of the folder's files.
+        seed: of host, D³, data draw and validation cut; the same for all variants.
+        variant: a name, part of the file name: ``baseline``, ``d3`` or any other.
+        split: see above.
+        host: all settings of the host family.
+        d3: settings of D³; None for the host without it.
+        draws: how many times the final classifier is trained on freshly drawn features.
+        device: where to train.
+    """
+
+    adapter: str
+    data: str
+    data_digest: str
+    seed: int
+    variant: str
+    split: Split
+    host: dict[str, Any]
+    d3: D3Settings | None
+    draws: int
+    device: str
+
+    @property
+    def name(self) -> str:
+        """File name of its results."""
+        return f"{self.adapter}-seed{self.seed}-{self.split}-{self.variant}"
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the result depends on, as JSON types.
+
+        Versions and device type are part of it: they change random numbers, and a pair must share
+        them. Where the data folder lies is not.
+        """
+        identity = asdict(self)
+        identity["data"] = identity.pop("data_digest") or self.data
+        identity["device"] = torch.device(self.device).type
+        identity["versions"] = {"d3_plugin": __version__, "torch": torch.__version__}
+        if self.d3 is None:  # as in the files of runs that are there already
+            del identity["d3"]
+        return identity
+
+    def training_identity(self) -> dict[str, Any]:
+        """The same without what only the scoring depends on."""
+        return training_part(self.identity())
+
+
+def training_part(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without :data:`~d3_plugin.distillation.settings.SCORING`, as JSON types."""
+    part: dict[str, Any] = json.loads(json.dumps(identity))
+    for name in SCORING:
+        part.get("d3", {}).pop(name, None)
+    return part
+
+
+def validation_cuts(data: str, seeds: int, cuts: int) -> dict[int, list[int]]:
+    """For each seed, the seeds of the validation runs that offsets for its test run come from.
+
+    All seeds of a folder share one problem and so the first ``cuts`` pseudo-unseen cuts of its seen
+    classes. With ``digits`` each seed is a problem of its own, whose training rows are test rows of
+    others: it has its own cut alone.
+    """
+    if data == "digits":
+        return {seed: [seed] for seed in range(seeds)}
+    return {seed: list(range(min(cuts, seeds))) for seed in range(seeds)}
+
+
+def plan(
+    hosts: dict[str, dict[str, Any]],
+    data: str,
+    data_digest: str,
+    seeds: int,
+    variants: Mapping[str, D3Settings | None],
+    *,
+    draws: int,
+    device: str,
+    validated: Collection[int] = (),
+) -> list[Run]:
+    """Every variant on the test problem of every seed, and on the validation problem of some.
+
+    The variants of a seed stand together.
+
+    Args:
+        hosts: settings of each host family, by its name.
+        data, data_digest, draws, device: as in :class:`Run`.
+        seeds: how many.
+        variants: settings of D³ by the variant's name; None for the host without D³.
+        validated: seeds whose validation problem is run too.
+    """
+    splits: tuple[Split, ...] = ("validation", "test")
+    return [
+        Run(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device)
+        for adapter, settings in hosts.items()
+        for seed in range(seeds)
+        for split in splits
+        if split == "test" or seed in validated
+        for variant, d3 in variants.items()
+    ]

@@ -1,0 +1,149 @@
+"""Trains and scores one run of a comparison."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3
+from d3_plugin.checks import setting_problems
+from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
+from d3_plugin.data.digits import DRAWS, load_digits_gzsl
+from d3_plugin.errors import InputError
+from d3_plugin.evaluation.baseline import evaluate
+from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.experiments.checkpoint import can_checkpoint, load_checkpoint, save_checkpoint
+from d3_plugin.experiments.plan import Run
+from d3_plugin.hooks.manager import host_families, make_manager
+from d3_plugin.hosts.host import HostFamily
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run leaves behind.
+
+    Attributes:
+        run: what was run.
+        evaluation: scores and metrics on the run's split.
+        data_name: name of the GZSL problem.
+        seen_classes, unseen_classes: class ids of the split.
+        history: the trainer's: ``step`` and mean losses, from time to time.
+        generator_start, generator_mean: mean absolute parameter of the generator before and after
+            training: a pair starts from the same one and ends with different ones.
+        seconds: of training and scoring, since the run was last started.
+    """
+
+    run: Run
+    evaluation: Evaluation
+    data_name: str
+    seen_classes: npt.NDArray[np.int64]
+    unseen_classes: npt.NDArray[np.int64]
+    history: list[dict[str, float]]
+    generator_start: float
+    generator_mean: float
+    seconds: float
+
+
+def find_family(name: str) -> HostFamily:
+    """The host family a plugin provides under this name.
+
+    Raises:
+        InputError: there is none; names those there are.
+    """
+    families = host_families(make_manager())
+    if name not in families:
+        raise InputError(f"no adapter named {name!r}; installed are: {', '.join(families)}")
+    return families[name]
+
+
+def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
+    """The family's settings with ``changes``.
+
+    Raises:
+        InputError: it has no such setting, or a value is of another type; lists all.
+    """
+    problems = setting_problems(f"settings of {family.name}", family.settings, changes)
+    problems.raise_as(InputError)
+    try:
+        return family.settings(**changes)
+    except ValueError as error:  # the family's own checks
+        raise InputError(f"settings of {family.name}: {error}") from error
+
+
+def load_problem(run: Run) -> GZSLData:
+    """The scaled data of a run; ``digits`` takes another draw and split for each seed."""
+    if run.data == "digits":
+        data = load_digits_gzsl(run.seed % len(DRAWS), split=run.seed)
+    else:
+        data = load(run.data)
+    if run.split == "validation":  # without test rows first: then nothing below can choose on them
+        data = pseudo_unseen(without_test_rows(data), seed=run.seed)
+    return data.scaled()
+
+
+def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) -> Outcome:
+    """Train and score one run.
+
+    Args:
+        run: what to run.
+        checkpoint: file that the training, where the trainer can be continued, is kept in while it
+            is under way; a training found there goes on. The caller removes it.
+        every: seconds between checkpoints, at least.
+
+    Raises:
+        D3Error: the run cannot be made: unknown adapter or setting, bad data, a bad checkpoint.
+    """
+    started = time.perf_counter()
+    family = find_family(run.adapter)
+    settings = family.settings(**run.host)
+    data = load_problem(run)
+    trainer = family.build(data, settings, run.seed, torch.device(run.device))
+    start = _mean_parameter(trainer.generator)
+    d3 = None if run.d3 is None else attach(trainer, settings=run.d3, seed=run.seed)
+    if checkpoint is None or not can_checkpoint(trainer):
+        trainer.fit()
+    else:
+        _fit(run, trainer, d3, checkpoint, every)
+    if d3 is None:
+        evaluation = evaluate(trainer, seed=run.seed, draws=run.draws)
+    else:
+        evaluation = d3.evaluate(draws=run.draws)
+    return Outcome(
+        run,
+        evaluation,
+        data.name,
+        data.seen_classes.numpy(),
+        data.unseen_classes.numpy(),
+        list(trainer.history),
+        start,
+        _mean_parameter(trainer.generator),
+        time.perf_counter() - started,
+    )
+
+
+def _fit(run: Run, trainer: Any, d3: D3 | None, checkpoint: Path, every: float) -> None:
+    """Train from the checkpoint on, if there is one, and write further ones."""
+    identity, device = run.training_identity(), torch.device(run.device)
+    start = load_checkpoint(checkpoint, trainer, d3, device=device, identity=identity)
+    saved = time.monotonic()
+
+    def step_done(step: int, losses: dict[str, float]) -> None:
+        nonlocal saved
+        if time.monotonic() - saved >= every:
+            save_checkpoint(checkpoint, trainer, d3, step=step, device=device, identity=identity)
+            saved = time.monotonic()
+
+    trainer.fit(step_done, start=start)
+
+
+def _mean_parameter(module: nn.Module) -> float:
+    parameters = torch.cat([p.detach().abs().flatten() for p in module.parameters()])
+    return parameters.double().mean().item()

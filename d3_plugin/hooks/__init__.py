@@ -1,0 +1,1 @@
+"""The pluggy hooks: specifications, the manager, the defaults."""

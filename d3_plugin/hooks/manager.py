@@ -1,0 +1,72 @@
+"""Finds plugins, one at a time, so that a broken one does not take the rest with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+
+import pluggy
+
+from d3_plugin.errors import D3Warning, PluginError
+from d3_plugin.hooks import defaults, specs
+from d3_plugin.hosts.host import HostFamily
+
+
+def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> pluggy.PluginManager:
+    """A plugin manager with the defaults, the installed plugins and ``plugins``.
+
+    Args:
+        plugins: further plugin modules or objects; asked before the installed ones.
+        strict: raise for an installed plugin that cannot be loaded, instead of warning.
+
+    Raises:
+        PluginError: a plugin of ``plugins`` is invalid, or with ``strict`` an installed one.
+    """
+    manager = pluggy.PluginManager(specs.PROJECT)
+    manager.add_hookspecs(specs)
+    manager.register(defaults, "d3_plugin defaults")
+    for point in sorted(entry_points(group=specs.PROJECT), key=lambda p: p.name):
+        owner = point.dist.name if point.dist else "an unknown distribution"
+        try:
+            _register(manager, point.load(), point.name)
+        except Exception as error:  # whatever a third party's import raises
+            message = (
+                f"plugin {point.name!r} of distribution {owner!r} could not be loaded and is left "
+                f"out: {type(error).__name__}: {error}"
+            )
+            if strict:
+                raise PluginError(message) from error
+            warnings.warn(message, D3Warning, stacklevel=2)
+    if not isinstance(plugins, Iterable) or isinstance(plugins, (str, bytes)):
+        raise PluginError(f"plugins must be a list of modules or objects, got {plugins!r}")
+    for plugin in plugins:
+        try:
+            _register(manager, plugin, None)
+        except Exception as error:  # pluggy looks at every attribute of it
+            raise PluginError(f"plugin {plugin!r} is invalid: {error}") from error
+    return manager
+
+
+def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -> None:
+    """Register, check, and undo both when the check fails."""
+    manager.register(plugin, name)
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError:
+        manager.unregister(plugin)
+        raise
+
+
+def host_families(manager: pluggy.PluginManager) -> dict[str, HostFamily]:
+    """Every baseline the plugins can build, by name in alphabetical order.
+
+    Raises:
+        PluginError: two plugins use the same name.
+    """
+    families: dict[str, HostFamily] = {}
+    for family in (family for answer in manager.hook.d3_host_families() for family in answer):
+        if family.name in families:
+            raise PluginError(f"two plugins provide a host family named {family.name!r}")
+        families[family.name] = family
+    return dict(sorted(families.items()))

@@ -1,0 +1,111 @@
+"""The hooks of d3_plugin (pluggy project ``d3_plugin``).
+
+A plugin is a module or object with functions marked :data:`hookimpl`, registered through the
+entry-point group ``d3_plugin`` or handed to ``attach(..., plugins=[...])``. Hooks that answer for
+one host return ``None`` for every other host; the first answer is used, the plugin registered last
+is asked first, and the defaults of :mod:`d3_plugin.hooks.defaults` are asked at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pluggy
+from torch import Tensor
+
+from d3_plugin.hosts.host import Host, HostFamily, Scorer, StepBatch
+
+PROJECT = "d3_plugin"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def d3_host_families() -> list[HostFamily]:
+    """The baselines this plugin can build, for ``d3 adapters`` and ``d3 compare``."""
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def d3_describe_host(trainer: Any) -> Host | None:
+    """Recognise a trainer object given to ``attach``.
+
+    Args:
+        trainer: whatever the user passed.
+
+    Returns:
+        Its generator, optimiser and data, or None if this is not a trainer of yours.
+    """
+
+
+@hookspec(firstresult=True)
+def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) -> Tensor | None:
+    """Synthesise one feature row per class id, in one call for all of them.
+
+    Args:
+        host: the host.
+        class_ids: (N,) int64, one per wanted row, repeated as needed.
+        differentiable: whether gradient must reach ``host.generator``; if not, the call runs
+            without gradient and may use a slower, better sampler.
+
+    Returns:
+        (N, D) features in the space of ``host.data``, or None.
+    """
+
+
+@hookspec(firstresult=True)
+def d3_transform_features(host: Host, features: Tensor) -> Tensor | None:
+    """Map features, real or synthetic, to what the host's final classifier sees.
+
+    Args:
+        host: the host.
+        features: (N, D).
+
+    Returns:
+        (N, D') for instance features beside decoded attributes, or None.
+    """
+
+
+@hookspec(firstresult=True)
+def d3_train_classifier(
+    host: Host, features: Tensor, labels: Tensor, num_classes: int
+) -> Scorer | None:
+    """Train the host's final classifier.
+
+    Args:
+        host: the host.
+        features: (N, D') transformed real seen and synthetic unseen rows.
+        labels: (N,) class ids.
+        num_classes: C.
+
+    Returns:
+        A function from (M, D') features to (M, C) scores, or None.
+    """
+
+
+@hookspec
+def d3_extra_terms(host: Host, batch: StepBatch) -> dict[str, Tensor]:
+    """Further loss terms for a step, already weighted, by name.
+
+    They are summed in the order of their names, whatever the order of the plugins.
+
+    Args:
+        host: the host.
+        batch: rows, labels and what teacher and student say of them.
+
+    Returns:
+        0-dim tensors by name; names must not clash.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def d3_after_step(host: Host, step: int, values: dict[str, Tensor]) -> None:
+    """Log a step; called after the student's update.
+
+    Args:
+        host: the host.
+        step: counts from 1.
+        values: detached 0-dim terms as they entered the sum, and ``total``. They are on the
+            host's device: calling ``.item()`` on each in every step slows a GPU down.
+    """

@@ -1,0 +1,1 @@
+"""What D³ knows of the generative code it is attached to."""

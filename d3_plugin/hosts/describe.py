@@ -1,0 +1,106 @@
+"""Finds out what a host is: from a trainer object by hook, or from the parts of a script."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pluggy
+import torch
+from torch import nn
+
+from d3_plugin.data.host_data import as_gzsl_data
+from d3_plugin.errors import D3Warning, HostError, Problems
+from d3_plugin.hosts.host import Host
+
+
+def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = None) -> Host:
+    """The host that a plugin recognises, with its data on the generator's device.
+
+    Args:
+        manager: the plugins.
+        trainer: the trainer object.
+        data: the user's data, to be used instead of the trainer's.
+
+    Raises:
+        HostError: no plugin knows the trainer, or ``data`` is another problem than the trainer's.
+    """
+    host: Host | None = manager.hook.d3_describe_host(trainer=trainer)
+    if host is None:
+        names = ", ".join(sorted(name for name, _ in manager.list_name_plugin()))
+        raise HostError(
+            f"no plugin knows a trainer of type {type(trainer).__name__} (installed: {names}). "
+            "Pass generator=, optimizer= and data= instead, or write a plugin with d3_describe_host"
+        )
+    if data is not None:
+        _replace_data(host, data)
+    host.data = host.data.to(host.device)
+    return host
+
+
+def _replace_data(host: Host, data: Any) -> None:
+    own, given = host.data, as_gzsl_data(data)
+    same_problem = (
+        own.seen_classes.tolist() == given.seen_classes.tolist()
+        and own.unseen_classes.tolist() == given.unseen_classes.tolist()
+        and own.feature_dim == given.feature_dim
+    )
+    if not same_problem:
+        raise HostError(
+            f"data= ({given.name}) has other classes or another feature width than the trainer's "
+            f"own ({own.name}); pass what the trainer was made with, or leave data= out"
+        )
+    if not torch.equal(own.train_features.cpu(), given.train_features.cpu()):
+        warnings.warn(
+            f"data= ({given.name}) has other training features than the trainer's own "
+            f"({own.name}): is one of them not scaled?",
+            D3Warning,
+            stacklevel=4,
+        )
+    host.data = given
+
+
+def describe_script(
+    generator: nn.Module | None, optimizer: torch.optim.Optimizer | None, data: Any
+) -> Host:
+    """A host from its parts.
+
+    Raises:
+        HostError: lists every part that is missing or wrong.
+    """
+    problems = Problems("attach() without a trainer needs generator=, optimizer= and data=")
+    problems.check(
+        isinstance(generator, nn.Module) and any(True for _ in generator.parameters()),
+        f"generator must be a module with parameters, got {type(generator)}",
+    )
+    problems.check(
+        isinstance(optimizer, torch.optim.Optimizer),
+        f"optimizer must be the generator's torch optimizer, got {type(optimizer)}",
+    )
+    problems.check(data is not None, "data is missing")
+    problems.raise_as(HostError)
+    if generator is None or optimizer is None:  # for the type checker; raised above
+        raise HostError("generator and optimizer are needed")
+    host = Host("script", generator, optimizer, as_gzsl_data(data))
+    host.data = host.data.to(host.device)
+    return host
+
+
+def check_optimizer(host: Host) -> None:
+    """The optimiser steps every trainable parameter of the generator.
+
+    Raises:
+        HostError: it does not; names those it lacks.
+    """
+    owned = {id(p) for group in host.optimizer.param_groups for p in group["params"]}
+    foreign = [
+        name
+        for name, parameter in host.generator.named_parameters()
+        if parameter.requires_grad and id(parameter) not in owned
+    ]
+    if foreign:
+        raise HostError(
+            f"{len(foreign)} parameters of the generator are not in the optimizer given "
+            f"({', '.join(foreign[:5])}): is it the critic's, or were the parameters replaced (by "
+            ".to() or a wrapper) after the optimizer was made? Attach after both are final"
+        )

@@ -1,0 +1,169 @@
+"""Prints what ensemble_weight and seen_offset do on pseudo-unseen classes, as Markdown.
+
+    python docs/tools/make_ensemble_tables.py runs/cub50 runs/cub127 ...
+
+Each folder is the ``--out`` of a finished ``d3 compare``; its validation runs of +D³ are read, and
+nothing of its test runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax, logsumexp
+
+from d3_plugin import InputError
+from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
+from d3_plugin.experiments.report import aligned
+
+WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 2.0)
+OFFSETS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+CONSTANTS = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """Log-probabilities of host and student, both (draws, N, C), on one validation cut."""
+
+    host: npt.NDArray[np.float64]
+    student: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    unseen: npt.NDArray[np.int64]
+
+    def metrics(self, weight: float, offset: float) -> list[GZSLMetrics]:
+        """Of each draw, with the student's weight and what is taken off the seen scores."""
+        scores = self.host + weight * self.student
+        scores[:, :, self.seen] -= offset
+        return [gzsl_metrics(draw, self.labels, self.seen, self.unseen) for draw in scores]
+
+    def auroc(self, scores: npt.NDArray[np.float64]) -> list[float]:
+        """How well each draw's log-odds of all seen classes tell seen rows from unseen ones."""
+        of_seen, of_unseen = (logsumexp(scores[:, :, c], axis=2) for c in (self.seen, self.unseen))
+        is_seen = np.isin(self.labels, self.seen)
+        return [ood_auroc(odds[is_seen], odds[~is_seen]) for odds in of_seen - of_unseen]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="--out of finished d3 compare")
+    cuts = {folder.name: read(folder) for folder in parser.parse_args().folders}
+    print(f"AUSUC by `ensemble_weight`\n\n{weight_table(cuts)}\n")
+    print(f"AUSUC by how the two are combined\n\n{rule_table(cuts)}\n")
+    print(f"AUROC of seen against unseen rows\n\n{auroc_table(cuts)}\n")
+    print(f"H by `seen_offset`, at weight 0.5\n\n{offset_table(cuts, OFFSETS, by_classes)}\n")
+    print(f"H by a constant instead, at weight 0.5\n\n{offset_table(cuts, CONSTANTS, constant)}")
+
+
+def read(folder: Path) -> dict[str, list[Cut]]:
+    """The cuts of each host family in a comparison's folder.
+
+    Raises:
+        InputError: it has no validation runs of +D³ with both host and student.
+    """
+    cuts: dict[str, list[Cut]] = defaultdict(list)
+    for path in sorted((folder / "runs").glob("*-validation-d3.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        identity = json.loads(str(arrays["facts"]))["identity"]
+        if "host_scores" not in arrays or "student_scores" not in arrays:
+            raise InputError(
+                f"{path} has no scores of host and student apart: it is of another "
+                "final_classifier than 'both', or of an older version"
+            )
+        host = log_softmax(arrays["host_scores"].astype(np.float64), axis=2)
+        student = np.broadcast_to(arrays["student_scores"].astype(np.float64), host.shape)
+        cut = Cut(host, student, arrays["labels"], arrays["seen_classes"], arrays["unseen_classes"])
+        cuts[identity["adapter"]].append(cut)
+    if not cuts:
+        raise InputError(f"{folder} has no validation runs of +D³; start its d3 compare first")
+    return dict(cuts)
+
+
+def weight_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
+    """Mean AUSUC over cuts and draws: 0 is the host's classifier."""
+    rows = [["", *(f"{weight:g}" for weight in WEIGHTS)]]
+    for data, families in cuts.items():
+        for adapter, each in families.items():
+            made = [[m.ausuc for c in each for m in c.metrics(w, 0.0)] for w in WEIGHTS]
+            rows.append([f"{adapter}, {data}", *(f"{100 * np.mean(line):.1f}" for line in made)])
+    return aligned(rows)
+
+
+def rule_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
+    """Mean AUSUC over cuts and draws."""
+
+    def ausuc(cut: Cut, scores: npt.NDArray[np.float64]) -> list[float]:
+        return [gzsl_metrics(draw, cut.labels, cut.seen, cut.unseen).ausuc for draw in scores]
+
+    return _table(cuts, RULES, ausuc)
+
+
+def auroc_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
+    """Mean over cuts and draws."""
+    return _table(cuts, RULES, Cut.auroc)
+
+
+def _table(
+    cuts: dict[str, dict[str, list[Cut]]],
+    rules: dict[str, Callable[[Cut], npt.NDArray[np.float64]]],
+    measure: Callable[[Cut, npt.NDArray[np.float64]], list[float]],
+) -> str:
+    rows = [["", *rules]]
+    for data, families in cuts.items():
+        for adapter, each in families.items():
+            made = [[v for c in each for v in measure(c, rule(c))] for rule in rules.values()]
+            rows.append([f"{adapter}, {data}", *(f"{100 * np.mean(line):.1f}" for line in made)])
+    return aligned(rows)
+
+
+def gated(cut: Cut) -> npt.NDArray[np.float64]:
+    """The host's probability of seen and of unseen, and within each what the weighted sum says."""
+    scores = cut.host + 0.5 * cut.student
+    for classes in (cut.seen, cut.unseen):
+        of_host = logsumexp(cut.host[:, :, classes], axis=2, keepdims=True)
+        scores[:, :, classes] = log_softmax(scores[:, :, classes], axis=2) + of_host
+    return scores
+
+
+RULES: dict[str, Callable[[Cut], npt.NDArray[np.float64]]] = {
+    "host": lambda cut: cut.host,
+    "student": lambda cut: cut.student,
+    "weighted sum": lambda cut: cut.host + 0.5 * cut.student,
+    "mean of probabilities": lambda cut: np.logaddexp(cut.host, cut.student),
+    "host's odds, sum within": gated,
+}
+"""Scores (draws, N, C) of a cut, by what they are made of."""
+
+
+def offset_table(
+    cuts: dict[str, dict[str, list[Cut]]],
+    offsets: tuple[float, ...],
+    of: Callable[[Cut, float], float],
+) -> str:
+    """Mean H over families, cuts and draws."""
+    rows = [["", *(f"{offset:g}" for offset in offsets)]]
+    for data, families in cuts.items():
+        each = [cut for family in families.values() for cut in family]
+        made = [[m.harmonic for c in each for m in c.metrics(0.5, of(c, o))] for o in offsets]
+        rows.append([data, *(f"{100 * np.mean(line):.1f}" for line in made)])
+    return aligned(rows)
+
+
+def by_classes(cut: Cut, offset: float) -> float:
+    return offset * float(np.log(len(cut.seen)))
+
+
+def constant(cut: Cut, offset: float) -> float:
+    return offset
+
+
+if __name__ == "__main__":
+    main()

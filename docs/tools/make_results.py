@@ -1,0 +1,294 @@
+"""Writes docs/results.md and its pictures from finished comparisons, and its summary into README.
+
+    python docs/tools/make_results.py docs/results/digits docs/results/cub50 ...
+
+Each folder is the ``--out`` of a ``d3 compare``, or has its results.json, and the ablation.json of
+a ``d3 ablate`` if there was one; nothing else is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from d3_plugin import D3Settings, InputError
+from d3_plugin.experiments.report import CURVE_SEEN, aligned, cell
+from d3_plugin.experiments.run import find_family
+from d3_plugin.experiments.statistics import interval
+
+LOSS = "▼ "
+MARKS = ("<!-- results -->", "<!-- /results -->")
+TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released formulas"}
+BESIDE = {
+    "baseline_calibrated": ("ΔH to a constant", "harmonic"),
+    "cls": ("ΔAUSUC to L_cls", "ausuc"),
+}
+"""Row that all others of its table are set beside, with title and measure of that column."""
+GLANCE = {
+    "ΔH": ("d3", "baseline", "harmonic"),
+    "ΔH to a constant": ("d3", "baseline_calibrated", "harmonic"),
+    "ΔH, both calibrated": ("d3_calibrated", "baseline_calibrated", "harmonic"),
+    "ΔH to logit adjustment": ("d3", "baseline_adjusted", "harmonic"),
+    "ΔAUSUC": ("d3", "baseline", "ausuc"),
+    "ΔAUSUC to draws summed": ("d3", "baseline_summed", "ausuc"),
+}
+"""Columns of the overview: row, the row it is set beside, and the measure."""
+COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}
+
+INTRODUCTION = """\
+# Results
+
+Written by `docs/tools/make_results.py` from the `results.json` of the comparisons, which lie in
+[results](results); no number was copied by hand. Percent; mean ± half-width of the 95 % t interval
+over seeds. Differences are paired: same seed, data draw and initialisation. **ΔH** and **ΔAUSUC**
+are differences to the baseline; **ΔH to a constant** is the difference to calibrated stacking on
+the baseline's own classifier: whether D³ is worth more than subtracting a constant from the seen
+scores; **both calibrated** is the same with +D³'s offset chosen as the rival's is, on pseudo-unseen
+classes of the data at hand, instead of the default's. *Its draws summed* adds the scores of the
+final classifiers that a run trains on several draws of synthetic features, which averages their
+noise; what a second classifier of another kind gives without distillation is the row *+ L_cls* of
+an ablation, and **ΔAUSUC to L_cls** what distillation adds to it. ▼ marks every cell that loses; an
+interval with 0 in it may be chance, in either direction. On the birds nothing was chosen on test
+rows: offsets and strengths come from pseudo-unseen classes cut from the training classes. Data
+folders are looked for in `$D3_DATA`.
+
+## What the numbers do not show
+
+- They cannot be compared with published tables. `digits` are raw pixels of ten classes. `cub50` and
+  `cub127` are parts of CUB, fewer classes than its 200 and with features of another backbone, an
+  EfficientNet instead of ResNet-101. For CUB, AWA2, FLO, SUN and APY there are settings in
+  `examples/benchmarks`, but no numbers here.
+- AUSUC cannot be raised by a constant; H can. A higher H beside the same AUSUC is a bias removed,
+  which calibrated stacking does for less.
+- +D³ adds half of the student's log-probabilities to those of the host's classifier. *Host's
+  classifier alone* is what D³ did to the generator; `d3 ablate` has the student without
+  distillation, which separates ensembling from distillation. The *offset* is one number for all
+  data, times the log of the number of seen classes, chosen once on pseudo-unseen classes
+  ([defaults.md](defaults.md)); the row without it shows what it does.
+- *Released formulas* are those of the authors' code, whose student starts from random weights and
+  classifies alone, without offset. With the diffusion, where D³ goes along with every tenth step,
+  it has 200 steps instead of 600. On the birds they gain no AUSUC and lose most with the diffusion;
+  on `digits` they gain, with f-CLSWGAN more than the default.
+- On `digits` an offset is chosen on one cut, of one or two pseudo-unseen digits, and often hurts:
+  there *ΔH to a constant* says little. Some of their draws were looked at for the sum's weight and
+  offset, and their training rows are test rows of others.
+- Few seeds: intervals are wide, and of many cells some win or lose by chance.
+- Settings are the defaults unless a command says otherwise. Those of the baselines and of D³ were
+  chosen on pseudo-unseen classes of `cub50` and `cub127`, but by hand and not in one search with
+  the same budget; `d3 tune` is that search.
+- Seconds are of one machine under its load at the time.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="--out of finished d3 compare")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
+    parser.add_argument("--readme", type=Path, help="a file whose <!-- results --> part to renew")
+    options = parser.parse_args()
+    comparisons = [(folder.name, read(folder)) for folder in options.folders]
+    ablations = [
+        (folder.name, read(folder, "ablation.json"))
+        for folder in options.folders
+        if (folder / "ablation.json").exists()
+    ]
+    write_page(comparisons, ablations, options.out)
+    if options.readme:
+        before, mark, rest = options.readme.read_text(encoding="utf-8").partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        if not (mark and end):
+            raise InputError(f"{options.readme} has no lines {' and '.join(MARKS)}")
+        text = f"{before}{mark}\n{glance(comparisons)}\n{end}{after}"
+        options.readme.write_text(text, encoding="utf-8")
+
+
+def read(folder: Path, file: str = "results.json") -> dict[str, Any]:
+    """The content of a comparison's ``results.json``, or of its ablation's file.
+
+    Raises:
+        InputError: there is none, or it is of an older version.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder} is no finished comparison: {error}") from error
+    settings = content["settings"]
+    used = settings.get("d3") or settings.get("variants", {}).get("d3") or {}
+    if (
+        any("curve" not in run for run in content["runs"])
+        or not (settings.keys() & {"cuts", "variants"})
+        or used.keys() != asdict(D3Settings()).keys()
+    ):
+        raise InputError(
+            f"{folder / file} is of an older version: start its command again, which "
+            "writes the file anew from the finished runs where these are still the same"
+        )
+    return content
+
+
+def write_page(
+    comparisons: list[tuple[str, dict[str, Any]]],
+    ablations: list[tuple[str, dict[str, Any]]],
+    out: Path,
+) -> None:
+    """Write the page, and one picture for each comparison's table into a folder of its name.
+
+    Args:
+        comparisons, ablations: name and content of each; the name is that of its folder.
+        out: the Markdown file.
+    """
+    pictures = out.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    sections = [INTRODUCTION, f"## At a glance\n\n{glance(comparisons)}\n"]
+    for name, content in comparisons:
+        settings = content["settings"]
+        data = Path(settings["data"]).name
+        sections.append(f"## {data}\n\n```bash\n{command(name, settings)}\n```\n")
+        for adapter, summary in content["summary"].items():
+            picture = pictures / f"{name}-{adapter}.svg"
+            draw_curves(content["runs"], adapter, f"{adapter} on {data}", picture)
+            sections.append(
+                f"### {adapter} on {data}\n\n{aligned(table(summary))}\n\n"
+                f"{run_time(content, adapter)}\n\n"
+                f"![seen-unseen curves of {adapter} on {data}]({pictures.name}/{picture.name})\n"
+            )
+    for name, content in ablations:
+        data = Path(content["settings"]["data"]).name
+        sections.append(
+            f"## Which part does it: ablation on {data}\n\n"
+            f"```bash\n{command(name, content['settings'])}\n```\n"
+        )
+        sections += [
+            f"### {adapter} on {data}, its parts\n\n{aligned(table(summary))}\n"
+            for adapter, summary in content["summary"].items()
+        ]
+    out.write_text("\n".join(sections), encoding="utf-8")
+
+
+def glance(comparisons: list[tuple[str, dict[str, Any]]]) -> str:
+    """One line for each data set and host family: what +D³ changes, and against the rivals."""
+    rows = [["", "seeds", "baseline H", "+D³ H", *GLANCE]]
+    for _, content in comparisons:
+        data = Path(content["settings"]["data"]).name
+        for adapter, summary in content["summary"].items():
+            rows.append(
+                [
+                    f"{adapter}, {data}",
+                    str(content["settings"]["seeds"]),
+                    *(cell(summary[key]["metrics"]["harmonic"]) for key in ("baseline", "d3")),
+                    *(
+                        marked(paired(summary, row, other, metric)) if other in summary else ""
+                        for row, other, metric in GLANCE.values()
+                    ),
+                ]
+            )
+    return aligned(rows)
+
+
+def paired(summary: dict[str, Any], row: str, other: str, metric: str) -> dict[str, float | None]:
+    """Mean and interval of ``row`` less ``other``, seed by seed."""
+    of_row, of_other = (summary[key]["metrics"][metric]["per_seed"] for key in (row, other))
+    return interval(a - b for a, b in zip(of_row, of_other, strict=True))
+
+
+def command(name: str, settings: dict[str, Any]) -> str:
+    """The ``d3`` command that these settings are of, without paths of the machine."""
+    verb = "ablate" if "variants" in settings else "compare"
+    words = ["d3", verb, "--adapter", ",".join(settings["adapters"])]
+    words += ["--data", Path(settings["data"]).name, "--seeds", str(settings["seeds"])]
+    words += ["--cuts", str(settings["cuts"])] if verb == "compare" else []
+    words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
+    if settings.get("released"):
+        words += ["--variants", "default,released"]
+    hosts: dict[str, Any] = {}
+    for adapter, used in settings["hosts"].items():
+        default = find_family(adapter).settings()
+        hosts |= {k: v for k, v in used.items() if v != getattr(default, k)}
+    of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
+    d3 = {k: v for k, v in of_d3.items() if v != getattr(D3Settings(), k)}
+    for flag, changes in (("--host", hosts), ("--set", d3)):
+        for key, value in changes.items():
+            words += [flag, f"{key}={value}"]
+    return shlex.join([*words, "--out", f"runs/{name}"])
+
+
+def table(summary: dict[str, Any]) -> list[list[str]]:
+    """Header and rows; differences that lose are marked. The last column depends on the table."""
+    rows = [["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC"]]
+    reference = next((key for key in BESIDE if key in summary), None)
+    if reference:
+        title, measure = BESIDE[reference]
+        rows[0].append(title)
+    for key, row in summary.items():
+        metrics = row["metrics"]
+        line = [row["title"], *(cell(metrics[m]) for m in ("unseen", "seen", "harmonic", "ausuc"))]
+        for metric in ("harmonic", "ausuc"):
+            line.append("" if key == "baseline" else marked(metrics[metric]["difference"]))
+        if reference:
+            difference = paired(summary, key, reference, measure)
+            line.append("" if key == reference else marked(difference))
+        rows.append(line)
+    return rows
+
+
+def marked(difference: dict[str, float | None]) -> str:
+    """The cell, with a mark where it loses by what is shown."""
+    text = cell(difference, signed=True)
+    return LOSS + text if text.startswith("-") else text
+
+
+def run_time(content: dict[str, Any], adapter: str) -> str:
+    """One line of how long runs took."""
+    parts = []
+    for variant, title in TITLES.items():
+        seconds = [
+            run["seconds"]
+            for run in content["runs"]
+            if (run["adapter"], run["variant"], run["split"]) == (adapter, variant, "test")
+        ]
+        if seconds:
+            parts.append(f"{title} {np.mean(seconds):.0f}")
+    settings, versions = content["settings"], content["versions"]
+    return (
+        f"Mean seconds per test run: {', '.join(parts)} ({settings['device']}, "
+        f"{settings['machine']}, torch {versions['torch']}, d3_plugin {versions['d3_plugin']})."
+    )
+
+
+def draw_curves(runs: list[dict[str, Any]], adapter: str, title: str, path: Path) -> None:
+    """U over S for every offset, means over seeds; dots are the scores as they are."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot(title=title, xlabel="S", ylabel="U", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.25)
+    for variant, label in TITLES.items():
+        of_variant = [
+            run
+            for run in runs
+            if (run["adapter"], run["variant"], run["split"]) == (adapter, variant, "test")
+        ]
+        if not of_variant:
+            continue
+        color = COLORS[variant]
+        axes.plot(
+            CURVE_SEEN, np.mean([r["curve"] for r in of_variant], axis=0), color=color, label=label
+        )
+        for run in of_variant:
+            axes.plot(run["metrics"]["seen"], run["metrics"]["unseen"], "o", color=color, ms=3)
+    axes.legend(title="dots: as scored")
+    # Text stays text, and the file is the same for the same numbers.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

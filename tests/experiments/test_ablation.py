@@ -1,0 +1,73 @@
+"""``ablate``: which terms a row has, and that it shares its runs with ``compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d3_plugin import D3Settings
+from d3_plugin.experiments import ablate, compare
+from d3_plugin.experiments.ablation import ROWS, ablation
+from d3_plugin.experiments.statistics import interval
+
+SMALL = {"embedding_dim": 8, "teacher_epochs": 1}
+TINY: dict[str, Any] = {
+    "seeds": 1,
+    "draws": 1,
+    "host": {"steps": 3, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 1},
+    "d3": D3Settings(**SMALL),
+}
+
+
+def test_terms_of_every_row() -> None:
+    d3 = D3Settings(cls_weight=2.0, kl_weight=0.2, be_weight=0.3, od_weight=0.4, weight=0.7)
+    variants = ablation(d3, D3Settings.released())
+    weights = {
+        name: (v.cls_weight, v.kl_weight, v.be_weight, v.od_weight, v.weight)
+        for name, v in variants.items()
+        if v is not None and name != "released"
+    }
+    assert weights == {
+        "cls": (2.0, 0.0, 0.0, 0.0, 0.7),
+        "cls-kl": (2.0, 0.2, 0.0, 0.0, 0.7),
+        "cls-be": (2.0, 0.0, 0.3, 0.0, 0.7),
+        "cls-id2sd": (2.0, 0.2, 0.3, 0.0, 0.7),
+        "cls-od": (2.0, 0.0, 0.0, 0.4, 0.7),
+        "d3": (2.0, 0.2, 0.3, 0.4, 0.7),
+    }
+    assert variants["baseline"] is None
+    assert variants["released"] == D3Settings.released()
+    assert variants.keys() == ROWS.keys() - {"d3_host", "d3_plain"}
+
+
+def test_shares_its_runs_with_a_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(["fclswgan"], "digits", tmp_path, **TINY)
+    comparison = json.loads((tmp_path / "results.json").read_text())
+    capsys.readouterr()
+    released = D3Settings.released(**SMALL)
+    summary = ablate(["fclswgan"], "digits", tmp_path, released=released, **TINY)["fclswgan"]
+    out = capsys.readouterr().out
+    assert "8 runs, 2 of them finished earlier" in out
+    assert list(summary) == list(ROWS)
+    for row in ("baseline", "d3", "d3_host"):
+        assert summary[row]["metrics"] == comparison["summary"]["fclswgan"][row]["metrics"]
+    for row in summary.values():
+        pairs = zip(
+            row["metrics"]["ausuc"]["per_seed"],
+            summary["baseline"]["metrics"]["ausuc"]["per_seed"],
+            strict=True,
+        )
+        assert row["metrics"]["ausuc"]["difference"] == interval(a - b for a, b in pairs)
+    assert "+ L_cls: a student that only starts as the teacher" in out
+    content = json.loads((tmp_path / "ablation.json").read_text())
+    assert content["settings"]["variants"]["cls-od"]["be_weight"] == 0
+    assert len(content["runs"]) == 8
+    assert "scores" not in content["runs"][0]
+    page = (tmp_path / "ablation.html").read_text()
+    assert "nothing is chosen" in page
+    assert json.loads((tmp_path / "results.json").read_text()) == comparison, "overwritten"

@@ -1,0 +1,62 @@
+"""``d3 bench``."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from torch.profiler import profile
+
+from d3_plugin import D3Settings, InputError
+from d3_plugin.__main__ import main
+from d3_plugin.experiments import bench
+from d3_plugin.experiments.bench import _Timed
+
+
+def test_a_block_is_timed_between_two_steps_of_the_generator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed = _Timed("fclswgan", "digits", "cpu", {"hidden": 4}, None)
+    clock = iter([10.0, 25.0])
+    monkeypatch.setattr(timed, "_now", lambda: next(clock))
+    assert timed.block() == 3.0, "five steps in 15 seconds"
+
+
+def test_the_first_pair_is_not_counted_and_neighbours_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = iter([90.0, 95.0, 1.0, 1.5, 2.0, 2.2, 4.0, 4.8])  # 1.5, 1.1 and 1.2 times
+    monkeypatch.setattr(_Timed, "block", lambda self: next(times, 0.0))
+    monkeypatch.setattr(bench, "_peak_memory", lambda *timed: 2 if timed[-1] else 1)
+    cost = bench.bench("fclswgan", "digits", rounds=3, host={"hidden": 4})
+    assert (cost.baseline, cost.with_d3, cost.ratio) == (2.0, 2.2, 1.2)
+    assert (cost.baseline_memory, cost.with_d3_memory) == (1, 2)
+
+
+def test_only_the_second_trainer_has_d3(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for settings in (None, D3Settings(teacher_epochs=1, embedding_dim=4)):
+        timed = _Timed("fclswgan", "digits", "cpu", {"hidden": 4}, settings)
+        with profile() as profiler:
+            timed.block()
+        names.append({event.key for event in profiler.key_averages()})
+    assert "_GivenGradient" not in names[0]
+    assert "_GivenGradient" in names[1]
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--host", "hidden=4", "--set", "teacher_epochs=1", "--rounds", "1"]
+    assert main(["bench", "--adapter", "fclswgan", *few]) == 0
+    printed = capsys.readouterr().out
+    assert "aten::mm" in printed
+    line = r"fclswgan: baseline [\d.]+ ms, \+D³ [\d.]+ ms per generator step: [\d.]+ times; "
+    memory = re.search(line + r"peak memory (\d+) MiB, \+D³ (\d+) MiB", printed)
+    assert memory
+    assert all(50 < int(size) < 20_000 for size in memory.groups())
+
+
+def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="rounds"):
+        bench.bench("fclswgan", "digits", rounds=0)
+    assert main(["bench", "--adapter", "nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err

@@ -1,0 +1,153 @@
+"""Runs on other machines: a real Dask cluster on this one, and what can be wrong with one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from d3_adapters.fclswgan import FCLSWGANSettings
+from d3_plugin import D3Settings, InputError, MissingExtraError
+from d3_plugin.__main__ import main
+from d3_plugin.experiments import clusters
+from d3_plugin.experiments.clusters import runs_on, unfit, unusable
+from d3_plugin.experiments.plan import Run, plan
+from tests.data.mat_folders import make
+from tests.experiments.tiny import ARGUMENTS, results
+
+
+def planned(data: str = "digits-2", digest: str = "") -> list[Run]:
+    hosts = {"fclswgan": asdict(FCLSWGANSettings())}
+    variants = {"baseline": None, "d3": D3Settings()}
+    return plan(hosts, data, digest, 1, variants, draws=1, device="cpu", validated=[0])
+
+
+def refusal(backend: clusters.Backend, scheduler: str | None, error: type[Exception]) -> str:
+    with pytest.raises(error) as caught, runs_on(backend, scheduler, planned()):
+        pytest.fail("runs were begun")
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def loky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of this machine, one thread a run as on a cluster."""
+    out = tmp_path_factory.mktemp("loky")
+    assert main([*ARGUMENTS, "--jobs", "2", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def dask_cluster() -> Iterator[str]:
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_dask_gives_the_results_of_this_machine(
+    loky: Path, dask_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", dask_cluster)
+    monkeypatch.setitem(__import__("dask").config.config, "scheduler-address", dask_cluster)
+    assert main([*ARGUMENTS, "--backend", "dask", "--out", str(tmp_path)]) == 0
+    assert results(tmp_path) == results(loky)
+
+
+def test_dask_workers_say_what_they_lack_before_any_work(dask_cluster: str) -> None:
+    runs = planned(data="no/such/folder", digest="0123")
+    with pytest.raises(InputError) as caught, runs_on("dask", dask_cluster, runs):
+        pytest.fail("runs were begun")
+    message = str(caught.value)
+    assert "2 problems" in message, "both workers are named"
+    assert "data folder no/such/folder is not there; it is where the command" in message
+
+
+def test_dask_workers_with_threads_are_refused() -> None:
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address=":0",
+    ) as cluster:
+        message = refusal("dask", cluster.scheduler_address, InputError)
+    assert "has 2 threads" in message
+    assert "--nthreads 1" in message
+
+
+def test_no_dask_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens, something else listens, and no address at all."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    monkeypatch.setattr(clusters, "_PATIENCE", 1.0)
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        assert f"no Dask scheduler answers at {address}" in refusal("dask", address, InputError)
+    assert "no Dask scheduler answers" in refusal("dask", address, InputError)
+    assert "no Dask scheduler answers at nonsense" in refusal("dask", "nonsense", InputError)
+    assert "DASK_SCHEDULER_ADDRESS" in refusal("dask", None, InputError)
+
+
+@pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray")])
+def test_not_installed(
+    monkeypatch: pytest.MonkeyPatch, backend: clusters.Backend, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    message = refusal(backend, "tcp://127.0.0.1:1", MissingExtraError)
+    assert f"pip install 'd3-plugin[{backend}]'" in message
+
+
+def test_this_machine_takes_no_scheduler() -> None:
+    assert "for the backends dask and ray" in refusal("loky", "tcp://127.0.0.1:1", InputError)
+
+
+def test_what_a_worker_can_lack(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    spec = str(folder)
+    versions = planned()[0].identity()["versions"]
+    assert unfit(planned(), versions) == []
+    (other,) = unfit(planned(spec, "0123"), versions)
+    assert other == f"data folder {spec} has other contents than where the command was started"
+    (folder / "res101.mat").unlink()
+    (missing,) = unfit(planned(spec, "0123"), versions)
+    assert missing == f"data folder {spec}: No such file or directory"
+    assert unusable("meta")
+    assert not unusable("cuda:7", here=False)
+    (old,) = unfit(planned(), {**versions, "torch": "1.0"})
+    assert "'torch': '1.0'" in old
+    odd = replace(planned()[0], device="tpuu", adapter="vqgan")
+    device, adapter = unfit([odd], versions)
+    assert "tpuu" in device
+    assert "no adapter named 'vqgan'" in adapter
+
+
+def test_ray_gives_the_results_of_this_machine(loky: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
+    assert ray is not None
+    command = f"{ray} start --head --block --num-cpus 2 --port 6399 --include-dashboard false"
+    head = subprocess.Popen(
+        [*command.split(), "--disable-usage-stats", "--object-store-memory", "200000000"],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for _ in range(20):
+            arguments = ["--backend", "ray", "--scheduler", "127.0.0.1:6399", "--out"]
+            if (status := main([*ARGUMENTS, *arguments, str(tmp_path)])) == 0:
+                break
+        assert status == 0
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait()
+    assert results(tmp_path) == results(loky)

@@ -1,0 +1,283 @@
+"""``compare`` from planning to the report, on tiny runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from d3_adapters.fclswgan import FCLSWGANSettings
+from d3_plugin import D3Error, D3Settings, InputError, StorageError
+from d3_plugin.errors import DataError
+from d3_plugin.experiments import compare, parallel
+from d3_plugin.experiments.files import write_atomically
+from d3_plugin.experiments.plan import Run, plan
+from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.store import RunStore
+
+TINY: dict[str, Any] = {
+    "seeds": 2,
+    "draws": 2,
+    "host": {"steps": 4, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 2},
+    "d3": D3Settings(embedding_dim=8, teacher_epochs=1),
+}
+
+
+def planned() -> list[Run]:
+    """The runs that TINY consists of."""
+    hosts = {"fclswgan": asdict(FCLSWGANSettings(**TINY["host"]))}
+    variants = {"baseline": None, "d3": TINY["d3"]}
+    return plan(hosts, "digits", "", 2, variants, draws=2, device="cpu", validated=[0, 1])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compare")
+    compare(["fclswgan"], "digits", out, **TINY)
+    return out
+
+
+def test_report_is_self_contained(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    for text in ("fclswgan", "+D³", "calibrated stacking", "logit adjustment", "AUSUC", "ΔAUSUC"):
+        assert text in page
+
+
+def test_results_name_everything(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    host = results["settings"]["hosts"]["fclswgan"]
+    assert (host["steps"], host["batch_size"]) == (4, 64), "defaults belong to the settings too"
+    assert results["settings"]["d3"]["embedding_dim"] == 8
+    assert {"torch", "numpy", "d3_plugin", "scikit-learn", "python"} == results["versions"].keys()
+    keys = [(r["seed"], r["split"], r["variant"]) for r in results["runs"]]
+    assert sorted(keys) == [
+        (seed, split, variant)
+        for seed in (0, 1)
+        for split in ("test", "validation")
+        for variant in ("baseline", "d3")
+    ]
+    assert [r["data"] for r in results["runs"] if r["split"] == "test"] == [
+        "digits-0", "digits-0", "digits-1", "digits-1"
+    ]  # fmt: skip
+    assert all(r["history"] and r["seconds"] > 0 for r in results["runs"])
+    for run, made in RunStore(finished).load_all(planned()).items():
+        (entries,) = (
+            r["history"]
+            for r in results["runs"]
+            if run == f"{r['adapter']}-seed{r['seed']}-{r['split']}-{r['variant']}"
+        )
+        for shown, entry in zip(entries, made.history, strict=True):
+            assert shown == pytest.approx(entry, rel=1e-4)
+            assert shown["step"] == entry["step"]
+
+
+def test_runs_are_paired(finished: Path) -> None:
+    """Same data, same noise and batches up to D³'s first effect; another generator at the end."""
+    runs = planned()
+    store = RunStore(finished)
+    for baseline, d3 in zip(runs[::2], runs[1::2], strict=True):
+        assert (baseline.seed, baseline.split) == (d3.seed, d3.split)
+        one, other = store.load(baseline), store.load(d3)
+        assert one is not None
+        assert other is not None
+        assert np.array_equal(one.evaluation.labels, other.evaluation.labels)
+        assert one.history[0]["critic"] == other.history[0]["critic"], "not the same start"
+        assert one.generator_start == other.generator_start
+        assert one.generator_mean != other.generator_mean
+
+
+def test_finished_runs_are_not_made_again(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = json.loads((finished / "results.json").read_text())
+    monkeypatch.setattr(
+        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} was run again")
+    )
+    compare(["fclswgan"], "digits", finished, **TINY)
+    assert "8 runs, 8 of them finished earlier" in capsys.readouterr().out
+    assert json.loads((finished / "results.json").read_text()) == before
+
+
+def test_resume_makes_only_what_is_missing(finished: Path) -> None:
+    runs = planned()
+    store = RunStore(finished)
+    kept = store.path(runs[0]).stat().st_mtime_ns
+    before = store.load(runs[5])
+    store.path(runs[5]).unlink()
+    compare(["fclswgan"], "digits", finished, **TINY)
+    after = store.load(runs[5])
+    assert before is not None
+    assert after is not None
+    assert np.array_equal(before.evaluation.scores, after.evaluation.scores), "not reproducible"
+    assert store.path(runs[0]).stat().st_mtime_ns == kept
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:
+    changed = {**TINY, "host": {**TINY["host"], "steps": 5}}
+    with pytest.raises(InputError, match=r"steps was 4, is now 5.*another --out"):
+        compare(["fclswgan"], "digits", finished, **changed)
+
+
+def test_damaged_run_is_named(tmp_path: Path) -> None:
+    run = planned()[0]
+    store = RunStore(tmp_path)
+    store.folder.mkdir()
+    store.path(run).write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(DataError, match=rf"{run.name}.npz is damaged.*delete it"):
+        store.load(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"seeds": 0}, "at least 1"),
+        ({"cuts": 0}, "at least 1"),
+        (
+            {"host": {"stepz": 3, "lr": "high"}},
+            r"(?s)2 problems.*'stepz'.*lr must be a number.*'high'",
+        ),
+        ({"host": {"steps": -5}}, "steps must be above 0"),
+        ({"device": "tpuu"}, "tpuu"),
+        ({"data": "imagenet"}, "imagenet"),
+        ({"device": "cuda"}, "sees no GPU"),
+    ],
+)
+def test_bad_options_fail_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], match: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(parallel, "execute", lambda run, *rest: pytest.fail("training started"))
+    with pytest.raises((InputError, DataError), match=match):
+        compare(["fclswgan"], **{"data": "digits", "out": tmp_path, **TINY, **changes})
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="cannot write to"):
+        compare(["fclswgan"], "digits", tmp_path, **TINY)
+
+
+def test_a_failing_run_is_named_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(run: Run, *rest: Any) -> Outcome:
+        if run.seed == 0 and run.variant == "d3":
+            raise RuntimeError(f"out of memory on {run.split}")
+        return execute(run, *rest)
+
+    monkeypatch.setattr(parallel, "execute", explode)
+    with pytest.raises(
+        D3Error, match=r"(?s)2 problems.*seed0-validation-d3: RuntimeError.*on test"
+    ):
+        compare(["fclswgan"], "digits", tmp_path, **TINY)
+    assert len(list(tmp_path.glob("runs/*.npz"))) == 6
+    monkeypatch.undo()
+    compare(["fclswgan"], "digits", tmp_path, **TINY)
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("kind", ["both", "student", "host"])
+def test_another_weight_and_offset_score_a_finished_run_again(tmp_path: Path, kind: str) -> None:
+    """Scored again from the file they are what the training itself would have scored."""
+    first = replace(planned()[-1], d3=replace(TINY["d3"], final_classifier=kind))
+    other = replace(first, d3=replace(first.d3, ensemble_weight=1.5, seen_offset=0.1))
+    store, elsewhere = RunStore(tmp_path / "a"), RunStore(tmp_path / "b")
+    for folder, run in ((store, first), (elsewhere, other)):
+        folder.prepare()
+        folder.save(execute(run))
+    made, again = store.load(other), elsewhere.load(other)
+    assert made is not None
+    assert again is not None
+    assert (made.evaluation.scores == again.evaluation.scores).all()
+    assert made.evaluation.metrics == again.evaluation.metrics
+    plain = store.load(first)
+    assert plain is not None
+    assert (plain.evaluation.scores == made.evaluation.scores).all() == (kind == "host")
+    with pytest.raises(InputError, match=r"d3: weight was 0\.01, is now 0\.3\."):
+        store.load(replace(other, d3=replace(other.d3, weight=0.3)))
+
+
+def test_another_offset_trains_nothing(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    before = json.loads((out / "results.json").read_text())["summary"]["fclswgan"]
+    monkeypatch.setattr(
+        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} was run again")
+    )
+    summary = compare(
+        ["fclswgan"], "digits", out, **{**TINY, "d3": replace(TINY["d3"], seen_offset=9.0)}
+    )["fclswgan"]
+    assert summary["d3"]["metrics"]["seen"]["per_seed"] == [0, 0]
+    assert summary["baseline"] == before["baseline"]
+    for metric in ("unseen", "seen", "harmonic"):
+        one, two = (table["d3_plain"]["metrics"][metric] for table in (summary, before))
+        assert one["per_seed"] == pytest.approx(two["per_seed"], abs=1e-6)
+
+
+def test_a_training_under_way_goes_on_with_another_offset(tmp_path: Path) -> None:
+    run = planned()[-1]
+    other = replace(run, d3=replace(run.d3, seen_offset=0.1))
+    assert run.identity() != other.identity()
+    assert run.training_identity() == other.training_identity()
+    assert run.training_identity() != replace(run, seed=5).training_identity()
+    baseline = planned()[0]
+    assert baseline.training_identity() == json.loads(json.dumps(baseline.identity()))
+
+
+def test_a_file_without_the_student_is_not_scored_again(finished: Path, tmp_path: Path) -> None:
+    run = planned()[-1]
+    outcome = RunStore(finished).load(run)
+    assert outcome is not None
+    store = RunStore(tmp_path)
+    store.prepare()
+    store.save(replace(outcome, evaluation=replace(outcome.evaluation, student_scores=None)))
+    assert store.load(run) is not None
+    with pytest.raises(InputError, match=r"seen_offset was 0\.3, is now 0\.1.*no student's scores"):
+        store.load(replace(run, d3=replace(run.d3, seen_offset=0.1)))
+
+
+def test_runs_of_another_data_folder_or_version_are_not_mixed() -> None:
+    run = planned()[0]
+    assert replace(run, data_digest="1").identity() != replace(run, data_digest="2").identity()
+    moved = replace(run, data="elsewhere/CUB", data_digest="1")
+    assert moved.identity() == replace(run, data="CUB", data_digest="1").identity()
+    assert replace(run, device="cuda:0").identity() == replace(run, device="cuda:1").identity()
+    assert replace(run, device="cuda").identity() != run.identity()
+    assert "torch" in run.identity()["versions"]
+
+
+def test_two_jobs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
+    compare(["fclswgan"], "digits", tmp_path, jobs=2, **TINY)
+    one, two = (
+        json.loads((out / "results.json").read_text())["summary"] for out in (finished, tmp_path)
+    )
+    for row in one["fclswgan"]:
+        assert one["fclswgan"][row]["metrics"]["ausuc"]["per_seed"] == pytest.approx(
+            two["fclswgan"][row]["metrics"]["ausuc"]["per_seed"], abs=1e-6
+        )
+
+
+def test_atomic_write_leaves_the_old_file_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full_disk(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

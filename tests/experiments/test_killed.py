@@ -1,0 +1,175 @@
+"""``d3 compare`` killed without warning, again and again, loses and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d3_plugin.__main__ import main
+from d3_plugin.experiments import files
+from d3_plugin.experiments.files import remove_stale, write_atomically
+from tests.experiments.tiny import ARGUMENTS, results
+
+# Children are forked from a server that has imported everything, and computed nothing yet.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["d3_plugin.__main__", "d3_plugin.experiments.report", "d3_adapters.fclswgan.hooks", __name__]
+)
+
+
+def child(arguments: list[str], kill_at: tuple[str, int] | None) -> None:
+    """The command, which may kill itself at the n-th call of a function of ``os``."""
+    if kill_at is not None:
+        name, calls = kill_at
+        original: Callable[..., Any] = getattr(os, name)
+
+        def counted(*args: Any) -> Any:
+            nonlocal calls
+            calls -= 1
+            if calls == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args)
+
+        setattr(os, name, counted)
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+        with contextlib.redirect_stderr(null):
+            status = main(arguments)
+        os._exit(status)
+
+
+def start(out: Path, *more: str, kill_at: tuple[str, int] | None = None) -> BaseProcess:
+    process = _context.Process(target=child, args=([*ARGUMENTS, "--out", str(out), *more], kill_at))
+    process.start()
+    return process
+
+
+def completed(out: Path) -> dict[str, Any]:
+    """Start the command, let it end, and look at what it leaves."""
+    process = start(out)
+    process.join()
+    assert process.exitcode == 0
+    assert [path.name for path in out.rglob("*") if path.name.startswith(".")] == []
+    assert len(list((out / "runs").iterdir())) == 4
+    return results(out)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
+    """The results of a comparison that nothing happens to, and the seconds it takes."""
+    started = time.perf_counter()
+    content = completed(tmp_path_factory.mktemp("whole"))
+    return content, time.perf_counter() - started
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(
+    tmp_path: Path, whole: tuple[dict[str, Any], float], kills: int
+) -> None:
+    moments = random.Random(kills)
+    comparison = 0
+    while kills:
+        process = start(tmp_path / str(comparison))
+        process.join(moments.uniform(0, 0.6 * whole[1]))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills -= 1
+        else:  # faster than the moment: this one is complete
+            assert completed(tmp_path / str(comparison)) == whole[0]
+            comparison += 1
+    assert completed(tmp_path / str(comparison)) == whole[0]
+
+
+def test_killed_in_the_middle_of_writing(
+    tmp_path: Path, whole: tuple[dict[str, Any], float]
+) -> None:
+    """With a temporary file on disk: of a run, of results.json, of report.html."""
+    for kill_at in (("fsync", 2), ("replace", 2), ("replace", 4), ("fsync", 3)):
+        process = start(tmp_path, kill_at=kill_at)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert [path for path in tmp_path.rglob(".*.tmp") if path.is_file()], kill_at
+    assert completed(tmp_path) == whole[0]
+
+
+def test_workers_of_a_killed_parent_store_their_run_and_end(
+    tmp_path: Path, whole: tuple[dict[str, Any], float]
+) -> None:
+    process = start(tmp_path, "--jobs", "2")
+    assert process.pid is not None
+    workers: list[int] = []
+    while not list(tmp_path.glob("runs/*.npz")):
+        time.sleep(0.05)
+        assert process.is_alive()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.join()
+        pytest.skip("needs Linux's /proc to find the workers")
+    for each in map(int, children.read_text().split()):
+        if b"LokyProcess" in Path(f"/proc/{each}/cmdline").read_bytes():
+            workers.append(each)
+    process.kill()
+    process.join()
+    assert workers
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "workers linger"
+        time.sleep(0.1)
+    assert completed(tmp_path) == whole[0]
+
+
+def test_two_at_once_in_one_folder(tmp_path: Path, whole: tuple[dict[str, Any], float]) -> None:
+    both = [start(tmp_path), start(tmp_path)]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert completed(tmp_path) == whole[0]
+
+
+def test_only_dead_processes_files_are_stale(tmp_path: Path) -> None:
+    dead = _context.Process(target=os.getpid)
+    dead.start()
+    dead.join()
+
+    def temporary(host: str, process: int | None, age: float = 0.0) -> Path:
+        path = tmp_path / f".results.json.{host}.{process}.0123abcd.tmp"
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    here = files._HOST
+    gone = [temporary(here, dead.pid), temporary("elsewhere", 1, age=90_000)]
+    kept = [temporary(here, os.getpid()), temporary("elsewhere", 2), tmp_path / ".mine.tmp"]
+    kept[-1].touch()
+    os.utime(kept[-1], (0, 0))
+    remove_stale(tmp_path)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+
+
+def test_a_temporary_file_that_vanishes_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, calls = os.replace, []
+
+    def taken_for_stale(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 1:
+            source.unlink()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", taken_for_stale)
+    write_atomically(tmp_path / "file", b"content")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"content")]
+    assert re.fullmatch(r"\.file\..+\.tmp", calls[0].name)

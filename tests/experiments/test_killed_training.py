@@ -1,0 +1,74 @@
+"""SIGKILL in the middle of a training: the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from d3_adapters.fclswgan import FCLSWGANSettings
+from d3_plugin import D3Settings
+from d3_plugin.experiments.files import remove_stale
+from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.store import RunStore
+
+HOST = asdict(FCLSWGANSettings(steps=60, batch_size=16, hidden=16, critic_steps=1))
+D3_SMALL = D3Settings(embedding_dim=8, teacher_epochs=1, weight=0.5)
+RUN = Run("fclswgan", "digits-1", "", 0, "d3", "test", HOST, D3_SMALL, 1, "cpu")
+
+
+def _train(out: Path) -> None:
+    torch.set_num_threads(1)
+    store = RunStore(out)
+    store.save(execute(RUN, store.checkpoint(RUN), every=0.0))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+@pytest.mark.parametrize("wanted", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
+    forked = multiprocessing.get_context("fork")
+    whole, killed = RunStore(tmp_path / "whole"), RunStore(tmp_path / "killed")
+    started = time.monotonic()
+    process = forked.Process(target=_train, args=(tmp_path / "whole",))
+    process.start()
+    process.join()
+    length = time.monotonic() - started
+    assert process.exitcode == 0
+
+    draw = random.Random(0)
+    kills, continued = 0, 0
+    while kills < wanted:
+        had = killed.checkpoint(RUN).exists()
+        process = forked.Process(target=_train, args=(tmp_path / "killed",))
+        process.start()
+        process.join(draw.uniform(0.2, 0.9) * length)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+            continued += had
+        else:
+            assert process.exitcode == 0
+            killed.path(RUN).unlink()  # it came through: once more from the last checkpoint
+    assert continued > 0, "some began from a checkpoint"
+    process = forked.Process(target=_train, args=(tmp_path / "killed",))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+    one, other = whole.load(RUN), killed.load(RUN)
+    assert one is not None
+    assert other is not None
+    np.testing.assert_array_equal(one.evaluation.scores, other.evaluation.scores)
+    assert (one.history, one.generator_mean) == (other.history, other.generator_mean)
+    assert one.evaluation.metrics == other.evaluation.metrics
+    remove_stale(killed.folder)
+    left = {file.name for file in killed.folder.iterdir()}
+    assert left <= {killed.path(RUN).name, killed.checkpoint(RUN).name}

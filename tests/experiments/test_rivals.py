@@ -1,0 +1,148 @@
+"""Rivals choose on validation and change only what they say they change."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
+from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.experiments.calibration import (
+    calibrated_stacking,
+    choose_offset,
+    choose_strength,
+    logit_adjustment,
+    summed_draws,
+)
+from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.run import Outcome
+
+SEEN, UNSEEN = np.array([0, 2, 3]), np.array([1, 4])
+
+
+def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
+    """Noisy scores with ``bias`` on the seen classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(5), [30, 20, 10, 30, 25])
+    scores = rng.normal(size=(draws, len(labels), 5))
+    scores[:, np.arange(len(labels)), labels] += 1.5
+    scores[:, :, SEEN] += bias
+    metrics = gzsl_metrics(scores[0], labels, SEEN, UNSEEN)
+    prior = np.array([0.1, 0.3, 0.1, 0.2, 0.3])
+    run = Run("a", "d", "", seed, "baseline", "test", {}, None, draws, "cpu")
+    scores = scores.astype(np.float32)
+    evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
+    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0)
+
+
+def mean_harmonic(made: Outcome, scores: np.ndarray) -> float:
+    labels = made.evaluation.labels
+    unseen_rows = np.isin(labels, UNSEEN)
+    values = []
+    for draw in scores:
+        predicted = draw.argmax(axis=1)
+        u = per_class_accuracy(labels[unseen_rows], predicted[unseen_rows], UNSEEN)
+        s = per_class_accuracy(labels[~unseen_rows], predicted[~unseen_rows], SEEN)
+        values.append(harmonic_mean(u, s))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("bias", [0.0, 2.0, -3.0])
+def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
+    validation = outcome(0, bias)
+    chosen = choose_offset([validation])
+
+    def shifted(offset: float) -> float:
+        scores = validation.evaluation.scores.astype(np.float64)
+        scores[:, :, SEEN] -= offset
+        return mean_harmonic(validation, scores)
+
+    assert shifted(chosen) >= max(shifted(o) for o in np.linspace(-6, 6, 61)) - 0.01
+    assert chosen == pytest.approx(bias, abs=1.0)
+
+
+def test_calibrated_stacking_undoes_a_bias_and_leaves_ausuc() -> None:
+    test = outcome(1, bias=2.5)
+    made = calibrated_stacking([outcome(0, bias=2.5)], test)
+    assert made.harmonic > test.evaluation.metrics.harmonic + 0.1
+    raw = [
+        gzsl_metrics(s.astype(float), test.evaluation.labels, SEEN, UNSEEN).ausuc
+        for s in test.evaluation.scores
+    ]
+    assert made.ausuc == pytest.approx(np.mean(raw))
+
+
+def test_nothing_is_chosen_on_test_rows() -> None:
+    """Permuting the test labels changes results, but no choice."""
+    validation, test = outcome(0, 1.0), outcome(1, 1.0)
+    rng = np.random.default_rng(0)
+    shuffled = replace(
+        test,
+        evaluation=replace(test.evaluation, labels=rng.permutation(test.evaluation.labels)),
+    )
+    scores = test.evaluation.scores.astype(np.float64)
+    scores[:, :, SEEN] -= choose_offset([validation])
+    for made in (test, shuffled):
+        expected = mean_harmonic(made, scores)
+        assert calibrated_stacking([validation], made).harmonic == pytest.approx(expected)
+
+
+def test_logit_adjustment_subtracts_the_log_prior() -> None:
+    validation, test = outcome(0, 1.0), outcome(1, 1.0)
+    strength = choose_strength([validation])
+    scores = test.evaluation.scores - strength * np.log(test.evaluation.prior)
+    assert logit_adjustment([validation], test).harmonic == pytest.approx(
+        mean_harmonic(test, scores)
+    )
+    assert -2 <= strength <= 2
+
+
+def test_summed_draws_is_the_product_of_their_probabilities() -> None:
+    test = outcome(0, draws=3)
+    probabilities = np.ones(test.evaluation.scores.shape[1:])
+    for draw in test.evaluation.scores.astype(np.float64):
+        probabilities *= np.exp(draw) / np.exp(draw).sum(axis=1, keepdims=True)
+    made = summed_draws(test)
+    expected = gzsl_metrics(np.log(probabilities), test.evaluation.labels, SEEN, UNSEEN)
+    for name, value in asdict(expected).items():
+        assert getattr(made, name) == pytest.approx(value), name
+    assert made.ausuc > test.evaluation.metrics.ausuc + 0.1, "three independent draws"
+
+
+def test_offset_is_the_middle_of_the_best_interval() -> None:
+    """Margins: seen row 5, unseen row 1. Every offset in [1, 5) is perfect."""
+    scores = np.array([[[5.0, 0.0], [1.0, 0.0]]], dtype=np.float32)
+    made = outcome(0)
+    evaluation = replace(made.evaluation, scores=scores, labels=np.array([0, 1]))
+    made = replace(
+        made, evaluation=evaluation, seen_classes=np.array([0]), unseen_classes=np.array([1])
+    )
+    assert choose_offset([made]) == pytest.approx(3.0)
+
+
+def test_choices_are_made_on_all_cuts_together() -> None:
+    """Two cuts of opposite bias: one constant for both, with the best mean of their H."""
+    cuts = [outcome(0, bias=2.0), outcome(1, bias=-1.0)]
+
+    def shifted(offset: float) -> float:
+        def of(cut: Outcome) -> float:
+            scores = cut.evaluation.scores.astype(np.float64)
+            scores[:, :, SEEN] -= offset
+            return mean_harmonic(cut, scores)
+
+        return float(np.mean([of(cut) for cut in cuts]))
+
+    chosen = choose_offset(cuts)
+    assert shifted(chosen) >= max(shifted(o) for o in np.linspace(-4, 4, 161)) - 0.005
+    assert choose_offset(cuts[1:]) < chosen < choose_offset(cuts[:1])
+    assert choose_offset(cuts[::-1]) == pytest.approx(chosen)
+
+    def adjusted(strength: float) -> float:
+        priors = (strength * np.log(cut.evaluation.prior) for cut in cuts)
+        pairs = zip(cuts, priors, strict=True)
+        return float(np.mean([mean_harmonic(c, c.evaluation.scores - p) for c, p in pairs]))
+
+    best = max(adjusted(strength) for strength in np.linspace(-2, 2, 81))
+    assert adjusted(choose_strength(cuts)) == pytest.approx(best)

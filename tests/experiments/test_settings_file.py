@@ -1,0 +1,43 @@
+"""Settings files: what they say, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from d3_plugin import InputError
+from d3_plugin.experiments.settings_file import SettingsFile, read_settings
+
+
+def test_read(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text('{"adapter": "a", "host": {"lr": 1}, "tuned": {"data": "x"}, "note": "n"}')
+    assert read_settings(path) == SettingsFile("a", {"lr": 1}, {}, "x")
+    path.write_text("{}")
+    assert read_settings(path) == SettingsFile()
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("{lr: 1}", "cannot be read.*line 1"),
+        ("[1]", "must hold an object"),
+        (
+            json.dumps({"hosts": {}, "host": [1], "adapter": {}}),
+            r"(?s)3 problems.*no entry 'hosts'; there are adapter, note.*host must be an object of "
+            r"names and values, got \[1\].*adapter must be a text",
+        ),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: str, match: str) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=match):
+        read_settings(path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.json' cannot be read"):
+        read_settings(tmp_path / "absent.json")

@@ -1,0 +1,70 @@
+"""Means, intervals and paired differences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from d3_plugin import D3Settings
+from d3_plugin.experiments.calibration import metrics_of
+from d3_plugin.experiments.report import cell, text_table
+from d3_plugin.experiments.statistics import ROWS, interval, plain_row, summarize
+from tests.experiments.test_rivals import outcome
+
+
+def test_interval_by_hand() -> None:
+    """t(0.975, 2 degrees of freedom) = 4.3027; the deviation of 1, 2, 4 is 1.5275."""
+    made = interval([1.0, 2.0, 4.0])
+    assert made["mean"] == pytest.approx(7 / 3)
+    assert made["half_width"] == pytest.approx(4.3027 * 1.5275 / 3**0.5, rel=1e-4)
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert interval([0.5]) == {"mean": 0.5, "half_width": None}
+    assert cell(interval([0.5])) == "50.0"
+
+
+def test_cells() -> None:
+    assert cell({"mean": 0.1234, "half_width": 0.01}) == "12.3 ± 1.0"
+    assert cell({"mean": 0.1234, "half_width": 0.01}, signed=True) == "+12.3 ± 1.0"
+    assert cell({"mean": -0.02, "half_width": None}, signed=True) == "-2.0"
+    assert cell({"mean": -1e-6, "half_width": None}, signed=True) == "+0.0"
+
+
+def test_differences_are_paired() -> None:
+    """+D³ is the baseline of the same seed with less bias; seeds differ far more than the gain."""
+    outcomes = {}
+    for seed in (0, 1, 2):
+        for split in ("validation", "test"):
+            number = 10 * seed + (split == "test")
+            outcomes["a", seed, split, "baseline"] = outcome(number, bias=2.0)
+            outcomes["a", seed, split, "d3"] = outcome(number, bias=1.0)
+    table = summarize(outcomes, "a", {0: [0, 1], 1: [0, 1], 2: [0, 1]})
+    assert list(table) == [row for row in ROWS if row not in ("d3_plain", "released")]
+    for metric in ("harmonic", "ausuc"):
+        base, d3 = (table[row]["metrics"][metric] for row in ("baseline", "d3"))
+        per_seed = [b - a for a, b in zip(base["per_seed"], d3["per_seed"], strict=True)]
+        assert d3["difference"] == interval(per_seed)
+    assert table["baseline"]["metrics"]["ausuc"]["difference"]["mean"] == 0
+    # The same scores but for a constant: AUSUC must not see it, H must.
+    assert table["d3"]["metrics"]["ausuc"]["difference"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert table["d3"]["metrics"]["harmonic"]["difference"]["mean"] > 0.05
+    one_draw = {key: outcome(10 * key[1] + (key[2] == "test"), draws=1) for key in outcomes}
+    assert "baseline_summed" not in summarize(one_draw, "a", {0: [0]})
+    lines = text_table(table).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[0].split("|")[2].strip() == "U"
+
+
+def test_the_row_without_offset_takes_it_back() -> None:
+    plain, lowered = outcome(0), outcome(0, bias=-1.5)
+    offset = 1.5 / np.log(len(lowered.seen_classes))
+    run = replace(lowered.run, d3=D3Settings(seen_offset=offset))
+    made = plain_row(replace(lowered, run=run))["d3_plain"]
+    again = metrics_of(plain, plain.evaluation.scores)
+    assert made.harmonic == pytest.approx(again.harmonic)
+    assert made.harmonic != lowered.evaluation.metrics.harmonic
+    for settings in (D3Settings(seen_offset=0.0), D3Settings(final_classifier="host"), None):
+        assert plain_row(replace(lowered, run=replace(run, d3=settings))) == {}

@@ -1,0 +1,160 @@
+"""Runs a public host three times: as it is, with D³ at weight 0, and with D³.
+
+    python tests/hosts/run_host.py tfvaegan path/to/clone --data path/to/CUB -- --nepoch 3
+
+The blocks of ``tfvaegan.md`` are inserted into a copy of the clone's Python files. It fails unless
+D³'s loss is finite and reaches the generator in every step, the student steps with the generator,
+and weight 0 leaves all networks, the random stream and the printed lines of the host as they were.
+Everything runs on the CPU; ``SHIMS`` here and ``shim_torch`` in host_process.py are what that and
+today's torch need, none of it is for D³. Arguments after ``--`` go to the host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from insertions import insert, read_insertions
+from stand_in import write_folder
+
+HERE = Path(__file__).resolve().parent
+PAGES = HERE.parents[1] / "examples" / "hosts"
+COMMON = (
+    "--dataset CUB --dataroot data --class_embedding att --resSize {D} --attSize {A} --nz {A} "
+    "--nclass_all {C} --batch_size 64 --ngh 512 --ndh 512 --nepoch 1 --manualSeed 3483 "
+)
+VAE = (
+    "--gzsl --preprocessing --encoded_noise --gammaD 10 --gammaG 10 --lr 0.0001 "
+    "--recons_weight 0.01 "
+)
+HOSTS = {  # script and arguments; the last of two equal options counts
+    "fclswgan": ("clswgan.py", COMMON + "--gzsl --preprocessing --cls_weight 0.01"),
+    "tfvaegan": ("train_images.py", COMMON + VAE + "--feed_lr 0.00001"),
+    "cegzsl": ("CE_GZSL.py", COMMON + "--nclass_seen {S} --embedSize 512 --outzSize 128 --nhF 512"),
+    "free": (
+        "train_free.py",
+        COMMON + VAE + "--recons_weight 0.001 --center_margin 200 --incenter_weight 0.8 "
+        "--critic_iter 1 --nclass_seen {S} --latensize 256 --result_root results",
+    ),
+}
+SHIMS = [  # patterns in the host's files, and what stands for them
+    (r"\b(D_cost|G_cost|Wasserstein_D|vae_loss_seen|loss)\.data\[0\]", r"\1.data"),  # 0-dim today
+    (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
+    (r"\[4096, 8192\]", "[512, 8192]"),
+    (r"dec_hidden_size=4096\)$", "dec_hidden_size=opt.ngh)"),
+    (r"import classifier_cls as classifier2\n", "\n"),  # not in the repository, and not used
+]
+VARIANTS = {"plain": 0.0, "zero": 0.0, "d3": 0.01}
+
+
+def prepare(clone: Path, folder: Path, page: str | None) -> None:
+    """A copy of the clone's Python files with shims and, given a page, with its insertions."""
+    wanted = read_insertions(page) if page is not None else []
+    for path in clone.rglob("*.py"):
+        name = path.relative_to(clone)
+        source = path.read_text(encoding="utf-8")
+        here = [one for one in wanted if one.file == name.as_posix()]
+        wanted = [one for one in wanted if one not in here]
+        source = insert(source, here) if here else source
+        for pattern, replacement in SHIMS:
+            source = re.sub(pattern, replacement, source, flags=re.MULTILINE)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(source, encoding="utf-8")
+    if wanted:
+        raise SystemExit(f"not in {clone}: {sorted({one.file for one in wanted})}")
+
+
+def run(variant: str, folder: Path, script: str, arguments: list[str]) -> dict[str, Any]:
+    """Runs one variant in its folder; its lines go to printed.txt and errors.txt there."""
+    command = [sys.executable, str(HERE / "host_process.py"), str(VARIANTS[variant]), script]
+    with (folder / "printed.txt").open("w") as out, (folder / "errors.txt").open("w") as err:
+        done = subprocess.run([*command, *arguments], cwd=folder, stdout=out, stderr=err)
+    if done.returncode:
+        raise SystemExit(
+            f"{variant}: {script} failed\n{(folder / 'errors.txt').read_text()[-3000:]}"
+        )
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def printed(folder: Path) -> list[str]:
+    """What the host printed, without the time of day (FREE)."""
+    lines = (folder / "printed.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("ending time:")]
+
+
+def problems(work: Path, results: dict[str, dict[str, Any]]) -> list[str]:
+    """What is not as it should be."""
+    found = []
+    for name in results.keys() & {"zero", "d3"}:
+        r = results[name]
+        if not r["finite"]:
+            found.append(f"{name}: a loss was not finite")
+        if not len(r["all_gradients"]) == r["student_steps"] > 0:
+            found.append(
+                f"{name}: {len(r['all_gradients'])} steps, {r['student_steps']} of the student"
+            )
+    gradients = results.get("d3", {}).get("gradients", [1.0])
+    if not all(g > 0 for g in gradients) or not gradients:
+        found.append("d3: steps without gradient at the generator")
+    if results.keys() >= {"plain", "zero"}:
+        plain, zero = (torch.load(work / v / "state.pt") for v in ("plain", "zero"))
+        for name, state in plain.items():
+            if not all(torch.equal(value, zero[name][key]) for key, value in state.items()):
+                found.append(f"weight 0 changes {name}")
+        if printed(work / "plain") != printed(work / "zero"):
+            found.append("weight 0 changes what the host prints")
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("name", choices=HOSTS)
+    parser.add_argument("clone", type=Path)
+    parser.add_argument("--page", type=Path, help="default: its page in examples/hosts")
+    parser.add_argument("--data", type=Path, help="folder with res101.mat and att_splits.mat")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--work", type=Path, help="new folder for copies and output")
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options = parser.parse_args(sys.argv[1:end])
+    work = options.work or Path(tempfile.mkdtemp(prefix="d3-host-"))
+    script, template = HOSTS[options.name]
+    page_path = options.page or PAGES / f"{options.name}.md"
+    page = page_path.read_text(encoding="utf-8")
+    results = {}
+    for variant in options.variants:
+        folder = work / variant
+        prepare(options.clone, folder, None if variant == "plain" else page)
+        facts = write_folder(folder / "data" / "CUB", options.data)
+        arguments = [*template.format(**facts).split(), *sys.argv[end + 1 :]]
+        result = results[variant] = run(variant, folder, script, arguments)
+        print(f"{variant}: {result['seconds']} CPU s; last lines of the host:")
+        print("  " + "\n  ".join(printed(folder)[-3:]))
+        if variant != "plain":
+            sizes = [
+                sum(g) / len(g) if g else 0 for g in (result["gradients"], result["all_gradients"])
+            ]
+            print(f"  {result['student_steps']} steps; mean norm of the generator's gradient, D³'s")
+            print(f"  {sizes[0]:.1e} in all {sizes[1]:.1e}; last values {result['values']}")
+            print(f"  host's classifier alone: {result['host_classifier']}")
+            print(f"  with the student:        {result['both']}", flush=True)
+    found = problems(work, results)
+    print("; ".join(found) if found else f"all checks hold; files in {work}")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(str(error))
