@@ -14,7 +14,7 @@ from d3_plugin import attach
 from d3_plugin.data import GZSLData
 from d3_plugin.experiments.checkpoint import load_checkpoint, save_checkpoint
 from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, examples, refused
-from tests.fuzz.test_attach import parts
+from tests.fuzz.test_fuzz_attach import parts
 
 CPU = torch.device("cpu")
 
