@@ -18,7 +18,7 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import SCORING, D3Settings, FinalClassifier
 from d3_plugin.distillation.student_step import StudentUpdate
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
+from d3_plugin.errors import D3Warning, HostError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.hosts.host import Host, StepBatch
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
@@ -113,10 +113,7 @@ class D3:
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
         if self._step_hook is not None:
-            raise HostError(
-                'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
-                "errG = errG + d3.loss(...) attach with mode='loss'"
-            )
+            raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
         return self._step(features, labels, attributes)
 
     def _step(self, *batch_parts: Tensor | None) -> Tensor:
@@ -143,7 +140,7 @@ class D3:
             wanted_rows = rows if reaches_generator else None
             gradient, good = self._update(total, wanted_rows, parts)
         weight = self.settings.weight
-        value = torch.where(good, weight * self.values["total"], 0.0)
+        value = (weight * self.values["total"]).masked_fill(~good, 0.0)
         self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
         if gradient is None:
             return value
@@ -258,29 +255,22 @@ class D3:
         """
         before = copy.deepcopy(self.state_dict())
         try:
-            self._check_origin(state)
+            others = [
+                f"{name} was {state['settings'].get(name)!r}, is {now!r}"
+                for name, now in asdict(self.settings).items()
+                if name not in SCORING and state["settings"].get(name) != now
+            ]
+            if state["seen_classes"].tolist() != self.host.data.seen_classes.tolist():
+                others.append(f"the seen classes were {state['seen_classes'].tolist()[:20]}")
+            if others:
+                raise ValueError(f"other settings or data: {'; '.join(others)}")
             self._load(state)
-        except HostError:
-            raise
         except Exception as error:  # whatever PyTorch and Python make of a damaged part
             self._load(before)
             raise HostError(
-                f"this state is damaged ({type(error).__name__}: {error}); nothing was changed"
+                f"this state does not fit or is damaged ({error!r}); nothing was changed. Attach "
+                "with the same data and settings first"
             ) from error
-
-    def _check_origin(self, state: Mapping[str, Any]) -> None:
-        problems = Problems("this state does not fit; attach with the same data and settings first")
-        for name, now in asdict(self.settings).items():
-            was = state["settings"].get(name)
-            if name not in SCORING and was != now:
-                problems.add(f"setting {name} was {was!r}, is {now!r}")
-        seen = state["seen_classes"].tolist()
-        if seen != self.host.data.seen_classes.tolist():
-            problems.add(f"the seen classes were {seen[:20]}")
-        for name, own in self.distiller.state_dict().items():
-            if state["distiller"][name].shape != own.shape:
-                problems.add(f"tensor {name} was {tuple(state['distiller'][name].shape)}")
-        problems.raise_as(HostError)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])
@@ -305,7 +295,4 @@ class D3:
 
     def __reduce__(self) -> NoReturn:
         """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
-        raise HostError(
-            "a D3 belongs to its host and cannot be pickled or copied; save d3.state_dict(), and "
-            "give it to load_state_dict() of a D3 attached with the same data and settings"
-        )
+        raise HostError("a D3 cannot be pickled or copied; save d3.state_dict() instead")

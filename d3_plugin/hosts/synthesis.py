@@ -32,15 +32,12 @@ def synthesize(
             host=host, class_ids=classes, differentiable=differentiable
         )
     shape = (len(classes), host.data.feature_dim)
-    if not isinstance(rows, Tensor) or rows.shape != shape:
+    fits = isinstance(rows, Tensor) and rows.shape == shape
+    if not fits or (differentiable and not rows.requires_grad):
         got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
         raise HostError(
-            f"synthesis (attach(synthesize=...), a plugin or the generator itself) must return "
-            f"features {shape}, got {got}"
+            f"the generator, attach(synthesize=...) or a plugin must return features {shape}, got "
+            f"{got}{' without gradient: look for no_grad(), .detach() or .data' if fits else ''}"
         )
-    if differentiable and not rows.requires_grad:
-        raise HostError(
-            "synthesis (attach(synthesize=...), a plugin or the generator itself) returned features"
-            " without gradient: is there a torch.no_grad(), .detach() or .data on the way?"
-        )
-    return rows
+    result: Tensor = rows
+    return result
