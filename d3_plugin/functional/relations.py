@@ -55,14 +55,14 @@ def _scaled_cosines(rows: Tensor, columns: Tensor, scale: float) -> Tensor:
     """
     with autocast_off(rows):
         rows, columns = full_precision(rows, columns)
-        product: Tensor = (rows * _inverse_length(rows, scale)) @ columns.T
-        return product * _inverse_length(columns, 1.0).T
+        return (rows * _inverse_length(rows, scale)) @ columns.T * _inverse_length(columns, 1.0).T
 
 
 def _inverse_length(x: Tensor, scale: float) -> Tensor:
     """``scale`` over the length of each row (N, 1); 0 for an all-zero row."""
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return (scale / length.clamp_min(_SHORTEST)).masked_fill(length <= _SHORTEST, 0.0)
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    inverse: Tensor = scale / length.clamp_min(_SHORTEST)
+    return inverse.masked_fill(length <= _SHORTEST, 0.0)
 
 
 def relation_loss(
