@@ -216,6 +216,6 @@ def check_same_generator(generator: nn.Module, step: int) -> None:
     if differing:
         raise HostError(
             f"step {step}: the generator's {', '.join(differing[:5])} differ between processes. "
-            "With DistributedDataParallel call d3.loss() after the host's forward pass, backward on "
-            "the sum; without it average the gradients yourself. FSDP is not supported"
+            "With DistributedDataParallel call d3.loss() after the host's forward pass and backward"
+            " on the sum; without it average the gradients yourself. FSDP is not supported"
         )

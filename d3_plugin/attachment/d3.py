@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 import pluggy
@@ -21,7 +22,7 @@ from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, together
 from d3_plugin.hosts.labels import HostBatches, LabelForm
 from d3_plugin.hosts.synthesis import synthesize
 
@@ -124,21 +125,15 @@ class D3:
         )
         if self.settings.weight > 0 and not reaches_generator:
             self._warn_unreachable()
-        with self._stream, torch.enable_grad():
-            real, real_labels = self._real_rows(*batch_parts)
-            unseen = self.host.data.unseen_classes
-            wanted = (self.settings.synthetic_rows,)
-            classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
-            synthetic = synthesize(
-                self.host, self._hooks, classes, differentiable=reaches_generator
-            )
-            # float32: the gradient of a half-precision leaf would underflow before it is scaled.
-            rows = synthetic.detach().float().requires_grad_(reaches_generator)
-            batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
-            total = self._total(batch)
-            parts = {"synthetic rows": rows, "real rows": real, **self.values}
-            wanted_rows = rows if reaches_generator else None
-            gradient, good = self._update(total, wanted_rows, parts)
+        grad_mode = partial(torch._C._set_grad_enabled, torch.is_grad_enabled())
+        undo = together([self._stream.outside(), grad_mode])
+        try:
+            self._stream.begin()
+            torch._C._set_grad_enabled(True)
+            synthetic, gradient, good = self._distil(reaches_generator, *batch_parts)
+            self._stream.end()
+        finally:
+            undo()
         weight = self.settings.weight
         value = (weight * self.values["total"]).masked_fill(~good, 0.0)
         self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
@@ -146,6 +141,23 @@ class D3:
             return value
         result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
         return result
+
+    def _distil(
+        self, differentiable: bool, *batch_parts: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Steps the student; synthetic rows, the gradient for them, and whether all was finite."""
+        real, real_labels = self._real_rows(*batch_parts)
+        unseen = self.host.data.unseen_classes
+        drawn = torch.randint(len(unseen), (self.settings.synthetic_rows,), device=unseen.device)
+        classes = unseen[drawn]
+        synthetic = synthesize(self.host, self._hooks, classes, differentiable=differentiable)
+        # float32: the gradient of a half-precision leaf would underflow before it is scaled.
+        rows = synthetic.detach().float().requires_grad_(differentiable)
+        batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
+        total = self._total(batch)
+        parts = {"synthetic rows": rows, "real rows": real, **self.values}
+        gradient, good = self._update(total, rows if differentiable else None, parts)
+        return synthetic, gradient, good
 
     def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
         if any(part is not None for part in batch_parts):

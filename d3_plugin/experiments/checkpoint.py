@@ -15,7 +15,7 @@ from d3_plugin.attachment.d3 import D3
 from d3_plugin.checks import check_whole
 from d3_plugin.errors import D3Error, DataError, InputError, Problems
 from d3_plugin.experiments.files import write_atomically
-from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
 _FORMAT = 1
 
@@ -56,7 +56,7 @@ def save_checkpoint(
         "step": step,
         "trainer": trainer.state_dict(),
         "d3": None if d3 is None else d3.state_dict(),
-        "random": RandomStream.of_globals(device).state_dict(),
+        "random": global_streams(device),
     }
     buffer = io.BytesIO()
     try:
@@ -108,9 +108,7 @@ def load_checkpoint(
         trainer.load_state_dict(parts[0])
         if d3 is not None:
             d3.load_state_dict(parts[1])
-        stream = RandomStream.of_globals(device)
-        stream.load_state_dict(parts[2])
-        stream.make_global()
+        set_global_streams(parts[2], device)
     except Exception as error:  # the trainer's own code reads its part
         what = str(error) if isinstance(error, D3Error) else f"{type(error).__name__}: {error}"
         raise DataError(f"{path} does not fit this trainer ({what}); {remedy}") from error

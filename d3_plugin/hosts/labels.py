@@ -103,10 +103,12 @@ class HostBatches:
         if unseen and not by_label:
             raise HostError(f"attributes given to loss() are of unseen classes {unseen[:10]}")
         some = torch.linspace(0, len(data.train_labels) - 1, 1000, device=ids.device).long()
-        usual = self._agreement(data.train_features[some], data.train_labels[some])
-        here = self._agreement(features, ids)
-        mapped = self._form == "mapped"
-        other = self._agreement(features, given if mapped else seen[given % len(seen)])
+        predicted = self._predicted(data.train_features[some])
+        usual = _share(seen[predicted] == data.train_labels[some])
+        predicted = self._predicted(features)
+        as_ids, as_mapped = _share(seen[predicted] == given), _share(predicted == given)
+        mapped = by_label and self._form == "mapped"
+        here, other = (as_mapped, as_ids) if mapped else (as_ids, as_mapped)
         # The square root: chance in a small batch.
         if not unseen and here >= max(0.5 * usual - len(ids) ** -0.5, by_label * 0.5 * other):
             return
@@ -129,10 +131,15 @@ class HostBatches:
             "scaled as the data's are"
         )
 
-    def _agreement(self, features: Tensor, ids: Tensor) -> float:
-        with torch.no_grad():
-            predicted = self._teacher(features.float())[0].argmax(dim=1)
-        return float((self._data.seen_classes[predicted] == ids).float().mean())
+    @torch.no_grad()
+    def _predicted(self, features: Tensor) -> Tensor:
+        """The teacher's answers, positions among the seen classes."""
+        positions: Tensor = self._teacher(features.float())[0].argmax(dim=1)
+        return positions
+
+
+def _share(right: Tensor) -> float:
+    return right.float().mean().item()
 
 
 def _distinct_rows(data: GZSLData) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import buffers_kept
+from d3_plugin.hosts.isolation import ModuleState
 
 
 def synthesize(
@@ -27,10 +27,15 @@ def synthesize(
     Raises:
         HostError: the hook or the user's function returned something else, or lost the gradient.
     """
-    with buffers_kept(host.modules), torch.set_grad_enabled(differentiable):
-        rows = hooks.d3_synthesize_features(
-            host=host, class_ids=classes, differentiable=differentiable
-        )
+    state = ModuleState(host.modules)
+    try:
+        with torch.set_grad_enabled(differentiable):
+            rows = hooks.d3_synthesize_features(
+                host=host, class_ids=classes, differentiable=differentiable
+            )
+    finally:
+        state.undo()
+        state.drop_added()
     shape = (len(classes), host.data.feature_dim)
     fits = isinstance(rows, Tensor) and rows.shape == shape
     if not fits or (differentiable and not rows.requires_grad):
