@@ -20,7 +20,7 @@ from d3_plugin.distillation.settings import SCORING, D3Settings, FinalClassifier
 from d3_plugin.distillation.student_step import StudentUpdate
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError, PluginError
-from d3_plugin.evaluation.protocol import Evaluation, evaluate
+from d3_plugin.evaluation.protocol import Evaluation, score_host
 from d3_plugin.hosts.host import Host, StepBatch
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, together
 from d3_plugin.hosts.labels import HostBatches, LabelForm
@@ -225,7 +225,7 @@ class D3:
         }
         changes: dict[str, Any] = {k: v for k, v in instead.items() if v is not None}
         settings = replace(self.settings, **changes)
-        return evaluate(
+        return score_host(
             self.host,
             self._hooks,
             seed=self._seed,

@@ -97,15 +97,21 @@ def test_labels_of_every_integer_type() -> None:
 
 
 METRICS: dict[str, tuple[Callable[[], Any], str]] = {
-    "a tensor": (lambda: gzsl_metrics(torch.zeros(4, 2), LABELS, **CLASSES), "got Tensor"),
-    "texts": (lambda: curve(np.full((4, 2), "a")), "must be a NumPy array of numbers, got <U1"),
+    "a tensor": (lambda: gzsl_metrics(torch.zeros(4, 2), LABELS, **CLASSES), "got a tensor (4, 2)"),
+    "texts": (
+        lambda: curve(np.full((4, 2), "a")),
+        "must be a NumPy array of numbers, 2-dimensional; got an array (4, 2) of <U1",
+    ),
     "labels that are not whole": (lambda: curve(labels=LABELS + 0.5), "integer class ids"),
     "a class without a column": (lambda: curve(unseen_classes=np.array([2])), "have no column"),
     "a class twice": (lambda: curve(unseen_classes=np.array([1, 1])), "each named once"),
     "no class": (lambda: curve(unseen_classes=np.array([], dtype=int)), "unseen ones"),
     "fewer predictions": (lambda: per_class_accuracy(LABELS, LABELS[1:], LABELS[1:3]), "3 pred"),
     "accuracies in percent": (lambda: harmonic_mean(50, 50), "lie in 0..1, got 50"),
-    "a matrix of scores": (lambda: ood_auroc(SCORES, SCORES[0]), "must have 1 dimensions"),
+    "a matrix of scores": (
+        lambda: ood_auroc(SCORES, SCORES[0]),
+        "of numbers, 1-dimensional; got an array (4, 2)",
+    ),
 }
 
 
@@ -118,21 +124,18 @@ def test_metrics(case: str) -> None:
 
 
 PARTS: dict[str, tuple[dict[str, Any], str]] = {
-    "a list": ({"train_features": [[1.0]]}, "train_features must be a dense tensor"),
-    "half precision": (
-        {"attributes": torch.ones(6, 5, dtype=torch.bfloat16)},
-        r"attributes must be float32 (N, K) with K > 0, got torch.bfloat16 (6, 5)",
+    "a text": ({"train_features": "rows"}, "train_features is a str; expected a dense"),
+    "complex": ({"attributes": torch.ones(6, 5) * 1j}, "(6, 5) of torch.complex64"),
+    "labels between classes": (
+        {"train_labels": torch.full((80,), 0.5)},
+        "train_labels: 80 values (0.5, 0.5, 0.5, 0.5, 0.5, ...) that are not integers",
     ),
-    "labels as floats": (
-        {"train_labels": torch.ones(80)},
-        "train_labels must be integer class ids (N,), got torch.float32 (80,)",
-    ),
-    "classes as a matrix": ({"seen_classes": torch.ones(4, 1, dtype=torch.int64)}, "(4, 1)"),
-    "no width": ({"attributes": torch.zeros(6, 0)}, "with K > 0"),
-    "names as a list": ({"class_names": list("abcdef")}, "must be a tuple of texts, got list"),
+    "classes as a matrix": ({"seen_classes": torch.ones(2, 2, dtype=torch.int64)}, "(2, 2)"),
+    "no width": ({"attributes": torch.zeros(6, 0)}, "expected a dense numeric matrix (N, K)"),
+    "names as a list": ({"class_names": list("abcdef")}, "must be a tuple of str, got list"),
     "another device": (
         {"train_labels": torch.zeros(80, dtype=torch.int64, device="meta")},
-        "train_labels must be a dense tensor with values, got a tensor on meta",
+        "train_labels is a tensor (80,) of torch.int64 on meta; expected a vector",
     ),
 }
 
@@ -148,7 +151,7 @@ def test_data_set(toy_data: GZSLData, case: str) -> None:
 def test_data_of_nothing() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     rows = torch.zeros(0, 3)
-    with pytest.raises(D3Error, match="there must be seen classes and unseen ones"):
+    with pytest.raises(D3Error, match="expected a dense numeric matrix"):
         GZSLData("none", rows, none, rows, none, rows, none, rows, none, none, ())
 
 
@@ -159,10 +162,10 @@ def test_script_data_that_are_no_numbers() -> None:
         setattr(loader, name, None)
     for name in ("attribute", "seenclasses", "unseenclasses"):
         setattr(loader, name, [[1.0], [2.0, 3.0]])
-    with pytest.raises(HostError) as caught:
+    with pytest.raises(DataError) as caught:
         as_gzsl_data(loader)
-    assert "train_label must hold whole numbers" in str(caught.value)
-    assert "train_feature is no tensor or array of numbers" in str(caught.value)
+    assert "train_label: 1 values (0.5) that are not integers" in str(caught.value)
+    assert "train_feature is a str; expected a dense numeric matrix" in str(caught.value)
 
 
 def test_validation_cut(toy_data: GZSLData) -> None:
