@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from typing import Any
 
 import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.attachment.attach_options import checked_options
 from d3_plugin.attachment.d3 import D3, Mode
-from d3_plugin.checks import check_choice, check_flags
+from d3_plugin.attachment.hook_mode import check_free
+from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, unwrapped, warn_alone
 from d3_plugin.errors import HostError
+from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hooks.manager import make_manager
-from d3_plugin.hosts.batches import LabelForm
 from d3_plugin.hosts.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
@@ -33,14 +34,14 @@ def attach(
     optimizer: torch.optim.Optimizer | None = None,
     settings: D3Settings | None = None,
     mode: Mode | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     gather: bool = False,
     labels_are: LabelForm = "class_ids",
-    noise_dim: int | None = None,
+    noise_dim: Count | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
     modules: Iterable[nn.Module] = (),
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
-    synthetic_per_class: int | None = None,
+    synthetic_per_class: Count | None = None,
     plugins: Iterable[object] = (),
     strict_plugins: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -105,22 +106,12 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    settings = D3Settings() if settings is None else settings
-    if mode is None:
-        mode = "loss" if trainer is None else "hook"
-    check_choice("attach", "mode", mode, get_args(Mode))
-    check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
-    check_flags("attach", gather=gather, strict_plugins=strict_plugins)
-    modules = checked_options(
-        settings,
-        seed,
-        modules,
-        {"noise_dim": noise_dim, "synthetic_per_class": synthetic_per_class},
-        {"synthesize": synthesize, "train_classifier": train_classifier, "progress": progress},
-    )
+    check_arguments(attach, locals())
+    settings = settings or D3Settings()
+    mode = mode or ("loss" if trainer is None else "hook")
     manager = make_manager(plugins, strict=strict_plugins)
     if trainer is None:
-        host = describe_script(generator, optimizer, data)
+        host = describe_script(manager, generator, optimizer, data)
     elif generator is None and optimizer is None:
         host = describe_trainer(manager, trainer, data)
     else:
@@ -131,11 +122,14 @@ def attach(
         warn_alone(host.generator)
     host.generator = unwrapped(host.generator)
     check_optimizer(host)
+    if mode == "hook":
+        check_free(host.optimizer)
     host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
-    host.noise_dim = noise_dim or host.noise_dim
-    host.synthesize = synthesize or host.synthesize
-    host.train_classifier = train_classifier or host.train_classifier
     host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
+    if noise_dim is not None:
+        host.noise_dim = noise_dim
+        synthesize = synthesize or host.from_noise
+    manager.register(UserHooks(synthesize, train_classifier), "arguments of attach")
     if trainer is None:  # a trainer may not be ready to synthesise before it has begun
         _try_synthesis(host, manager.hook)
 

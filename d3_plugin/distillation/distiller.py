@@ -108,5 +108,5 @@ class Distiller(nn.Module):
                 b.labels[n:],
             )
             if self.weights["od"]:
-                terms["od"] = self.o2dbd(b.teacher_logits, b.student_logits, b.labels)
+                terms |= self.o2dbd.terms(b.teacher_logits, b.student_logits, b.labels)
             return {name: self.weights[name] * term for name, term in terms.items()}

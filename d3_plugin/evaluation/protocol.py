@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,6 @@ import pluggy
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import check_choice, check_whole
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import FinalClassifier
 from d3_plugin.errors import HostError, InputError
@@ -103,10 +101,6 @@ def evaluate(
         InputError: draws below 1, or no distiller for the student's classifier.
         HostError: features or scores of another shape come back from the host.
     """
-    check_whole("evaluate", draws=draws)
-    check_choice("evaluate", "final_classifier", final_classifier, get_args(FinalClassifier))
-    if distiller is None and final_classifier != "host":
-        raise InputError(f"evaluate: final_classifier={final_classifier!r} needs a distiller")
     data = host.data
     rows = torch.cat([data.test_seen_features, data.test_unseen_features])
     labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
@@ -225,7 +219,7 @@ def _transform(host: Host, hooks: pluggy.HookRelay, features: Tensor) -> Tensor:
 def _checked(host: Host, score: Tensor, rows: int) -> Tensor:
     expected = (rows, host.data.num_classes)
     if score.shape != expected:
-        source = "attach(train_classifier=...)" if host.train_classifier else "d3_train_classifier"
+        source = "attach(train_classifier=...) or d3_train_classifier"
         raise HostError(
             f"the classifier that {source} returns must score {expected}, got {tuple(score.shape)}"
         )

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d3_plugin.checks import check_choice, check_matrices, check_positive, check_tensors
 from d3_plugin.errors import InputError
 from d3_plugin.functional.precision import autocast_off, full_precision
 
@@ -35,20 +34,17 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
         (N, M) in [-1, 1], float32 or float64.
 
     Raises:
-        InputError: a wrong shape or dtype.
+        InputError: shapes that disagree.
     """
     _check_widths("cosine_matrix", rows, columns)
     return _scaled_cosines(rows, columns, 1.0)
 
 
 def _check_widths(function: str, rows: Tensor, columns: Tensor) -> None:
-    check_matrices(function, rows=rows)
-    check_matrices(function, columns=columns)
-    check_tensors(function, rows=rows, columns=columns)
-    if rows.shape[1] != columns.shape[1]:
+    if rows.ndim != 2 or rows.shape[1:] != columns.shape[1:]:
         raise InputError(
-            f"{function}: rows are {rows.shape[1]} wide, columns {columns.shape[1]}; "
-            "both must live in the same space"
+            f"{function} takes rows (N, K) and columns (M, K) of one K, got {tuple(rows.shape)} "
+            f"and {tuple(columns.shape)}"
         )
 
 
@@ -98,19 +94,18 @@ def relation_loss(
         0-dim tensor, at least 0; 0 for an empty matrix.
 
     Raises:
-        InputError: shapes that disagree, an unknown form, a temperature not above 0.
+        InputError: shapes that disagree, a ``same`` that is not bool, or an unknown form.
     """
-    check_choice("relation_loss", "form", form, RELATION_FORMS)
-    check_positive("relation_loss", temperature=temperature)
     _check_widths("relation_loss", rows, columns)
-    check_tensors("relation_loss", rows=rows, same=same)
-    contrastive = form == "contrastive"
-    cosine = _scaled_cosines(rows, columns, 1 / temperature if contrastive else 1.0)
-    if same.shape != cosine.shape or same.dtype != torch.bool:
+    if same.shape != (len(rows), len(columns)) or same.dtype != torch.bool:
         raise InputError(
-            f"relation_loss: same must be a bool {tuple(cosine.shape)} matrix, "
+            f"relation_loss takes same as a bool ({len(rows)}, {len(columns)}) matrix, "
             f"got {same.dtype} {tuple(same.shape)}"
         )
+    if form not in RELATION_FORMS:
+        raise InputError(f"relation_loss takes form {', '.join(RELATION_FORMS)}; got {form!r}")
+    contrastive = form == "contrastive"
+    cosine = _scaled_cosines(rows, columns, 1 / temperature if contrastive else 1.0)
     if cosine.numel() == 0:
         return cosine.sum()
     with autocast_off(cosine):

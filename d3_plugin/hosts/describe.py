@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from d3_plugin.data.host_data import as_gzsl_data
-from d3_plugin.errors import D3Warning, HostError, Problems
+from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.hooks.manager import bind
 from d3_plugin.hosts.host import Host
 
 
@@ -18,16 +19,17 @@ def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = No
     """The host that a plugin recognises, with its data on the generator's device.
 
     Args:
-        manager: the plugins.
+        manager: the plugins; of those that describe hosts, only the one that knows this trainer
+            stays in it.
         trainer: the trainer object.
         data: the user's data, to be used instead of the trainer's.
 
     Raises:
         HostError: no plugin knows the trainer, or ``data`` is another problem than the trainer's.
     """
-    host: Host | None = manager.hook.d3_describe_host(trainer=trainer)
+    names = ", ".join(sorted(name for name, _ in manager.list_name_plugin()))
+    host = bind(manager, trainer)
     if host is None:
-        names = ", ".join(sorted(name for name, _ in manager.list_name_plugin()))
         raise HostError(
             f"no plugin knows a trainer of type {type(trainer).__name__} (installed: {names}). "
             "Pass generator=, optimizer= and data= instead, or write a plugin with d3_describe_host"
@@ -61,26 +63,23 @@ def _replace_data(host: Host, data: Any) -> None:
 
 
 def describe_script(
-    generator: nn.Module | None, optimizer: torch.optim.Optimizer | None, data: Any
+    manager: pluggy.PluginManager,
+    generator: nn.Module | None,
+    optimizer: torch.optim.Optimizer | None,
+    data: Any,
 ) -> Host:
-    """A host from its parts.
+    """A host from its parts; plugins that describe hosts leave the manager.
 
     Raises:
-        HostError: lists every part that is missing or wrong.
+        HostError: a part is missing.
     """
-    problems = Problems("attach() without a trainer needs generator=, optimizer= and data=")
-    problems.check(
-        isinstance(generator, nn.Module) and any(True for _ in generator.parameters()),
-        f"generator must be a module with parameters, got {type(generator)}",
-    )
-    problems.check(
-        isinstance(optimizer, torch.optim.Optimizer),
-        f"optimizer must be the generator's torch optimizer, got {type(optimizer)}",
-    )
-    problems.check(data is not None, "data is missing")
-    problems.raise_as(HostError)
-    if generator is None or optimizer is None:  # for the type checker; raised above
-        raise HostError("generator and optimizer are needed")
+    parameter = None if generator is None else next(generator.parameters(), None)
+    if generator is None or parameter is None or optimizer is None or data is None:
+        raise HostError(
+            "attach() without a trainer needs generator= (a module with parameters), optimizer= "
+            "and data="
+        )
+    bind(manager, None)
     host = Host("script", generator, optimizer, as_gzsl_data(data))
     host.data = host.data.to(host.device)
     return host

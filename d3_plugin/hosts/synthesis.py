@@ -25,20 +25,22 @@ def synthesize(
         (N, D) features.
 
     Raises:
-        HostError: the hook or the script's function returned something else, or lost the gradient.
+        HostError: the hook or the user's function returned something else, or lost the gradient.
     """
     with buffers_kept(host.modules), torch.set_grad_enabled(differentiable):
-        rows: Tensor | None = hooks.d3_synthesize_features(
+        rows = hooks.d3_synthesize_features(
             host=host, class_ids=classes, differentiable=differentiable
         )
-    source = "d3_synthesize_features" if host.synthesize is None else "attach(synthesize=...)"
-    expected = (len(classes), host.data.feature_dim)
-    if not isinstance(rows, Tensor) or rows.shape != expected:
-        got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows)
-        raise HostError(f"{source} must return {expected} features, got {got}")
+    shape = (len(classes), host.data.feature_dim)
+    if not isinstance(rows, Tensor) or rows.shape != shape:
+        got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+        raise HostError(
+            f"synthesis (attach(synthesize=...), a plugin or the generator itself) must return "
+            f"features {shape}, got {got}"
+        )
     if differentiable and not rows.requires_grad:
         raise HostError(
-            f"{source} returned features without gradient: is there a torch.no_grad(), .detach() "
-            "or .data on the way from the generator?"
+            "synthesis (attach(synthesize=...), a plugin or the generator itself) returned features"
+            " without gradient: is there a torch.no_grad(), .detach() or .data on the way?"
         )
     return rows

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from d3_plugin import D3, D3Warning, hookimpl
 from d3_plugin.data import GZSLData
-from d3_plugin.distillation.finite import FiniteGuard
+from d3_plugin.distillation.student_step import FiniteGuard
 from d3_plugin.errors import NotFiniteError
 from d3_plugin.hosts.host import Host, StepBatch
 from tests.script_host import ScriptHost, assert_equal, attach

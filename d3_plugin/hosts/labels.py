@@ -1,0 +1,161 @@
+"""The real rows of a host's batch, and their class ids from its labels or attribute rows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d3_plugin.checks import is_integer
+from d3_plugin.data import GZSLData
+from d3_plugin.errors import HostError
+
+LabelForm = Literal["class_ids", "mapped"]
+
+# 1 - cosine up to which an attribute row is a class's: half-precision buffers pass, and the two
+# nearest classes of AWA, APY, CUB, FLO and SUN are 80 times farther apart.
+_SAME = 1e-5
+
+
+class HostBatches:
+    """Reads what a host gives to ``loss()``; the first batch is checked against the teacher.
+
+    The field's scripts use both forms of labels: f-CLSWGAN, CE-GZSL and FREE map them to positions
+    among the seen classes, others keep the class ids of the data set. Both are small integers, so
+    only the teacher, which knows these rows, can tell them apart. TF-VAEGAN's loop has no labels,
+    but attribute rows, which it divides by their L2 norm.
+
+    Args:
+        data: the host's data.
+        teacher: pre-trained on the seen classes.
+        form: ``class_ids``, 0..C-1 as in the data, or ``mapped``, 0..S-1: positions among the
+            sorted seen classes.
+    """
+
+    def __init__(self, data: GZSLData, teacher: nn.Module, form: LabelForm) -> None:
+        self._data, self._teacher, self._form = data, teacher, form
+        self._class_rows: Tensor | None = None
+        self._verified = False
+
+    def read(
+        self, features: Tensor | None, labels: Tensor | None, attributes: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and class ids (B,) on the data's device.
+
+        Raises:
+            HostError: shapes or dtypes that do not fit, in the first batch also rows that are not
+                those of the classes given.
+        """
+        data = self._data
+        parts = [part for part in (features, labels, attributes) if part is not None]
+        dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
+        if features is None or len(parts) != 2 or not dense:
+            raise HostError(
+                "loss() takes features and labels, or features and attributes, as dense tensors; "
+                "or nothing: then D³ draws real rows itself"
+            )
+        features = features.detach().to(data.train_features.device)
+        if labels is not None:
+            self._fits(features, labels, (len(features),), is_integer(labels))
+            given = labels.detach().to(features.device).long()
+            ids = given if self._form == "class_ids" else self._from_positions(given)
+        elif attributes is not None:
+            width = data.attributes.shape[1]
+            fits = attributes.is_floating_point()
+            self._fits(features, attributes, (len(features), width), fits)
+            given = ids = self._from_attributes(attributes.detach())
+        if not self._verified and len(ids):  # once: it takes the teacher, and makes a GPU wait
+            self._verify(features, ids, given, by_label=labels is not None)
+            self._verified = True
+        return features, ids
+
+    def _fits(self, features: Tensor, given: Tensor, shape: tuple[int, ...], dtype: bool) -> None:
+        dim = self._data.feature_dim
+        if features.ndim != 2 or features.shape[1] != dim or given.shape != shape or not dtype:
+            raise HostError(
+                f"loss() takes features (B, {dim}) and integer labels (B,) or floating attributes "
+                f"(B, {self._data.attributes.shape[1]}); got {tuple(features.shape)} and "
+                f"{given.dtype} {tuple(given.shape)}"
+            )
+
+    def _from_positions(self, positions: Tensor) -> Tensor:
+        seen = self._data.seen_classes
+        if not self._verified and not ((positions >= 0) & (positions < len(seen))).all():
+            raise HostError(self._wrong_form(positions, "they are out of range"))
+        return seen[positions]
+
+    def _from_attributes(self, attributes: Tensor) -> Tensor:
+        if self._class_rows is None:
+            self._class_rows = _distinct_rows(self._data)
+        cosine, ids = (_unit(attributes.to(self._class_rows.device)) @ self._class_rows.T).max(1)
+        if not self._verified and not (cosine >= 1 - _SAME).all():
+            raise HostError(
+                f"{int((cosine < 1 - _SAME).sum())} of {len(ids)} attribute rows given to loss() "
+                "are no class's in the data given to attach. Pass rows of its attribute matrix, as "
+                "they are or divided by their norm, or pass labels= instead"
+            )
+        return ids
+
+    def _verify(self, features: Tensor, ids: Tensor, given: Tensor, *, by_label: bool) -> None:
+        data, seen = self._data, self._data.seen_classes
+        unseen = ids[~torch.isin(ids, seen)].unique().tolist()
+        if unseen and not by_label:
+            raise HostError(
+                f"attributes given to loss() are of unseen classes ({unseen[:10]}): pass the batch "
+                "of real seen rows"
+            )
+        some = torch.linspace(0, len(data.train_labels) - 1, 1000, device=ids.device).long()
+        usual = self._agreement(data.train_features[some], data.train_labels[some])
+        here = self._agreement(features, ids)
+        mapped = self._form == "mapped"
+        other = self._agreement(features, given if mapped else seen[given % len(seen)])
+        # The square root: chance in a small batch.
+        if not unseen and here >= max(0.5 * usual - len(ids) ** -0.5, by_label * 0.5 * other):
+            return
+        found = (
+            f"the teacher agrees with {here:.0%} of the classes they give these features, and with "
+            f"{usual:.0%} on the training rows"
+        )
+        if by_label:
+            raise HostError(
+                self._wrong_form(given, f"{found}; read in the other form with {other:.0%}")
+            )
+        raise HostError(
+            f"attributes given to loss(): {found}. Are they the attributes of these very rows, and "
+            "are the features scaled as the data's are?"
+        )
+
+    def _wrong_form(self, labels: Tensor, why: str) -> str:
+        other = "class_ids" if self._form == "mapped" else "mapped"
+        return (
+            f"labels given to loss() ({int(labels.min())}..{int(labels.max())}) are not "
+            f"{self._form} of the {len(self._data.seen_classes)} seen classes: {why}. Pass "
+            f"attach(labels_are={other!r}) if they are that, or the labels of these very features, "
+            "scaled as the data's are"
+        )
+
+    def _agreement(self, features: Tensor, ids: Tensor) -> float:
+        with torch.no_grad():
+            predicted = self._teacher(features.float())[0].argmax(dim=1)
+        return float((self._data.seen_classes[predicted] == ids).float().mean())
+
+
+def _distinct_rows(data: GZSLData) -> Tensor:
+    """Unit attribute rows (C, A), of which every seen one differs from all others."""
+    rows, seen = _unit(data.attributes), data.seen_classes
+    close = rows[seen] @ rows.T > 1 - 4 * _SAME  # twice the distance: no row can match both
+    close[torch.arange(len(seen)), seen] = False
+    pairs = {tuple(sorted((int(seen[i]), int(c)))) for i, c in close.nonzero()}
+    if pairs:
+        raise HostError(
+            "loss(attributes=...) cannot tell these pairs of classes apart, whose attributes are "
+            f"the same up to a factor: {sorted(pairs)[:10]}. Pass labels= instead"
+        )
+    return rows
+
+
+def _unit(rows: Tensor) -> Tensor:
+    # float64: neither autocast nor TF32 lowers the precision of its products.
+    return F.normalize(rows.double(), dim=1)
