@@ -37,16 +37,12 @@ def d3_describe_host(trainer: Any) -> Host | None:
 
 
 @hookimpl
-def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) -> Tensor | None:
-    if host.name != "diffusion":
-        return None
+def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) -> Tensor:
     trainer: DiffusionTrainer = host.trainer
     return trainer.synthesize(class_ids, differentiable)
 
 
 @hookimpl
-def d3_train_classifier(host: Host, features: Tensor, labels: Tensor) -> Scorer | None:
-    if host.name != "diffusion":
-        return None
+def d3_train_classifier(host: Host, features: Tensor, labels: Tensor) -> Scorer:
     trainer: DiffusionTrainer = host.trainer
     return trainer.train_classifier(features, labels)

@@ -34,16 +34,12 @@ def d3_describe_host(trainer: Any) -> Host | None:
 
 
 @hookimpl
-def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor | None:
-    if host.name != "fclswgan":
-        return None
+def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor:
     trainer: FCLSWGANTrainer = host.trainer
     return trainer.synthesize(class_ids)
 
 
 @hookimpl
-def d3_train_classifier(host: Host, features: Tensor, labels: Tensor) -> Scorer | None:
-    if host.name != "fclswgan":
-        return None
+def d3_train_classifier(host: Host, features: Tensor, labels: Tensor) -> Scorer:
     trainer: FCLSWGANTrainer = host.trainer
     return trainer.train_classifier(features, labels)

@@ -37,24 +37,18 @@ def d3_describe_host(trainer: Any) -> Host | None:
 
 
 @hookimpl
-def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor | None:
-    if host.name != "tfvaegan":
-        return None
+def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor:
     trainer: TFVAEGANTrainer = host.trainer
     return trainer.synthesize(class_ids)
 
 
 @hookimpl
-def d3_transform_features(host: Host, features: Tensor) -> Tensor | None:
-    if host.name != "tfvaegan":
-        return None
+def d3_transform_features(host: Host, features: Tensor) -> Tensor:
     trainer: TFVAEGANTrainer = host.trainer
     return trainer.transform(features)
 
 
 @hookimpl
-def d3_train_classifier(host: Host, features: Tensor, labels: Tensor) -> Scorer | None:
-    if host.name != "tfvaegan":
-        return None
+def d3_train_classifier(host: Host, features: Tensor, labels: Tensor) -> Scorer:
     trainer: TFVAEGANTrainer = host.trainer
     return trainer.train_classifier(features, labels)

@@ -59,7 +59,7 @@ def broken(check: str, says: str, *also: str) -> Callable[[type[TinyHooks]], typ
 # The description.
 
 
-@broken("check_description", r"answers for an object that is no trainer of this adapter")
+@broken("check_description", r"gives Host\(name=.* for an object of another kind.*isinstance")
 class AnswersForAll(TinyHooks):
     @hookimpl
     def d3_describe_host(self, trainer: Any) -> Host | None:
@@ -69,7 +69,7 @@ class AnswersForAll(TinyHooks):
         return Host("tiny", net, torch.optim.SGD(net.parameters(), lr=1.0), None)
 
 
-@broken("check_description", r"raises AttributeError for an object that is no trainer")
+@broken("check_description", r"gives AttributeError\(.* for an object of another kind")
 class AsksForAnAttribute(TinyHooks):
     @hookimpl
     def d3_describe_host(self, trainer: Any) -> Host | None:
@@ -78,7 +78,7 @@ class AsksForAnAttribute(TinyHooks):
 
 @broken(
     "check_description",
-    r"returns None for TinyTrainer, expected a Host; is the plugin installed",
+    r"gives None for the trainer.*plugin is neither.installed",
     "check_synthesis_form",
     *ON_ROWS,
     "check_family",
@@ -90,7 +90,7 @@ class KnowsNothing(TinyHooks):
 
 @broken(
     "check_description",
-    r"Host.optimizer: 4 parameters of the generator are not in the optimizer",
+    r"Host.optimizer, a Adam, lacks 0.weight, 0.bias, 2.weight, 2.bias",
     "check_weight_zero",
     "check_training",
 )
@@ -102,7 +102,7 @@ class OptimizerOfTheCritic(TinyHooks):
 
 @broken(
     "check_description",
-    r"Host.optimizer is <class 'NoneType'>, expected the torch optimizer",
+    r"Host.optimizer, a NoneType, lacks 0.weight",
     "check_weight_zero",
     "check_training",
 )
@@ -131,7 +131,7 @@ class AverageAsGenerator(TinyHooks):
 
 @broken(
     "check_description",
-    r"Host.data has unseen_classes \[.*those of the data .*\[1, 4\]",
+    r"Host.data has .*unseen classes \[.\] .* built with .* \[1, 4\]",
     "check_synthesis_order",  # there is one unseen class only
 )
 class OtherClasses(TinyHooks):
@@ -142,7 +142,11 @@ class OtherClasses(TinyHooks):
 # Synthesis.
 
 
-@broken("check_synthesis_form", r"returns torch.float64, expected .* torch.float32")
+@broken(
+    "check_synthesis_form",
+    r"returns torch.float64 \(20, 12\) on cpu, expected torch.float32",
+    *ON_ROWS[:-2],
+)
 class DoubleRows(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(ids).double()
@@ -150,7 +154,7 @@ class DoubleRows(TinyHooks):
 
 @broken(
     "check_synthesis_form",
-    r"2 problems.*differentiable=False.* shape \(2, 12\), expected a tensor \(20, 12\)",
+    r"differentiable=False\) returns .* \(2, 12\) on cpu, expected .* \(20, 12\)",
     *ON_ROWS,
 )
 class RowPerDistinctClass(TinyHooks):
@@ -158,13 +162,13 @@ class RowPerDistinctClass(TinyHooks):
         return trainer.synthesize(ids.unique())
 
 
-@broken("check_synthesis_order", r"4 problems.*where class 1 was asked for, rows of the other")
+@broken("check_synthesis_order", r"rows of another class where 1 was asked for")
 class SortedByClass(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(ids.sort().values)
 
 
-@broken("check_synthesis_order", r"2 problems.*differentiable=False.*row i must belong to class_id")
+@broken("check_synthesis_order", r"differentiable=False gives.*row i belongs to ``class_ids\[i\]``")
 class GroupedByClass(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         if differentiable:
@@ -173,13 +177,13 @@ class GroupedByClass(TinyHooks):
         return torch.cat(groups)
 
 
-@broken("check_synthesis_order", r"do not sort or group the ids")
+@broken("check_synthesis_order", r"do not sort.or group the ids")
 class Reversed(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(ids).flip(0)
 
 
-@broken("check_synthesis_order", r"2 problems.*the same rows for class 1 and class 4")
+@broken("check_synthesis_order", r"gives two classes the same rows")
 class OneClassOnly(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(torch.zeros_like(ids))
@@ -187,7 +191,7 @@ class OneClassOnly(TinyHooks):
 
 @broken(
     "check_synthesis_finite",
-    r"differentiable=False\) returns NaN or Inf in 1 of 20 rows",
+    r"differentiable=False gives NaN or Inf",
     "check_synthesis_order",
     "check_classifier",
     "check_weight_zero",
@@ -214,7 +218,7 @@ class OwnStream(TinyHooks):
     trainer = OwnStreamTrainer
 
 
-@broken("check_synthesis_seed", r"2 problems.*the same rows for two global seeds")
+@broken("check_synthesis_seed", r"the same rows for two global seeds")
 class SeedsInTheHook(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         torch.manual_seed(0)
@@ -223,7 +227,7 @@ class SeedsInTheHook(TinyHooks):
 
 @broken(
     "check_synthesis_gradient",
-    r"no gradient to 4 of the generator's 4 parameters.*0\.weight.*\.detach\(\)",
+    r"no gradient to the generator's 0.weight, 0.bias, 2.weight, 2.bias.*\.detach\(\)",
     "check_training",
 )
 class Detached(TinyHooks):
@@ -233,7 +237,7 @@ class Detached(TinyHooks):
 
 @broken(
     "check_synthesis_gradient",
-    r"no gradient to 2 of the generator's 4 parameters, expected it in all: 0.weight, 0.bias",
+    r"no gradient to the generator's 0.weight, 0.bias\. Expected",
     "check_training",
 )
 class FirstLayerCutOff(TinyHooks):
@@ -244,7 +248,7 @@ class FirstLayerCutOff(TinyHooks):
         return leave(bend(hidden))
 
 
-@broken("check_synthesis_gradient", r"differentiable=False\) returns rows with gradient")
+@broken("check_synthesis_gradient", r"differentiable=False gives rows with gradient")
 class AlwaysWithGradient(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         with torch.enable_grad():
@@ -270,7 +274,7 @@ class NormTrainer(TinyTrainer):
 
 @broken(
     "check_synthesis_leaves_host",
-    r"buffer norm.running_mean, buffer norm.running_var.*list in Host.modules every module",
+    r"changes norm.running_mean, norm.running_var.*list in ``Host.modules`` every module",
     "check_weight_zero",
 )
 class UnlistedModule(TinyHooks):
@@ -303,75 +307,65 @@ class LeavesFrozen(TinyHooks):
 # Transform and classifier.
 
 
-@broken("check_classifier", r"makes rows 32 and 92 wide of real and synthetic ones")
+@broken(
+    "check_classifier", r"makes torch.float32 \(20, 32\) on cpu of .* \(20, 12\).*all of one width"
+)
 class WidthOfTheBatch(TinyHooks):
     def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
         return torch.cat([features, features @ features.T], dim=1)
 
 
-@broken("check_classifier", r"2 problems.*of real rows \(80, 12\), expected a tensor \(80, D'\)")
+@broken("check_classifier", r"makes .* \(40, 12\) on cpu of .* \(80, 12\) on cpu.*a row per row")
 class DropsRows(TinyHooks):
     def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
         return features[::2]
 
 
-@broken("check_classifier", r"d3_transform_features changes the real rows.*return a new tensor")
+@broken("check_classifier", r"d3_transform_features changes in place its features.*work on copies")
 class TransformsInPlace(TinyHooks):
     def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
         return features.mul_(2)
 
 
-@broken("check_classifier", r"changes the features or labels that it is given")
+@broken("check_classifier", r"d3_train_classifier changes in place its features")
 class ClassifiesInPlace(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
+    def classify(self, trainer: TinyTrainer, features: Tensor, *others: Any) -> Any:
         features -= features.mean(dim=0)
-        return super().classify(trainer, features, labels, num_classes)
+        return super().classify(trainer, features, *others)
 
 
-@broken("check_classifier", r"changes the rows that it scores")
+@broken("check_classifier", r"the classifier changes in place its rows")
 class ScoresInPlace(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        score = super().classify(trainer, features, labels, num_classes)
+    def classify(self, trainer: TinyTrainer, *arguments: Any) -> Any:
+        score = super().classify(trainer, *arguments)
         return lambda rows: score(rows.mul_(2))
 
 
-@broken("check_classifier", r"shape \(10, 4\), expected a tensor \(10, 6\).*seen and unseen")
+@broken("check_classifier", r"\(20, 4\) on cpu, expected \(20, 6\).*seen and unseen")
 class SeenClassesOnly(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        score = super().classify(trainer, features, labels, num_classes)
+    def classify(self, trainer: TinyTrainer, *arguments: Any) -> Any:
+        score = super().classify(trainer, *arguments)
         return lambda rows: score(rows)[:, trainer.data.seen_classes]
 
 
-@broken("check_classifier", r"scores NaN or Inf")
+@broken("check_classifier", r"the classifier gives NaN or Inf")
 class LogarithmOfZero(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        score = super().classify(trainer, features, labels, num_classes)
+    def classify(self, trainer: TinyTrainer, *arguments: Any) -> Any:
+        score = super().classify(trainer, *arguments)
         return lambda rows: (1000 * score(rows)).softmax(dim=1).log()
 
 
-@broken("check_classifier", r"returns <class 'torch.Tensor'>, expected a function")
+@broken("check_classifier", r"returns torch.float32 \(100, 6\) on cpu, no function")
 class ScoresAtOnce(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        return super().classify(trainer, features, labels, num_classes)(features)
+    def classify(self, trainer: TinyTrainer, features: Tensor, *others: Any) -> Any:
+        return super().classify(trainer, features, *others)(features)
 
 
-@broken("check_classifier", r"changes the host.*parameter generator.2.bias; train a classifier of")
+@broken("check_classifier", r"changes .*generator.2.bias.*the classifier is a module of its own")
 class ClassifierTrainsGenerator(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
+    def classify(self, trainer: TinyTrainer, *arguments: Any) -> Any:
         trainer.generator[2].bias.data += 1
-        return super().classify(trainer, features, labels, num_classes)
+        return super().classify(trainer, *arguments)
 
 
 # Training.
@@ -379,7 +373,7 @@ class ClassifierTrainsGenerator(TinyHooks):
 
 @broken(
     "check_weight_zero",
-    r"with D³ at weight 0 differs from one without in parameter generator.*leave no trace",
+    r"D³ at weight 0 changes where training ends: .*generator.*leaves.no trace",
 )
 class SlowsTheHostDown(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
@@ -398,35 +392,16 @@ class UnseededTrainer(TinyTrainer):
         super().fit()
 
 
-@broken("check_weight_zero", r"two trainings without D³ from the same seed differ")
+@broken("check_weight_zero", r"two trainings without D³ from one seed differ in .*generator")
 class UnseededFit(TinyHooks):
     trainer = UnseededTrainer
 
 
-@broken("check_training", r"fit\(\) made no step of D³.*leaves the generator where one without")
+@broken("check_training", r"fit\(\) makes no step of D³")
 class OptimizerOfItsOwn(TinyHooks):
     def describe(self, trainer: TinyTrainer) -> Any:
         own = torch.optim.Adam(trainer.generator.parameters())
         return replace(super().describe(trainer), optimizer=own)
-
-
-# Hosts of others.
-
-
-@broken("check_other_hosts", r"d3_transform_features of plugin .* answers for a host of another")
-class TransformsEveryHost(TinyHooks):
-    @hookimpl
-    def d3_transform_features(self, features: Tensor) -> Tensor:
-        return features
-
-
-@broken(
-    "check_other_hosts", r"d3_synthesize_features of plugin .* raises AttributeError for a host"
-)
-class SynthesizesForEveryHost(TinyHooks):
-    @hookimpl
-    def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor:
-        return host.trainer.synthesize(class_ids)
 
 
 # The family.
@@ -437,7 +412,7 @@ class ChangeableSettings:
     steps: int = 3
 
 
-@broken("check_family", r"ChangeableSettings can be changed, expected @dataclass\(frozen=True\)")
+@broken("check_family", r"ChangeableSettings can be changed.*``frozen=True``")
 class ChangeableFamily(TinyHooks):
     settings = ChangeableSettings
 
@@ -448,7 +423,7 @@ class IncompleteSettings:
     steps: int = 3
 
 
-@broken("check_family", r"IncompleteSettings has no default for hidden")
+@broken("check_family", r"cannot be made.* argument: 'hidden'.*with a default for each")
 class FamilyWithoutDefaults(TinyHooks):
     settings = IncompleteSettings
 
@@ -457,7 +432,7 @@ class NoDataclass:
     steps = 3
 
 
-@broken("check_family", r"HostFamily.settings is <class .*NoDataclass'>, expected a class marked")
+@broken("check_family", r"cannot be made.*dataclass instances.*is a dataclass marked")
 class FamilyWithoutDataclass(TinyHooks):
     settings = NoDataclass
 
@@ -468,22 +443,24 @@ class SettingsWithPath:
     folder: Path = Path()
 
 
-@broken("check_family", r"cannot be written to results.json")
+@broken("check_family", r"cannot be made and stored: .*Path is not JSON serializable")
 class FamilyWithPath(TinyHooks):
     settings = SettingsWithPath
 
 
-@broken("check_family", r"family_settings: no setting 'stepz'")
+@broken("check_family", r"cannot be made .* unexpected keyword argument 'stepz'")
 class MisspeltSettings(TinyHooks):
     family_settings = {"stepz": 2}  # noqa: RUF012
 
 
-@broken("check_family", r"offers 'tiny', but family_settings are not given")
+@broken("check_family", r"Host 'tiny' is HostFamily\(name='tiny'.*family_settings are None")
 class UncheckedFamily(TinyHooks):
     family_settings = None
 
 
-@broken("check_family", r"offers none named 'tiny' like the Host")
+@broken(
+    "check_family", r"Host 'tiny' is None, family_settings are {'steps': 2}.*name of the ``Host``"
+)
 class FamilyOfAnotherName(TinyHooks):
     family = "tinier"
 
@@ -494,7 +471,7 @@ class SilentTrainer(TinyTrainer):
         self.history = [{"error": entry["error"]} for entry in self.history]
 
 
-@broken("check_family", r"history after fit\(\) is \[.*expected a list of dicts with \"step\"")
+@broken("check_family", r"history after fit\(\) is \[.*a list of dicts of ``step`` and mean losses")
 class HistoryWithoutSteps(TinyHooks):
     trainer = SilentTrainer
 
@@ -510,7 +487,7 @@ class FreshTrainer(TinyTrainer):
             layer.reset_parameters()
 
 
-@broken("check_family", r"starts from another generator \(parameter generator.0.weight")
+@broken("check_family", r"starts from another generator.0.weight")
 class UnseededFamily(TinyHooks):
     trainer = FreshTrainer
 
@@ -531,7 +508,7 @@ class NetTrainer(TinyTrainer):
         return self.net(torch.cat([torch.randn_like(attributes), attributes], dim=1))
 
 
-@broken("check_family", r"build returns a NetTrainer without a module named generator")
+@broken("check_family", r"build makes a NetTrainer with generator None")
 class FamilyWithoutGenerator(TinyHooks):
     trainer = NetTrainer
 
