@@ -55,47 +55,51 @@ class AdapterCase:
         if len(self.data.unseen_classes) < 2:
             raise InputError("AdapterCase: data must have 2 or more unseen classes, got 1")
 
-    def trained(self) -> TrainedHost:
-        """A new trainer after ``fit()``; some are not ready to synthesise before.
-
-        Raises:
-            HostError: no plugin knows the trainer.
-        """
-        with seeded(0):
-            trainer = self.build(self.data, 0)
-            trainer.fit()
-        manager = make_manager(self.plugins)
-        return TrainedHost(trainer, describe_trainer(manager, trainer), manager.hook)
-
     def attached(self, trainer: Any, weight: float, mode: Mode) -> D3:
         settings = D3Settings(weight=weight, embedding_dim=32, teacher_epochs=2, synthetic_rows=16)
         return attach(trainer, settings=settings, mode=mode, plugins=self.plugins)
 
-    def end_of_fit(self, weight: float | None) -> tuple[dict[str, Any], int]:
-        """All that a training leaves behind, by name, and D³'s steps; None trains without D³."""
+    def trained(self, weight: float | None = None) -> TrainedHost:
+        """A new trainer after ``fit()``, with D³ of this weight or without."""
         with seeded(0):
             trainer = self.build(self.data, 0)
             d3 = None if weight is None else self.attached(trainer, weight, "hook")
             trainer.fit()
-            if d3 is not None:
-                d3.detach()
-            end = {
-                "PyTorch's global random stream": torch.rand(4),
-                "NumPy's global random stream": np.random.random(),  # noqa: NPY002 - hosts use it
-                "Python's global random stream": random.random(),
-                "history": repr(getattr(trainer, "history", None)),
-            }
-        host = describe_trainer(make_manager(self.plugins), trainer)
-        return {**end, **state_of(modules_of(trainer, host))}, d3.steps if d3 else 0
+            streams = torch.rand(4).tolist(), np.random.random(4).tolist(), random.random()  # noqa: NPY002
+        manager = make_manager(self.plugins)
+        host = describe_trainer(manager, trainer)
+        return TrainedHost(trainer, host, manager.hook, streams, d3.steps if d3 else 0)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedHost:
-    """A trainer after ``fit()``, as its adapter describes it, and the hooks that speak for it."""
+    """A trainer after ``fit()``, as its adapter describes it, and the hooks that speak for it.
+
+    Attributes:
+        trainer, host, hook: the three of them.
+        streams: what PyTorch's, NumPy's and Python's global random streams gave next.
+        steps: D³'s, in ``fit()``.
+    """
 
     trainer: Any
     host: Host
     hook: pluggy.HookRelay
+    streams: tuple[Any, ...]
+    steps: int
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """By name: the trainer, its attributes, and what ``Host`` lists."""
+        parts = {"trainer": self.trainer, **getattr(self.trainer, "__dict__", {})}
+        parts |= {"generator": self.host.generator}
+        parts |= {f"Host.modules[{i}]": module for i, module in enumerate(self.host.modules)}
+        return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+    def end(self) -> dict[str, Any]:
+        """All that the training has left behind, by name."""
+        history = repr(getattr(self.trainer, "history", None))  # exact, and NaN is like NaN
+        others = {"history": history, "global random streams": self.streams}
+        return {**others, **state_of(self.modules)}
 
     def call(self, name: str, **inputs: Any) -> Any:
         """What a hook returns for these inputs, which it must not change."""
@@ -103,15 +107,12 @@ class TrainedHost:
 
     def rows(self, differentiable: bool, ids: Tensor | None = None, seed: int = 0) -> Tensor:
         """Features (N, D) as D³ asks for them, from a seed; of 20 unseen class ids by default."""
-        data = self.host.data
+        name, data = "d3_synthesize_features", self.host.data
         ids = data.unseen_classes.repeat(20)[:20] if ids is None else ids
         with seeded(seed), buffers_kept(self.host.modules), torch.set_grad_enabled(differentiable):
-            rows: Tensor = self.call(
-                "d3_synthesize_features", class_ids=ids, differentiable=differentiable
-            )
+            rows: Tensor = self.call(name, class_ids=ids, differentiable=differentiable)
         got, wanted = form_of(rows), form_of(data.train_features[:1].expand(len(ids), -1))
-        way = f"d3_synthesize_features(differentiable={differentiable})"
-        expect(got == wanted, f"{way} returns {got}, expected {wanted}")
+        expect(got == wanted, f"differentiable={differentiable} gives {got}, expected {wanted}")
         return rows
 
     @property
@@ -122,10 +123,9 @@ class TrainedHost:
     @contextmanager
     def unchanged(self, call: str) -> Iterator[None]:
         """What happens within must leave every module of the host as it was."""
-        before = state_of(modules_of(self.trainer, self.host))
+        before = self.end()
         yield
-        changed = differences(before, state_of(modules_of(self.trainer, self.host)))
-        expect_none(changed, f"{call} changes")
+        expect_none(differences(before, self.end()), f"{call} changes")
 
 
 def expect(ok: bool, problem: str) -> None:
@@ -158,13 +158,6 @@ def form_of(value: object) -> str:
     if not isinstance(value, Tensor):
         return type(value).__name__
     return f"{value.dtype} {tuple(value.shape)} on {value.device}"
-
-
-def modules_of(trainer: Any, host: Host) -> dict[str, nn.Module]:
-    """Every module of a host by name: the trainer, its attributes, and what ``Host`` lists."""
-    parts = {"trainer": trainer, **getattr(trainer, "__dict__", {}), "generator": host.generator}
-    parts |= {f"Host.modules[{number}]": module for number, module in enumerate(host.modules)}
-    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
 def state_of(modules: Mapping[str, nn.Module]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The checks. A failing one says what is wrong, and then its docstring: what is asked for."""
+"""The checks. The message of a failure ends with the docstring of its check: what to do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from d3_plugin.errors import AdapterError
 from d3_plugin.hooks.manager import host_families, make_manager
+from d3_plugin.hosts.describe import check_optimizer
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import eval_mode
 from d3_plugin.testing.case import (
@@ -21,7 +22,6 @@ from d3_plugin.testing.case import (
     expect,
     expect_none,
     form_of,
-    modules_of,
     on_copies,
     seeded,
     state_of,
@@ -32,15 +32,16 @@ Check = Callable[[AdapterCase], None]
 
 
 def adapter_check(check: Check) -> Check:
-    """The check, with its name before a failure's message and its docstring behind it."""
+    """The check, with its name before the message of a failure and its docstring after it."""
 
     @functools.wraps(check)
     def run(case: AdapterCase) -> None:
         try:
             check(case)
-        except AdapterError as error:
-            asked_for = inspect.getdoc(check)
-            raise AdapterError(f"{check.__name__}: {error}. Expected:\n{asked_for}") from error
+        except Exception as error:  # AdapterError, or whatever the adapter's own code raises
+            kind = "" if isinstance(error, AdapterError) else f"{type(error).__name__}: "
+            doc = inspect.getdoc(check)
+            raise AdapterError(f"{check.__name__}: {kind}{error}. Expected:\n{doc}") from error
 
     return run
 
@@ -56,29 +57,19 @@ def check_description(case: AdapterCase) -> None:
     module that synthesis runs through, the generator too.
     """
     describe = make_manager(case.plugins).hook.d3_describe_host
-    try:
-        other = describe(trainer=object())
-    except Exception as error:  # whatever a hook does with an object that it does not know
-        other = error
+    other = describe(trainer=object())
     expect(other is None, f"d3_describe_host gives {other!r:.50} for an object of another kind")
     with seeded(0):
         host = describe(trainer=case.build(case.data, 0))
-    fits = isinstance(host, Host) and isinstance(host.generator, nn.Module)
-    expect(fits, f"d3_describe_host gives {host!r:.60} for the trainer")
-    parameters = {name: p for name, p in host.generator.named_parameters() if p.requires_grad}
-    expect(len(parameters) > 0, "Host.generator has no parameter that requires gradient")
-    groups = getattr(host.optimizer, "param_groups", [])
-    stepped = {id(parameter) for group in groups for parameter in group["params"]}
-    missed = [name for name, p in parameters.items() if id(p) not in stepped]
-    expect_none(missed, f"Host.optimizer, a {type(host.optimizer).__name__}, lacks")
+    expect(isinstance(host, Host), f"d3_describe_host gives {host!r:.60} for the trainer")
+    trained = any(p.requires_grad for p in host.generator.parameters())
+    expect(trained, "Host.generator has no parameter that requires gradient")
+    check_optimizer(host)
     used = [part for module in host.modules for part in module.modules()]
     expect(any(part is host.generator for part in used), "Host.modules lacks the generator")
-    got, wanted = (
-        f"seen classes {data.seen_classes.tolist()}, unseen classes {data.unseen_classes.tolist()}"
-        f" and {data.feature_dim} features"
-        for data in (host.data, case.data)
-    )
-    expect(got == wanted, f"Host.data has {got}, the trainer was built with {wanted}")
+    for part in ("seen_classes", "unseen_classes", "train_labels"):
+        got, given = (getattr(data, part).tolist() for data in (host.data, case.data))
+        expect(got == given, f"Host.data has {part} {got!s:.60}, not {given!s:.60}")
 
 
 @adapter_check
@@ -105,7 +96,7 @@ def check_synthesis_order(case: AdapterCase) -> None:
     # Many, so that the means differ by class even where noise does not follow the rows.
     ids = torch.tensor([first] + [second] * 200 + [first] * 200, device=ready.host.device)
     requests = ids, torch.full_like(ids, first), torch.full_like(ids, second)
-    with eval_mode(modules_of(ready.trainer, ready.host).values()):
+    with eval_mode(ready.modules.values()):
         for way, make in ready.ways.items():
             mixed, *pure = (make(each).detach() for each in requests)
             expect(not torch.equal(*pure), f"{way} gives two classes the same rows from one seed")
@@ -153,8 +144,7 @@ def check_synthesis_gradient(case: AdapterCase) -> None:
     if rows.requires_grad:
         with seeded(0):  # random directions: a plain sum is blind to what a softmax normalises
             (rows * torch.randn_like(rows)).sum().backward()
-    without = without_gradient(ready.host.generator)
-    expect_none(without, "differentiable=True passes no gradient to the generator's")
+    expect_none(without_gradient(ready.host.generator), "differentiable=True: no gradient in")
 
 
 @adapter_check
@@ -168,8 +158,7 @@ def check_synthesis_leaves_host(case: AdapterCase) -> None:
     for way, make in ready.ways.items():
         with ready.unchanged(f"{way} in train mode"):
             make()
-        modules = modules_of(ready.trainer, ready.host).values()
-        with eval_mode(modules), ready.unchanged(f"{way} in eval mode"):
+        with eval_mode(ready.modules.values()), ready.unchanged(f"{way} in eval mode"):
             make()
 
 
@@ -189,17 +178,16 @@ def check_classifier(case: AdapterCase) -> None:
     with ready.unchanged(called), seeded(0), eval_mode(ready.host.modules), torch.no_grad():
         made: list[Tensor] = []
         for given in (data.train_features, synthetic):
-            made.append(ready.call("d3_transform_features", features=given))
-            fits = isinstance(made[-1], Tensor) and made[-1].shape[:-1] == given.shape[:-1]
-            fits = fits and made[-1].shape[-1] == made[0].shape[-1]
-            expect(fits, f"d3_transform_features makes {form_of(made[-1])} of {form_of(given)}")
+            rows = ready.call("d3_transform_features", features=given)
+            made.append(rows)
+            fits = rows.shape == (len(given), made[0].shape[-1])
+            expect(fits, f"d3_transform_features makes {form_of(rows)} of {form_of(given)}")
         inputs = {"features": torch.cat(made), "labels": torch.cat([data.train_labels, ids])}
         with torch.enable_grad():  # evaluate() as a whole runs without, this training must not
             score = ready.call("d3_train_classifier", **inputs, num_classes=classes)
-        expect(callable(score), f"d3_train_classifier returns {form_of(score)}, no function")
         scores = on_copies("the classifier", lambda rows: score(rows), rows=made[1])
-        fits = isinstance(scores, Tensor) and scores.shape == (len(ids), classes)
-        expect(fits, f"the classifier gives {form_of(scores)}, expected {(len(ids), classes)}")
+        wanted = (len(ids), classes)
+        expect(scores.shape == wanted, f"the classifier gives {form_of(scores)}, not {wanted}")
         expect(bool(torch.isfinite(scores).all()), "the classifier gives NaN or Inf")
 
 
@@ -211,7 +199,7 @@ def check_weight_zero(case: AdapterCase) -> None:
     no trace in the trainer: no random stream of its own, no counter, no module on its way that is
     missing in ``Host.modules``.
     """
-    (alone, _), (again, _), (beside, _) = map(case.end_of_fit, (None, None, 0.0))
+    alone, again, beside = (case.trained(weight).end() for weight in (None, None, 0.0))
     expect_none(differences(alone, again), "two trainings without D³ from one seed differ in")
     expect_none(differences(alone, beside), "D³ at weight 0 changes where training ends:")
 
@@ -224,17 +212,15 @@ def check_training(case: AdapterCase) -> None:
     ``step()`` it calls. If ``check_synthesis_gradient`` passes and this does not, the rows do not
     move what the student sees.
     """
-    (alone, _), (beside, steps) = case.end_of_fit(None), case.end_of_fit(1.0)
-    expect(steps > 0, "fit() makes no step of D³")
-    changed = [name for name in differences(alone, beside) if name.startswith("generator.")]
+    alone, beside = case.trained(), case.trained(1.0)
+    expect(beside.steps > 0, "fit() makes no step of D³")
+    changed = [n for n in differences(alone.end(), beside.end()) if n.startswith("generator.")]
     expect(len(changed) > 0, "a training with D³ leaves the generator where one without leaves it")
-    trainer = case.trained().trainer
     with seeded(0):
-        d3 = case.attached(trainer, 1.0, "loss")
+        d3 = case.attached(alone.trainer, 1.0, "loss")
         d3.host.generator.zero_grad()
         d3.loss().backward()
-    without = without_gradient(d3.host.generator)
-    expect_none(without, "D³'s gradient is missing or zero in the generator's")
+    expect_none(without_gradient(d3.host.generator), "D³'s gradient is missing or zero in")
 
 
 @adapter_check
@@ -254,17 +240,12 @@ def check_family(case: AdapterCase) -> None:
     with seeded(0):
         name = getattr(describe(trainer=case.build(case.data, 0)), "name", "")
     family, changes = host_families(manager).get(name), case.family_settings
-    alike = (family is None) == (changes is None)
-    expect(alike, f"the family of Host {name!r} is {family}, family_settings are {changes}")
+    expect((family is None) == (changes is None), f"family {family}, family_settings {changes}")
     if family is None or changes is None:
         return
-    try:
-        settings = replace(family.settings(), **changes)
-        json.dumps(asdict(settings))
-    except TypeError as error:
-        raise AdapterError(f"settings with {changes} cannot be made and stored: {error}") from error
-    frozen = settings.__dataclass_params__.frozen
-    expect(frozen, f"{family.settings.__name__} can be changed, it is not frozen")
+    settings = replace(family.settings(), **changes)
+    json.dumps(asdict(settings))  # as results.json will hold them
+    expect(settings.__dataclass_params__.frozen, f"{family.settings.__name__} is not frozen")
     starts = []
     for stream in (0, 1):  # as in d3 compare, where other things have drawn before
         with seeded(stream):
