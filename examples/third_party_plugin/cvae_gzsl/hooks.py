@@ -40,24 +40,18 @@ def d3_describe_host(trainer: Any) -> Host | None:
 
 
 @hookimpl
-def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor | None:
-    if host.name != "cvae":
-        return None
+def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor:
     return host.trainer.synthesize(class_ids)
 
 
 @hookimpl
-def d3_train_classifier(
-    host: Host, features: Tensor, labels: Tensor, num_classes: int
-) -> Scorer | None:
-    if host.name != "cvae":
-        return None
+def d3_train_classifier(host: Host, features: Tensor, labels: Tensor, num_classes: int) -> Scorer:
     return gaussian_classifier(features, labels, num_classes)
 
 
 @hookimpl
 def d3_extra_terms(host: Host, batch: StepBatch) -> dict[str, Tensor]:
-    if host.name != "cvae" or host.trainer.settings.anchor_weight == 0:
+    if host.trainer.settings.anchor_weight == 0:
         return {}
     s, n = host.trainer.settings, batch.num_synthetic
     targets = anchors(host.data, s.anchor_temperature)
