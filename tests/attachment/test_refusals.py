@@ -16,12 +16,10 @@ import torch
 from d3_plugin import (
     D3Error,
     D3Settings,
-    DataError,
     HostError,
     ID2SDLoss,
     InputError,
     O2DBDLoss,
-    StorageError,
     attach,
 )
 from d3_plugin.__main__ import main
@@ -34,7 +32,6 @@ from d3_plugin.evaluation import (
     per_class_accuracy,
     seen_unseen_curve,
 )
-from d3_plugin.experiments.checkpoint import load_checkpoint, save_checkpoint
 from d3_plugin.functional import id_confidence, id_score, label_space_kl, relation_loss
 from tests.script_host import ScriptHost
 
@@ -227,19 +224,6 @@ def test_what_cannot_be_trained_is_not_timed(capsys: pytest.CaptureFixture[str])
     given = ["--adapter", "fclswgan", "--host", "hidden=1000000000000000"]
     assert main(["bench", *given]) == 2
     assert "fclswgan cannot train so (RuntimeError" in capsys.readouterr().err
-
-
-def test_checkpoints(tmp_path: Path) -> None:
-    cpu, trainer = torch.device("cpu"), torch.nn.Linear(2, 2)
-    with pytest.raises(InputError, match="object has no state_dict"):
-        save_checkpoint(tmp_path / "a.pt", object(), None, step=1, device=cpu)
-    with pytest.raises(InputError, match="step must be a whole number, at least 0; got -1"):
-        save_checkpoint(tmp_path / "a.pt", trainer, None, step=-1, device=cpu)
-    with pytest.raises(StorageError, match="null"):
-        save_checkpoint(tmp_path / "a\0.pt", trainer, None, step=1, device=cpu)
-    (tmp_path / "a.pt").mkdir()
-    with pytest.raises(DataError, match="is not a whole checkpoint"):
-        load_checkpoint(tmp_path / "a.pt", trainer, None, device=cpu)
 
 
 def test_flags_that_are_texts(host: ScriptHost) -> None:
