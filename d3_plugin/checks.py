@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
-import math
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -80,7 +80,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, part) for part in get_args(hint))
     if hint in (int, float):
         numbers = int if hint is int else (int, float)
-        return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, numbers) and not isinstance(value, bool)
+        return fits and abs(value) <= sys.float_info.max
     if origin is collections.abc.Iterable and isinstance(value, str):
         return False
     return isinstance(value, origin or hint)
@@ -121,11 +122,14 @@ def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | No
     """``labels`` is an integer (N,) tensor with a label for each of the rows.
 
     Raises:
-        InputError: another shape, not integers, or outside 0..num_classes-1 where that is given.
+        InputError: another shape, not integers, or on the CPU outside 0..num_classes-1.
     """
     if not is_integer(labels) or tuple(labels.shape) != (rows,):
         raise InputError(f"{function} takes integer labels ({rows},), got {_form(labels)}")
-    if num_classes and rows and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+    # Values are not looked at on a GPU, which would have to wait, nor while compiling.
+    if num_classes is None or labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if rows and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise InputError(
             f"{function} takes labels in 0..{num_classes - 1}, got {int(labels.min())}.."
             f"{int(labels.max())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,12 +17,12 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, unwrapped, warn_alone
-from d3_plugin.errors import HostError
+from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, uncovered
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
@@ -78,7 +79,8 @@ def attach(
         labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
-        noise_dim: width of the noise; default: what the generator's first linear layer takes
+        noise_dim: width of the noise, for the default synthesis, which then replaces that of a
+            trainer's plugin; default: what the generator's first linear layer takes
             beside the attributes, or else as wide as they are.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
             is not called with noise first and attributes second or by a name of
@@ -154,11 +156,21 @@ def attach(
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
-    """Finds a wrong call form now, before the teacher is trained."""
+    """Finds a wrong call form, and state that cannot be put back, before the teacher is trained."""
     classes = host.data.unseen_classes[:1].repeat(2)
     reachable = any(p.requires_grad for p in host.generator.parameters())
+    before = uncovered(host.modules)
     with RandomStream(0, host.device, "trial"), torch.enable_grad():
         synthesize_rows(host, hooks, classes, differentiable=reachable)
+    after = uncovered(host.modules)
+    changed = sorted(name for name in after if after[name] != before.get(name))
+    if changed:
+        warnings.warn(
+            f"synthesis changes {', '.join(changed)} in place, which D³ cannot put back: training "
+            "differs from one without D³ even at weight 0",
+            D3Warning,
+            stacklevel=3,
+        )
 
 
 def _make_distiller(

@@ -8,6 +8,7 @@ from typing import Any
 import pluggy
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from d3_plugin.data.host_data import as_gzsl_data
 from d3_plugin.errors import D3Warning, HostError
@@ -88,6 +89,8 @@ def check_optimizer(host: Host) -> None:
     Raises:
         HostError: it does not; names those it lacks.
     """
+    if any(map(is_lazy, host.generator.parameters())):
+        raise HostError("the generator has lazy layers: call it once, then make the optimizer")
     owned = {id(p) for group in host.optimizer.param_groups for p in group["params"]}
     foreign = [
         name

@@ -7,6 +7,7 @@ between calls, so none can split it or get in before it.
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from d3_plugin.distributed import process_rank
 
 Undo = Callable[[], object]
+
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_PLAIN = nn.Module()  # the attributes that every module has
 
 _numpy_random: Any = np.random  # its type stubs lack set_bit_generator
 _PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # the global stream
@@ -161,7 +165,8 @@ class ModuleState:
 
     These are buffers (batch-norm statistics, spectral-norm vectors), also new and re-bound ones;
     parameters that are not trained, such as averages; plain attributes, such as counters; and
-    random generators of their own. A list or dict that is changed in place is not covered.
+    random generators of their own. What is changed in place inside a list, dict or other object
+    is not covered, see :func:`uncovered`.
 
     Attributes:
         undo: puts it back, except for attributes that were added.
@@ -186,6 +191,10 @@ class ModuleState:
                 elif isinstance(value, np.random.Generator):
                     bits = value.bit_generator
                     calls.append(partial(setattr, bits, "state", bits.state))
+                elif isinstance(value, np.random.RandomState):
+                    calls.append(partial(value.set_state, value.get_state()))
+                elif isinstance(value, random.Random):
+                    calls.append(partial(value.setstate, value.getstate()))
         self.undo = together([*(partial(own.update, was) for own, was in self._saved), *calls])
 
     def drop_added(self) -> None:
@@ -193,6 +202,21 @@ class ModuleState:
         for own, was in self._saved:
             for name in own.keys() - was.keys():
                 del own[name]
+
+
+def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
+    """Contents of the attributes that :class:`ModuleState` does not put back, by name."""
+    found = {}
+    for part in (part for module in modules for part in module.modules()):
+        for name, value in vars(part).items():
+            plain = isinstance(value, (nn.Module, Tensor, *_GENERATORS))
+            if name in vars(_PLAIN) or plain:
+                continue
+            try:
+                found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
+            except Exception:  # what cannot be pickled cannot be compared
+                continue
+    return found
 
 
 @contextmanager

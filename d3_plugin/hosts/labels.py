@@ -57,14 +57,15 @@ class HostBatches:
                 "or nothing"
             )
         features = features.detach().to(data.train_features.device)
+        rows = features.shape[:1]
         if labels is not None:
-            self._fits(features, labels, (len(features),), is_integer(labels))
+            self._fits(features, labels, rows, is_integer(labels))
             given = labels.detach().to(features.device).long()
             ids = given if self._form == "class_ids" else self._from_positions(given)
         elif attributes is not None:
             width = data.attributes.shape[1]
             fits = attributes.is_floating_point()
-            self._fits(features, attributes, (len(features), width), fits)
+            self._fits(features, attributes, (*rows, width), fits)
             given = ids = self._from_attributes(attributes.detach())
         if not self._verified and len(ids):  # once: it takes the teacher, and makes a GPU wait
             self._verify(features, ids, given, by_label=labels is not None)
@@ -90,9 +91,10 @@ class HostBatches:
         if self._class_rows is None:
             self._class_rows = _distinct_rows(self._data)
         cosine, ids = (_unit(attributes.to(self._class_rows.device)) @ self._class_rows.T).max(1)
-        if not self._verified and not (cosine >= 1 - _SAME).all():
+        lost = ~(cosine >= 1 - _SAME)  # also what is NaN
+        if not self._verified and lost.any():
             raise HostError(
-                f"{int((cosine < 1 - _SAME).sum())} of {len(ids)} attribute rows given to loss() "
+                f"{int(lost.sum())} of {len(ids)} attribute rows given to loss() "
                 "are no class's; pass rows of the data's attributes, scaled or not, or labels="
             )
         return ids
@@ -110,7 +112,7 @@ class HostBatches:
         mapped = by_label and self._form == "mapped"
         here, other = (as_mapped, as_ids) if mapped else (as_ids, as_mapped)
         # The square root: chance in a small batch.
-        if not unseen and here >= max(0.5 * usual - len(ids) ** -0.5, by_label * 0.5 * other):
+        if not unseen and here >= 0.5 * max(usual, by_label * other) - len(ids) ** -0.5:
             return
         found = (
             f"the teacher agrees with {here:.0%} of the classes they give these features, and with "

@@ -181,9 +181,7 @@ class O2DBDLoss(nn.Module):
         """
         check_matrices("O2DBDLoss", teacher_logits=teacher_logits, student_logits=student_logits)
         num_classes = self.head.in_features
-        # Values are not looked at on a GPU, which would have to wait, nor while compiling.
-        seen_by_cpu = labels.device.type == "cpu" and not torch.compiler.is_compiling()
-        check_labels("O2DBDLoss", labels, len(student_logits), num_classes if seen_by_cpu else None)
+        check_labels("O2DBDLoss", labels, len(student_logits), num_classes)
         if (teacher_logits.shape[1], student_logits.shape[1]) != (self.num_seen, num_classes):
             raise InputError(
                 f"O2DBDLoss takes teacher logits (N, {self.num_seen}) and student logits "
