@@ -21,6 +21,7 @@ def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 def autocast_off(like: Tensor) -> AbstractContextManager[None]:
     """A context in which autocast does not lower the precision of sums and logarithms."""
     device = like.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):  # making the context costs as much as a small operation
+    # Making the context costs as much as a small operation.
+    if device != "meta" and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return _AS_IT_IS
