@@ -15,7 +15,7 @@ import d3_plugin
 from d3_plugin import D3, D3Settings, HostError
 from d3_plugin.data import GZSLData
 from d3_plugin.distributed import same_start
-from tests.script_host import SMALL, ScriptHost, attach
+from tests.toys import SMALL, ScriptHost, attach
 
 ROWS, SYNTHETIC = 6, 5  # of a process
 

@@ -23,7 +23,7 @@ from d3_plugin.data import GZSLData
 from d3_plugin.hooks import specs
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import Scorer
-from tests.script_host import ScriptHost
+from tests.toys import ScriptHost
 
 SPECS = {
     name: function

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from d3_plugin import HostError
 from d3_plugin.data import GZSLData
 from d3_plugin.hosts.attribute_rows import AttributeRows
-from tests.script_host import ScriptHost, attach
-from tests.vae_host import VAEHost
+from tests.toys import ScriptHost, VAEHost, attach
 
 
 class Knowing(torch.nn.Module):

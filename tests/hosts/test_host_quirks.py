@@ -10,8 +10,7 @@ from torch import nn
 
 from d3_plugin import D3Warning, HostError
 from d3_plugin.data import GZSLData
-from tests.script_host import ScriptHost, assert_equal, attach
-from tests.vae_host import VAEHost
+from tests.toys import ScriptHost, VAEHost, assert_equal, attach
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])

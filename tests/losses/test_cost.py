@@ -16,7 +16,7 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.networks import EmbeddingClassifier
 from tests.benchmarks.cases import both, by_repetition, inputs, losses, make, step_of
-from tests.script_host import ScriptHost, attach
+from tests.toys import ScriptHost, attach
 
 ROWS, WIDTH = 256, 320
 FORMS = pytest.mark.parametrize("released", [False, True], ids=["default", "released"])
