@@ -13,9 +13,7 @@ from tests.toys import SMALL, WEIGHT_ZERO, ScriptHost, assert_equal, attach
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])
-def test_weight_zero_is_bit_identical(
-    toy_data: GZSLData, device: torch.device, mode: str
-) -> None:
+def test_weight_zero_is_bit_identical(toy_data: GZSLData, device: torch.device, mode: str) -> None:
     alone = ScriptHost(toy_data, device=device)
     alone.run(6)
     alone_state = alone.state()
