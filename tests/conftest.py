@@ -29,29 +29,29 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def toy_data() -> GZSLData:
     """A small GZSL problem in [0, 1]: seen classes 0, 2, 3, 5 and unseen classes 1, 4."""
+    return linear_problem([0, 2, 3, 5], [1, 4]).scaled()
+
+
+def linear_problem(
+    seen: list[int], unseen: list[int], *, per_class: int = 20, spread: float = 0.03
+) -> GZSLData:
+    """12 features, with class means linear in 5 attributes and normal rows around them."""
     rng = np.random.default_rng(0)
-    seen, unseen = np.array([0, 2, 3, 5]), np.array([1, 4])
-    attributes = rng.random((6, 5))
+    attributes = rng.random((len(seen) + len(unseen), 5))
     centres = attributes @ rng.random((5, 12)) / 3
 
-    def rows(classes: np.ndarray, per_class: int) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = np.repeat(classes, per_class)
-        features = centres[labels] + 0.03 * rng.standard_normal((len(labels), 12))
+    def rows(classes: list[int], number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = np.repeat(classes, number)
+        features = centres[labels] + spread * rng.standard_normal((len(labels), 12))
         return torch.from_numpy(features).float(), torch.from_numpy(labels)
 
-    train_features, train_labels = rows(seen, 20)
-    test_seen_features, test_seen_labels = rows(seen, 6)
-    test_unseen_features, test_unseen_labels = rows(unseen, 10)
     return GZSLData(
-        name="toy",
-        train_features=train_features,
-        train_labels=train_labels,
-        test_seen_features=test_seen_features,
-        test_seen_labels=test_seen_labels,
-        test_unseen_features=test_unseen_features,
-        test_unseen_labels=test_unseen_labels,
+        "toy",
+        *rows(seen, per_class),
+        *rows(seen, 6),
+        *rows(unseen, 10),
         attributes=torch.from_numpy(attributes).float(),
-        seen_classes=torch.from_numpy(seen),
-        unseen_classes=torch.from_numpy(unseen),
-        class_names=tuple("abcdef"),
-    ).scaled()
+        seen_classes=torch.tensor(seen),
+        unseen_classes=torch.tensor(unseen),
+        class_names=tuple("abcdefghijklmnopqrstuvwxyz"[: len(attributes)]),
+    )
