@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
 import io
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from d3_plugin import __version__
-from d3_plugin.checks import setting_problems
-from d3_plugin.distillation.settings import SCORING, D3Settings
 from d3_plugin.errors import D3Error, D3Warning, InputError
-from d3_plugin.experiments.options import (
-    adapter_names,
-    add_settings,
-    add_shared,
-    parse_settings,
-    read_options,
-)
+from d3_plugin.experiments import ablate, compare, tune
+from d3_plugin.experiments.bench import bench
 from d3_plugin.hooks.manager import host_families, make_manager
+
+# The flags of a command are the arguments of its function, with the defaults stated there.
+HELP = {
+    "adapter": "host family, several separated by commas, or 'all'",
+    "data": "digits, digits-DRAW, or a folder with res101.mat and att_splits.mat",
+    "out": "folder for runs and results",
+    "seeds": "number of seeds",
+    "trials": "number of trials for the baseline, and for D³",
+    "cuts": "number of pseudo-unseen cuts that choices are made on",
+    "seed": "seed of the search, and number of its first cut",
+    "rounds": "pairs of blocks that are timed",
+    "draws": "final classifiers per run, each on freshly drawn features",
+    "preset": "settings of D³: its own defaults or the released code's",
+    "variants": "with 'released' there is a further row for the released formulas",
+    "settings": "JSON file with settings, as d3 tune writes it; --host and --set override it",
+    "host": "change a setting of the host family; may be repeated",
+    "d3": "change a setting of D³ (d3_plugin.D3Settings); may be repeated",
+    "device": "cpu, cuda, cuda:1, ...",
+    "jobs": "number of runs at the same time on this machine",
+    "backend": "where runs are made: processes of this machine, or an existing cluster",
+    "scheduler": "address of the cluster",
+}
+DEFAULTS = {  # where the function's own default is None
+    "adapter": "that of --settings, or fclswgan",
+    "scheduler": "$DASK_SCHEDULER_ADDRESS or $RAY_ADDRESS",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,19 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may have no "±" or "³"
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    function, traceback = options.pop("function"), options.pop("traceback")
     warnings.simplefilter("always", D3Warning)
     try:
-        options.command(options)
+        for name in options.keys() & {"host", "d3"}:
+            options[name] = parse_settings(options[name])
+        function(**options)
     except D3Error as error:
-        if options.traceback:
+        if traceback:
             raise
         print(f"d3: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
-            "\nd3: interrupted. Finished runs are kept: start the same command again, with the "
-            "same --out, and it goes on from there.",
+            "\nd3: interrupted. Finished runs are kept: to continue, start the same command again "
+            "with the same --out.",
             file=sys.stderr,
         )
         return 130
@@ -60,154 +85,60 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"d3_plugin {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
 
-    compare = commands.add_parser(
-        "compare",
-        help="train baselines with and without D³ and report",
-        description="Trains each baseline with and without D³ on the same seeds, adds calibrated "
-        "stacking, logit adjustment and the sum of its draws on the baseline's own scores, and "
-        "writes a report.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add_shared(compare, out="runs/compare")
-    add = compare.add_argument
-    add("--seeds", type=int, default=3, help="how many seeds")
-    add("--cuts", type=int, default=3, help="pseudo-unseen cuts that offsets are chosen on")
-    add("--preset", choices=["default", "released"], default="default", help="settings of D³")
-    add(
-        "--variants",
-        choices=["default", "default,released"],
-        default="default",
-        help="with a further row for the released formulas, or without",
-    )
-    compare.set_defaults(command=_compare)
-
-    bench = commands.add_parser(
-        "bench",
-        help="time a generator step with and without D³",
-        description="Times blocks of generator steps of the baseline and of +D³ in turn, and says "
-        "where the time goes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = bench.add_argument
-    add("--adapter", default="all", help="host family, several with commas, or 'all'")
-    add("--data", default="digits", help="digits, digits-DRAW, or a folder with the two .mat files")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    add("--rounds", type=int, default=5, help="pairs of blocks")
-    add_settings(bench)
-    add("--traceback", action="store_true", help="show where an error came from")
-    bench.set_defaults(command=_bench)
-
-    ablate = commands.add_parser(
-        "ablate",
-        help="train D³ with parts of it switched off and report",
-        description="Trains each baseline without D³, with single losses, with all of D³ and with "
-        "the released formulas, on the same seeds. Nothing is chosen. Runs that d3 compare made "
-        "in the same --out are used.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add_shared(ablate, out="runs/ablate")
-    ablate.add_argument("--seeds", type=int, default=3, help="how many seeds")
-    ablate.set_defaults(command=_ablate)
-
-    tune = commands.add_parser(
-        "tune",
-        help="choose settings on pseudo-unseen classes cut from the training classes",
-        description="Random search for the baseline, then with the same number of trials for D³ "
-        "on the chosen baseline. Test rows are dropped first. Settings given with --host and "
-        "--set stay as they are; those of --settings are where the search starts.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add_shared(tune, out="runs/tune")
-    add = tune.add_argument
-    add("--trials", type=int, default=20, help="for the baseline, and as many for D³")
-    add("--cuts", type=int, default=3, help="pseudo-unseen cuts that a trial is scored on")
-    add("--seed", type=int, default=0, help="of the search, and number of the first cut")
-    tune.set_defaults(command=_tune)
-
-    adapters = commands.add_parser("adapters", help="list the host families that plugins provide")
-    adapters.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
-    adapters.set_defaults(command=_adapters)
+    for function in (compare, bench, ablate, tune, adapters):
+        text = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].replace("``", "")
+        command = commands.add_parser(
+            function.__name__, help=text.split("\n\n")[0], description=text
+        )
+        _add_flags(command, function)
+        command.add_argument("--traceback", action="store_true", help="show tracebacks of errors")
+        command.set_defaults(function=function)
     return parser
 
 
-def _released(changes: dict[str, Any]) -> D3Settings:
-    """The released formulas with the user's settings, but scored as they are: without offset."""
-    return D3Settings.released(**{k: v for k, v in changes.items() if k not in SCORING})
+def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
+    """A flag for each argument of a function, of its type and with its default."""
+    hints = get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        default, text = parameter.default, HELP[name]
+        how: dict[str, Any] = {"default": default}
+        if name in ("host", "d3"):
+            how = {"default": [], "action": "append", "metavar": "NAME=VALUE"}
+        elif get_origin(hints[name]) is Literal:
+            choices = get_args(hints[name])
+            how |= {"choices": choices, "metavar": "|".join(choices)}
+        elif name in ("out", "settings"):
+            how |= {"type": Path, "metavar": "FOLDER" if name == "out" else "FILE"}
+        elif isinstance(default, int):
+            how |= {"type": int, "metavar": "N"}
+        shown = DEFAULTS.get(name) if default is None else default
+        text += "" if shown is None else f" (default: {shown})"
+        parser.add_argument("--set" if name == "d3" else f"--{name}", dest=name, help=text, **how)
 
 
-def _compare(options: argparse.Namespace) -> None:
-    from d3_plugin.experiments import compare  # scikit-learn and scipy take a second to import
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["epochs=20", "form=bce"]`` as ``{"epochs": 20, "form": "bce"}``.
 
-    chosen = read_options(options)
-    make = D3Settings.released if options.preset == "released" else D3Settings
-    released = _released(chosen.d3) if "released" in options.variants else None
-    compare(
-        chosen.adapters,
-        options.data,
-        options.out,
-        seeds=options.seeds,
-        cuts=options.cuts,
-        **chosen.how,
-        host=chosen.all_host,
-        d3=make(**chosen.all_d3),
-        released=released,
-    )
-
-
-def _ablate(options: argparse.Namespace) -> None:
-    from d3_plugin.experiments import ablate
-
-    chosen = read_options(options)
-    ablate(
-        chosen.adapters,
-        options.data,
-        options.out,
-        seeds=options.seeds,
-        **chosen.how,
-        host=chosen.all_host,
-        d3=D3Settings(**chosen.all_d3),
-        released=_released(chosen.d3),
-    )
+    Raises:
+        InputError: a string without ``=``.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"settings are given as NAME=VALUE, got {pair!r}")
+        try:
+            literal = {"true": "True", "false": "False", "none": "None"}.get(value.lower(), value)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "1is" is a string, not bad Python
+                settings[name] = ast.literal_eval(literal)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            settings[name] = value
+    return settings
 
 
-def _tune(options: argparse.Namespace) -> None:
-    from d3_plugin.experiments import tune
-
-    chosen = read_options(options)
-    if len(chosen.adapters) != 1:
-        raise InputError(f"d3 tune takes one adapter at a time, got {', '.join(chosen.adapters)}")
-    tune(
-        chosen.adapters[0],
-        options.data,
-        options.out,
-        trials=options.trials,
-        cuts=options.cuts,
-        seed=options.seed,
-        **chosen.how,
-        start=chosen.file,
-        host=chosen.host,
-        d3=chosen.d3,
-    )
-
-
-def _bench(options: argparse.Namespace) -> None:
-    from d3_plugin.experiments.bench import bench
-
-    changes = parse_settings(options.d3)
-    setting_problems("settings of D³", D3Settings, changes).raise_as(InputError)
-    for adapter in adapter_names(options.adapter):
-        cost = bench(
-            adapter,
-            options.data,
-            device=options.device,
-            rounds=options.rounds,
-            host=parse_settings(options.host),
-            d3=D3Settings(**changes),
-        )
-        print(f"{cost.table}\n{adapter}: {cost}\n", flush=True)
-
-
-def _adapters(options: argparse.Namespace) -> None:
+def adapters() -> None:
+    """List the host families that plugins provide."""
     for family in host_families(make_manager()).values():
         print(f"{family.name:<12} {family.summary}")
 

@@ -13,19 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from d3_plugin.__main__ import _parser, main
-from d3_plugin.errors import D3Warning
-from d3_plugin.experiments.options import parse_settings, read_options
+from d3_plugin import D3Settings
+from d3_plugin.__main__ import _parser, main, parse_settings
+from d3_plugin.errors import D3Warning, Problems
+from d3_plugin.experiments.preflight import Request, read_request
+from tests.experiments.tiny import ARGUMENTS, FLAGS
 
-TINY = [
-    *("compare", "--seeds", "1", "--draws", "1"),
-    *("--host", "steps=3", "--host", "hidden=8", "--host", "classifier_epochs=1"),
-    *("--set", "embedding_dim=8", "--set", "teacher_epochs=1"),
-]
+TINY = ["compare", "--seeds", "1", *FLAGS]
+
+
+def request(*arguments: str) -> Request:
+    """What these command-line arguments add up to."""
+    options = vars(_parser().parse_args(arguments))
+    for name in ("host", "d3"):
+        options[name] = parse_settings(options[name])
+    return read_request(options, Problems("test"))
 
 
 def test_compare_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*TINY, "--data", "digits-2", "--out", str(tmp_path)]) == 0
+    assert main([*ARGUMENTS, "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "| baseline, calibrated stacking |" in out
     assert str(tmp_path / "report.html") in out
@@ -61,9 +67,7 @@ def test_released_formulas_as_a_further_row(
 
 def test_tuned_settings_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tuned, out = tmp_path / "tuned.json", tmp_path / "comparison"
-    changes = [a for a in TINY if "=" in a or a in ("--host", "--set")]
-    arguments = [*changes, "--draws", "1", "--trials", "1", "--cuts", "2"]
-    arguments += ["--set", "od_weight=0.7"]
+    arguments = [*FLAGS, "--trials", "1", "--cuts", "2", "--set", "od_weight=0.7"]
     assert main(["tune", *arguments, "--data", "digits-2", "--out", str(tmp_path)]) == 0
     assert "d3 compare --settings" in capsys.readouterr().out
     command = ["compare", "--seeds", "1", "--draws", "1", "--data", "digits-2", "--out", str(out)]
@@ -76,13 +80,15 @@ def test_tuned_settings_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text(
-        '{"adapter": "diffusion", "host": {"lr": 0.1, "steps": 5}, "d3": {"weight": 2}}'
+        '{"adapter": "diffusion", "host": {"lr": 0.1, "steps": 5}, '
+        '"d3": {"weight": 2, "temperature": 3}}'
     )
     command = ["ablate", "--settings", str(path), "--host", "lr=0.2", "--set", "weight=3"]
-    chosen = read_options(_parser().parse_args(command))
-    assert chosen.adapters == ["diffusion"]
-    assert chosen.all_host == {"lr": 0.2, "steps": 5}
-    assert chosen.all_d3 == {"weight": 3}
+    chosen = request(*command)
+    assert list(chosen.hosts) == ["diffusion"]
+    assert chosen.host_changes == {"lr": 0.2, "steps": 5}
+    assert (chosen.hosts["diffusion"]["lr"], chosen.d3.weight) == (0.2, 3)
+    assert chosen.released == D3Settings.released(weight=3), "only the flags change it"
     assert main([*command, "--adapter", "all", "--out", str(tmp_path)]) == 2
 
 
@@ -90,9 +96,9 @@ def test_settings_chosen_on_other_data_warn(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     path.write_text('{"tuned": {"data": "digits-1"}}')
     arguments = ["compare", "--settings", str(path), "--data"]
-    read_options(_parser().parse_args([*arguments, "digits-1"]))
+    request(*arguments, "digits-1")
     with pytest.warns(D3Warning, match="chosen on other data than 'digits'"):
-        read_options(_parser().parse_args([*arguments, "digits"]))
+        request(*arguments, "digits")
 
 
 def test_tune_takes_one_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +130,7 @@ def test_adapters(capsys: pytest.CaptureFixture[str]) -> None:
         (["--seeds", "0", "--jobs", "-1"], "2 problems"),
         (["--device", "meta"], "device 'meta'"),
         (["--set", "weight={[]: 1}"], "weight must be a number, got '{[]: 1}'"),
-        (["--out", "a\0b"], "cannot write to a"),
+        (["--out", "a\0b"], "cannot write a"),
         (["--scheduler", "tcp://127.0.0.1:1"], "for the backends dask and ray"),
     ],
 )

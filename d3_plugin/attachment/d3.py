@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 import pluggy
@@ -18,10 +19,10 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import SCORING, D3Settings, FinalClassifier
 from d3_plugin.distillation.student_step import StudentUpdate
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import D3Warning, HostError, PluginError, Problems
-from d3_plugin.evaluation.protocol import Evaluation, evaluate
+from d3_plugin.errors import D3Warning, HostError, PluginError
+from d3_plugin.evaluation.protocol import Evaluation, score_host
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, together
 from d3_plugin.hosts.labels import HostBatches, LabelForm
 from d3_plugin.hosts.synthesis import synthesize
 
@@ -113,10 +114,7 @@ class D3:
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
         if self._step_hook is not None:
-            raise HostError(
-                'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
-                "errG = errG + d3.loss(...) attach with mode='loss'"
-            )
+            raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
         return self._step(features, labels, attributes)
 
     def _step(self, *batch_parts: Tensor | None) -> Tensor:
@@ -127,28 +125,39 @@ class D3:
         )
         if self.settings.weight > 0 and not reaches_generator:
             self._warn_unreachable()
-        with self._stream, torch.enable_grad():
-            real, real_labels = self._real_rows(*batch_parts)
-            unseen = self.host.data.unseen_classes
-            wanted = (self.settings.synthetic_rows,)
-            classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
-            synthetic = synthesize(
-                self.host, self._hooks, classes, differentiable=reaches_generator
-            )
-            # float32: the gradient of a half-precision leaf would underflow before it is scaled.
-            rows = synthetic.detach().float().requires_grad_(reaches_generator)
-            batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
-            total = self._total(batch)
-            parts = {"synthetic rows": rows, "real rows": real, **self.values}
-            wanted_rows = rows if reaches_generator else None
-            gradient, good = self._update(total, wanted_rows, parts)
+        grad_mode = partial(torch._C._set_grad_enabled, torch.is_grad_enabled())
+        undo = together([self._stream.outside(), grad_mode])
+        try:
+            self._stream.begin()
+            torch._C._set_grad_enabled(True)
+            synthetic, gradient, good = self._distil(reaches_generator, *batch_parts)
+            self._stream.end()
+        finally:
+            undo()
         weight = self.settings.weight
-        value = torch.where(good, weight * self.values["total"], 0.0)
+        value = (weight * self.values["total"]).masked_fill(~good, 0.0)
         self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
         if gradient is None:
             return value
         result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
         return result
+
+    def _distil(
+        self, differentiable: bool, *batch_parts: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Steps the student; synthetic rows, the gradient for them, and whether all was finite."""
+        real, real_labels = self._real_rows(*batch_parts)
+        unseen = self.host.data.unseen_classes
+        drawn = torch.randint(len(unseen), (self.settings.synthetic_rows,), device=unseen.device)
+        classes = unseen[drawn]
+        synthetic = synthesize(self.host, self._hooks, classes, differentiable=differentiable)
+        # float32: the gradient of a half-precision leaf would underflow before it is scaled.
+        rows = synthetic.detach().float().requires_grad_(differentiable)
+        batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
+        total = self._total(batch)
+        parts = {"synthetic rows": rows, "real rows": real, **self.values}
+        gradient, good = self._update(total, rows if differentiable else None, parts)
+        return synthetic, gradient, good
 
     def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
         if any(part is not None for part in batch_parts):
@@ -216,7 +225,7 @@ class D3:
         }
         changes: dict[str, Any] = {k: v for k, v in instead.items() if v is not None}
         settings = replace(self.settings, **changes)
-        return evaluate(
+        return score_host(
             self.host,
             self._hooks,
             seed=self._seed,
@@ -258,29 +267,22 @@ class D3:
         """
         before = copy.deepcopy(self.state_dict())
         try:
-            self._check_origin(state)
+            others = [
+                f"{name} was {state['settings'].get(name)!r}, is {now!r}"
+                for name, now in asdict(self.settings).items()
+                if name not in SCORING and state["settings"].get(name) != now
+            ]
+            if state["seen_classes"].tolist() != self.host.data.seen_classes.tolist():
+                others.append(f"the seen classes were {state['seen_classes'].tolist()[:20]}")
+            if others:
+                raise ValueError(f"other settings or data: {'; '.join(others)}")
             self._load(state)
-        except HostError:
-            raise
         except Exception as error:  # whatever PyTorch and Python make of a damaged part
             self._load(before)
             raise HostError(
-                f"this state is damaged ({type(error).__name__}: {error}); nothing was changed"
+                f"this state does not fit or is damaged ({error!r}); nothing was changed. Attach "
+                "with the same data and settings first"
             ) from error
-
-    def _check_origin(self, state: Mapping[str, Any]) -> None:
-        problems = Problems("this state does not fit; attach with the same data and settings first")
-        for name, now in asdict(self.settings).items():
-            was = state["settings"].get(name)
-            if name not in SCORING and was != now:
-                problems.add(f"setting {name} was {was!r}, is {now!r}")
-        seen = state["seen_classes"].tolist()
-        if seen != self.host.data.seen_classes.tolist():
-            problems.add(f"the seen classes were {seen[:20]}")
-        for name, own in self.distiller.state_dict().items():
-            if state["distiller"][name].shape != own.shape:
-                problems.add(f"tensor {name} was {tuple(state['distiller'][name].shape)}")
-        problems.raise_as(HostError)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])
@@ -305,7 +307,4 @@ class D3:
 
     def __reduce__(self) -> NoReturn:
         """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
-        raise HostError(
-            "a D3 belongs to its host and cannot be pickled or copied; save d3.state_dict(), and "
-            "give it to load_state_dict() of a D3 attached with the same data and settings"
-        )
+        raise HostError("a D3 cannot be pickled or copied; save d3.state_dict() instead")

@@ -26,10 +26,7 @@ def check_free(optimizer: torch.optim.Optimizer) -> None:
         HostError: there is one.
     """
     if optimizer in _hooked:
-        raise HostError(
-            'D³ is attached to this optimizer with mode="hook" already; call detach() on the first '
-            "D³, or both would add their gradients"
-        )
+        raise HostError("D³ is in this optimizer already: detach() the first one")
 
 
 class StepHook:
@@ -58,9 +55,8 @@ class StepHook:
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if any(callable(a) for a in (*args, *kwargs.values())):
             raise HostError(
-                'mode="hook" does not work with optimizer.step(closure): the closure makes the '
-                "gradients anew afterwards. Use the explicit form, errG = errG + d3.loss(...), "
-                "inside the closure"
+                'mode="hook" does not work with optimizer.step(closure), which makes the gradients '
+                'anew: use mode="loss" and errG = errG + d3.loss(...) inside the closure'
             )
         _refuse_grad_scaler()
         self.host_steps += 1
@@ -77,8 +73,10 @@ class StepHook:
         if self._gather:
             gradients = average(gradients)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            if gradient is not None and parameter.grad is not None:
+                parameter.grad.add_(gradient)
+            elif gradient is not None:
+                parameter.grad = gradient
 
 
 def _refuse_grad_scaler() -> None:
@@ -90,7 +88,6 @@ def _refuse_grad_scaler() -> None:
         frame = frame.f_back
         if frame.f_code.co_filename == grad_scaler.__file__:
             raise HostError(
-                'mode="hook" does not work under a GradScaler, whose gradients are scaled and '
-                "whose steps may be skipped. Use the explicit form: attach(..., mode='loss') and "
-                "errG = errG + d3.loss(features=..., labels=...) before scaler.scale(errG)"
+                'mode="hook" does not work under a GradScaler, which scales gradients and skips '
+                'steps: use mode="loss" and errG = errG + d3.loss(...) before scaler.scale(errG)'
             )

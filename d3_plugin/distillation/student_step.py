@@ -78,7 +78,7 @@ class StudentUpdate:
                 parameter.grad = gradient
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        return (None if rows is None else torch.where(good, of_rows[0], 0.0)), good
+        return (None if rows is None else of_rows[0].masked_fill(~good, 0.0)), good
 
     def _agreed(self, good: Tensor) -> Tensor:
         return agree(good) if self._gather else good
@@ -86,7 +86,7 @@ class StudentUpdate:
     def _kept(self, good: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if self._device.type == "cpu":  # fused Adam walks both memories alike, whatever the strides
             return tuple(gradient.contiguous() for gradient in gradients)
-        return tuple(torch.where(good, gradient, 0.0) for gradient in gradients)
+        return tuple(gradient.masked_fill(~good, 0.0) for gradient in gradients)
 
 
 class FiniteGuard:
@@ -125,7 +125,7 @@ class FiniteGuard:
             NotFiniteError: ``GIVE_UP`` steps in a row were not finite.
         """
         # A norm is one pass over each tensor, and no copy.
-        norms = [torch.linalg.vector_norm(t.detach()) for t in (*values.values(), *gradients)]
+        norms = torch._foreach_norm([*(value.detach() for value in values.values()), *gradients])
         bad = ~torch.isfinite(torch.stack(norms))
         names = [*values, *["gradients"] * len(gradients)]
         if names != self._names:  # a plugin's terms may change from step to step

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import platform
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from d3_plugin.data import digest
 from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.errors import Problems
 from d3_plugin.experiments.clusters import Backend
-from d3_plugin.experiments.parallel import run_all
-from d3_plugin.experiments.plan import plan
-from d3_plugin.experiments.preflight import check
-from d3_plugin.experiments.run import find_family, host_settings
-from d3_plugin.experiments.statistics import Outcomes, host_row, plain_row, tabulate
-from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.comparison import run_grid
+from d3_plugin.experiments.preflight import read_request
 
 ROWS = {
     "baseline": "baseline",
@@ -34,11 +30,11 @@ ROWS = {
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
     "baseline of the same seed, data draw and initialisation. Settings are fixed beforehand and "
-    "nothing is chosen, on test rows or others. The student's rows have the offset that "
-    "seen_offset says, which changes H but not AUSUC (oracle H, the best over all offsets, is "
-    "chosen on test rows and only a bound). The row of L_cls alone has a second classifier and the "
-    "teacher's start, but no distilling loss: what it gains comes from these and from L_cls in the "
-    "generator, and only what other rows gain beyond it comes from the losses."
+    "nothing is chosen, on test rows or others. Rows with a student have the offset of the setting "
+    "seen_offset, which changes H but not AUSUC. Oracle H, the best H over all offsets, is chosen "
+    "on test rows: an upper bound. The row of L_cls alone has a second classifier that starts as "
+    "the teacher, but no distillation loss: its gain comes from these two and from L_cls in the "
+    "generator's loss. Only what other rows gain beyond it comes from the distillation losses."
 )
 
 
@@ -58,70 +54,46 @@ def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | Non
 
 
 def ablate(
-    adapters: list[str],
-    data: str,
-    out: Path,
+    adapter: str | None = None,
+    data: str = "digits",
+    out: Path = Path("runs/ablate"),
     *,
     seeds: int = 3,
+    draws: int = 3,
+    settings: Path | None = None,
+    host: Mapping[str, Any] | None = None,
+    d3: Mapping[str, Any] | None = None,
+    device: str = "cpu",
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
-    device: str = "cpu",
-    draws: int = 3,
-    host: dict[str, Any] | None = None,
-    d3: D3Settings | None = None,
-    released: D3Settings | None = None,
 ) -> dict[str, Any]:
-    """Train every variant on the test problem of every seed; prints tables, writes ``out``.
+    """Train each baseline without D³, with some of its losses, with all of D³, and as released.
 
-    Files are ``ablation.json`` and ``ablation.html``, so that ``out`` may be a comparison's: runs
-    that both need are made once.
+    All on the same seeds; nothing is chosen. Writes ``ablation.json`` and ``ablation.html``. The
+    folder may be that of a comparison: runs that both need are made once.
 
     Args:
-        adapters, data, out, seeds, jobs, backend, scheduler, device, draws, host: as in
-            :func:`d3_plugin.experiments.compare`.
-        d3: settings of D³ with all its parts.
-        released: settings of the row of released formulas.
+        adapter, data, out, seeds, draws, settings, host, d3, device, jobs, backend, scheduler: as
+            in :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The summary of each adapter.
 
     Raises:
-        D3Error: bad options, data or folder, before any training starts; or runs failed.
+        D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
-    check(data, device, backend, seeds=seeds, jobs=jobs, draws=draws)
-    from d3_plugin.experiments.report import text_table, write_report  # needs matplotlib
-
-    d3 = d3 or D3Settings()
-    variants = ablation(d3, released or D3Settings.released())
-    hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
-    runs = plan(hosts, data, digest(data), seeds, variants, draws=draws, device=device)
-    done = run_all(runs, RunStore(out), jobs=jobs, backend=backend, scheduler=scheduler)
-    outcomes: Outcomes = {
-        (o.run.adapter, o.run.seed, "test", o.run.variant): o for o in done.values()
-    }
-    summaries = {}
-    for adapter in adapters:
-        per_seed = []
-        for seed in range(seeds):
-            made = {v: outcomes[adapter, seed, "test", v] for v in variants}
-            rows = {variant: outcome.evaluation.metrics for variant, outcome in made.items()}
-            per_seed.append(rows | host_row(made["d3"]) | plain_row(made["d3"]))
-        summaries[adapter] = tabulate(per_seed, ROWS)
-    settings = {
-        "adapters": adapters,
-        "data": data,
-        "seeds": seeds,
-        "draws": draws,
-        "device": device,
-        "machine": platform.machine(),
-        "hosts": hosts,
-        "variants": {name: v and asdict(v) for name, v in variants.items()},
-    }
-    files = ("ablation.json", "ablation.html")
-    write_report(out, settings, outcomes, summaries, files=files, notes=NOTES)
-    for adapter, summary in summaries.items():
-        print(f"\n{adapter} on {data}, {seeds} seeds\n{text_table(summary)}")
-    print(f"\n{NOTES}\n\n{out / files[1]}\n{out / files[0]}")
-    return summaries
+    given = locals()
+    request = read_request(given, Problems("ablate"))
+    variants = ablation(request.d3, request.released)
+    return run_grid(
+        given,
+        request,
+        variants,
+        {"variants": {name: used and asdict(used) for name, used in variants.items()}},
+        {seed: [] for seed in range(seeds)},
+        titles=ROWS,
+        notes=NOTES,
+        files=("ablation.json", "ablation.html"),
+    )

@@ -1,13 +1,13 @@
-"""``d3 bench``: what a generator step costs, with and without D³."""
+"""``d3 bench``: the cost of a generator step, with and without D³."""
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
-import resource
 import statistics
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,16 @@ from torch.profiler import ProfilerActivity, profile
 from d3_plugin.attachment.attach import attach
 from d3_plugin.data import load
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, FailedRunsError, InputError, Problems
-from d3_plugin.experiments.clusters import unusable
+from d3_plugin.errors import D3Error, FailedRunsError, Problems
+from d3_plugin.experiments.preflight import read_request
 from d3_plugin.experiments.run import find_family, host_settings
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import describe_trainer
 
-_MOST = 10_000  # rounds; more is a slip of the hand
 _BLOCK = 5  # generator steps that are timed together, at least
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Cost:
     """What was measured, for one host family.
 
@@ -64,11 +63,11 @@ class _Timed:
         self, adapter: str, data: str, device: str, host: dict[str, Any], d3: D3Settings | None
     ) -> None:
         family = find_family(adapter)
-        if "steps" not in {field.name for field in dataclasses.fields(family.settings)}:
-            raise InputError(f"d3 bench needs a host setting named steps; {adapter} has none")
         self.device = torch.device(device)
         problem = load(data).scaled()
-        interval = _interval(family.build(problem, host_settings(family, host), 0, self.device))
+        manager = make_manager()
+        trainer = family.build(problem, host_settings(family, host), 0, self.device)
+        interval = describe_trainer(manager, trainer).interval
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.steps = -(-_BLOCK // interval) * interval  # every block has as many steps of D³
@@ -76,7 +75,7 @@ class _Timed:
         self.trainer = family.build(problem, settings, 0, self.device)
         if d3 is not None:
             attach(self.trainer, settings=d3)
-        optimizer = describe_trainer(make_manager(), self.trainer).optimizer
+        optimizer = describe_trainer(manager, self.trainer).optimizer
         optimizer.register_step_post_hook(self._stepped)
         self._marks: list[float] = []
         self._made = 0
@@ -99,55 +98,54 @@ class _Timed:
         return (last - first) / self.steps
 
 
-def _interval(trainer: Any) -> int:
-    return describe_trainer(make_manager(), trainer).interval
-
-
 def bench(
-    adapter: str,
-    data: str,
+    adapter: str = "all",
+    data: str = "digits",
     *,
-    device: str = "cpu",
     rounds: int = 5,
-    host: dict[str, Any] | None = None,
-    d3: D3Settings | None = None,
-) -> Cost:
-    """Time blocks of generator steps of a baseline and of +D³ in turn.
+    host: Mapping[str, Any] | None = None,
+    d3: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> dict[str, Cost]:
+    """Time a generator step with and without D³, and show where the time goes.
+
+    Blocks of steps of the baseline and of +D³ are timed in turn.
 
     Args:
-        adapter: name of the host family.
-        data: as in ``d3 compare``.
-        device: where to train.
+        adapter: a host family, several separated by commas, or ``all``; their settings must have
+            ``steps``.
+        data, host, d3, device: as in :func:`d3_plugin.experiments.compare`.
         rounds: pairs of blocks; one more goes first and is not counted.
-        host: changes to the host family's settings.
-        d3: settings of D³.
+
+    Returns:
+        The cost by host family.
 
     Raises:
-        D3Error: no such adapter, setting, data or device, or the training fails.
+        D3Error: bad arguments, or the training fails.
     """
-    problems = Problems("d3 bench")
-    problems.check(
-        1 <= rounds <= _MOST, f"rounds must be at least 1 and at most {_MOST}, got {rounds}"
-    )
-    for problem in unusable(device):
-        problems.add(problem)
-    problems.raise_as(InputError)
-    d3, host = d3 or D3Settings(), host or {}
-    try:
-        baseline = _Timed(adapter, data, device, host, None)
-        with_d3 = _Timed(adapter, data, device, host, d3)
-        times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
-    except D3Error:
-        raise
-    except Exception as error:  # as a rule, too large a network or batch
-        kind = type(error).__name__
-        raise FailedRunsError(f"{adapter} cannot train so ({kind}: {error})") from error
-    activities = [ProfilerActivity.CPU]
-    if with_d3.device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as profiler:
-        with_d3.block()
+    request = read_request(locals(), Problems("bench"))
+    costs: dict[str, Cost] = {}
+    for name in request.hosts:
+        try:
+            costs[name] = _cost(name, data, device, request.host_changes, request.d3, rounds)
+        except D3Error:
+            raise
+        except Exception as error:  # as a rule, too large a network or batch
+            kind = type(error).__name__
+            raise FailedRunsError(f"{name} cannot train so ({kind}: {error})") from error
+        print(f"{costs[name].table}\n{name}: {costs[name]}\n", flush=True)
+    return costs
+
+
+def _cost(
+    adapter: str, data: str, device: str, host: dict[str, Any], d3: D3Settings, rounds: int
+) -> Cost:
+    baseline, with_d3 = (_Timed(adapter, data, device, host, each) for each in (None, d3))
+    times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
     kind = with_d3.device.type
+    on_gpu = [ProfilerActivity.CUDA] if kind == "cuda" else []
+    with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as profiler:
+        with_d3.block()
     table = profiler.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=12)
     del baseline, with_d3
     alone, beside = (_peak_memory(adapter, data, device, host, each) for each in (None, d3))
@@ -177,4 +175,6 @@ def _one_block(*timed: Any) -> int:
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,95 +1,148 @@
-"""``d3 compare``: plan, run what is missing, summarise, report."""
+"""``d3 compare``, and what it shares with ``d3 ablate``: plan, run what is missing, report."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from d3_plugin.data import digest
 from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.errors import Problems
 from d3_plugin.experiments.clusters import Backend
 from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
-from d3_plugin.experiments.preflight import check
-from d3_plugin.experiments.run import find_family, host_settings
-from d3_plugin.experiments.statistics import Outcomes, summarize
+from d3_plugin.experiments.preflight import Request, read_request
+from d3_plugin.experiments.statistics import ROWS, Outcomes, summarize
 from d3_plugin.experiments.store import RunStore
+
+NOTES = (
+    "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
+    "baseline of the same seed, data draw and initialisation. Offsets of calibrated stacking and "
+    "strengths of logit adjustment are chosen on pseudo-unseen classes cut from the training "
+    "classes, once for all seeds of a problem. Oracle H, the best H over all offsets, is chosen on "
+    "test rows: an upper bound for calibration. A constant bias cannot change AUSUC. Draws summed: "
+    "an ensemble of the baseline's classifiers, one per draw of features, which reduces variance. "
+    "+D³ scores as final_classifier says. The default is a weighted sum: the log-probabilities of "
+    "the host's classifier, trained on features of the +D³ generator and also shown alone, plus "
+    "ensemble_weight times those of the student. Then seen_offset times the log of the number of "
+    "seen classes is subtracted from the seen scores, which changes H but not AUSUC."
+)
 
 
 def compare(
-    adapters: list[str],
-    data: str,
-    out: Path,
+    adapter: str | None = None,
+    data: str = "digits",
+    out: Path = Path("runs/compare"),
     *,
     seeds: int = 3,
     cuts: int = 3,
+    draws: int = 3,
+    preset: Literal["default", "released"] = "default",
+    variants: Literal["default", "default,released"] = "default",
+    settings: Path | None = None,
+    host: Mapping[str, Any] | None = None,
+    d3: Mapping[str, Any] | None = None,
+    device: str = "cpu",
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
-    device: str = "cpu",
-    draws: int = 3,
-    host: dict[str, Any] | None = None,
-    d3: D3Settings | None = None,
-    released: D3Settings | None = None,
 ) -> dict[str, Any]:
-    """Compare baselines with and without D³; prints progress and tables, writes ``out``.
+    """Train each baseline with and without D³ on the same seeds and write a report.
+
+    Cheap rivals, which need no training, are in the same table: calibrated stacking, logit
+    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json`` and
+    ``report.html``.
 
     Args:
-        adapters: names of host families.
-        data: ``digits`` (another draw of classes for each seed), ``digits-DRAW``, or a folder.
-        out: folder of the results; finished runs found there are not made again.
-        seeds: how many.
-        cuts: how many pseudo-unseen cuts, at most one per seed, the rivals' offsets are chosen on;
-            see :func:`~d3_plugin.experiments.plan.validation_cuts`.
-        jobs: runs at the same time, each on one thread; with 1, a run uses every core.
-        backend, scheduler: where to make them, as in
-            :func:`~d3_plugin.experiments.parallel.run_all`.
+        adapter: a host family, several separated by commas, or ``all``; default: that of the
+            settings file, or fclswgan.
+        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, or a folder.
+        out: folder for runs and results; finished runs found there are not made again.
+        seeds: number of seeds.
+        cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on; see
+            :func:`~d3_plugin.experiments.plan.validation_cuts`.
+        draws: final classifiers per run, each trained on freshly drawn features.
+        preset: D³'s default settings, or those of the released code.
+        variants: with ``default,released``, a further row for the released formulas.
+        settings: JSON file with settings, such as ``d3 tune`` writes.
+        host, d3: changes to the settings of the host family and of D³; override the file.
         device: where to train.
-        draws: how many times each final classifier is trained on freshly drawn features.
-        host: changes to the host family's settings.
-        d3: settings of D³.
-        released: settings of a further row, without offset; None for none.
+        jobs: runs at the same time, each on one thread; with 1, a run uses every core.
+        backend, scheduler: see :func:`~d3_plugin.experiments.parallel.run_all`.
 
     Returns:
         The summary of each adapter.
 
     Raises:
-        D3Error: bad options, data or folder; before any training starts.
+        D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
-    check(data, device, backend, seeds=seeds, cuts=cuts, jobs=jobs, draws=draws)
-    from d3_plugin.experiments.report import NOTES, text_table, write_report  # needs matplotlib
-
-    d3 = d3 or D3Settings()
-    hosts = {name: asdict(host_settings(find_family(name), host or {})) for name in adapters}
-    problem = hosts, data, digest(data), seeds
+    given = locals()
+    request = read_request(given, Problems("compare"))
+    used = {"baseline": None, "d3": request.d3}
+    released = request.released if variants == "default,released" else None
     chosen_on = validation_cuts(data, seeds, cuts)
+    return run_grid(
+        given,
+        request,
+        used | ({"released": released} if released else {}),
+        {"cuts": cuts, "d3": asdict(request.d3), "released": released and asdict(released)},
+        chosen_on,
+        titles=ROWS,
+        notes=NOTES,
+    )
+
+
+def run_grid(
+    given: Mapping[str, Any],
+    request: Request,
+    variants: Mapping[str, D3Settings | None],
+    facts: Mapping[str, Any],
+    chosen_on: Mapping[int, Collection[int]],
+    *,
+    titles: Mapping[str, str],
+    notes: str,
+    files: tuple[str, str] = ("results.json", "report.html"),
+) -> dict[str, Any]:
+    """Run every variant on every seed; write the report and print its tables.
+
+    Args:
+        given, request: arguments of the command, and what they add up to.
+        variants: settings of D³ by the variant's name; None for the host without D³.
+        facts: further settings for the JSON file.
+        chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
+        titles: of the rows of the table.
+        notes: the text beside the table.
+        files: names of the JSON file and of the page.
+
+    Returns:
+        The summary of each adapter.
+    """
+    from d3_plugin.experiments.report import text_table, write_report  # needs matplotlib
+
+    data, out, seeds = given["data"], given["out"], given["seeds"]
+    how = {name: given[name] for name in ("draws", "device")}
     validated = set().union(*chosen_on.values())
-    pair = {"baseline": None, "d3": d3}
-    runs = plan(*problem, pair, draws=draws, device=device, validated=validated)
-    if released is not None:  # no offset is chosen for it: the test problem will do
-        runs += plan(*problem, {"released": released}, draws=draws, device=device)
-    done = run_all(runs, RunStore(out), jobs=jobs, backend=backend, scheduler=scheduler)
+    runs = plan(request.hosts, data, request.digest, seeds, variants, validated=validated, **how)
+    where = {name: given[name] for name in ("jobs", "backend", "scheduler")}
+    done = run_all(runs, RunStore(out), **where)
     outcomes: Outcomes = {
         (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
     }
-    summaries = {adapter: summarize(outcomes, adapter, chosen_on) for adapter in adapters}
+    summaries = {name: summarize(outcomes, name, chosen_on, titles) for name in request.hosts}
     settings = {
-        "adapters": adapters,
+        "adapters": list(request.hosts),
         "data": data,
         "seeds": seeds,
-        "cuts": cuts,
-        "draws": draws,
-        "device": device,
+        **how,
         "machine": platform.machine(),
-        "hosts": hosts,
-        "d3": asdict(d3),
-        "released": released and asdict(released),
+        "hosts": request.hosts,
+        **facts,
     }
-    write_report(out, settings, outcomes, summaries)
+    write_report(out, settings, outcomes, summaries, notes=notes, files=files)
     for adapter, summary in summaries.items():
         print(f"\n{adapter} on {data}, {seeds} seeds\n{text_table(summary)}")
-    print(f"\n{NOTES}\n\n{out / 'report.html'}\n{out / 'results.json'}")
+    print(f"\n{notes}\n\n{out / files[1]}\n{out / files[0]}")
     return summaries

@@ -1,126 +1,82 @@
-"""The pictures of a report, as PNG bytes."""
+"""The pictures of reports and result pages."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from d3_plugin.evaluation.metrics import harmonic_means, seen_unseen_curve
+from d3_plugin.evaluation.metrics import harmonic_means
 from d3_plugin.experiments.run import Outcome
+from d3_plugin.experiments.statistics import CURVE_SEEN
 
+TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released formulas"}
 _COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}
-_TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released"}
+
+Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Test runs of one adapter, by variant, as in ``results.json``."""
 
 
-def _axes(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(title)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.grid(alpha=0.25)
-    return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
-def mean_curve(outcome: Outcome, seen: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """U at the values ``seen`` (M,) of S on the seen-unseen curve, mean over draws."""
-    curves = []
-    for draw in outcome.evaluation.scores.astype(np.float64):
-        _, u, s = seen_unseen_curve(
-            draw, outcome.evaluation.labels, outcome.seen_classes, outcome.unseen_classes
-        )
-        curves.append(np.interp(seen, s, u, right=0.0))
-    mean: npt.NDArray[np.float64] = np.mean(curves, axis=0)
-    return mean
-
-
-def seen_unseen_figure(outcomes: dict[str, list[Outcome]]) -> bytes:
-    """U over S for every calibration offset; a thin line per seed, the thick one their mean.
+def curve_figure(runs: Runs, title: str, *, per_seed: bool = False) -> Figure:
+    """U over S for every calibration offset, means over seeds; dots are the scores as they are.
 
     Args:
-        outcomes: test outcomes of the seeds, by variant.
+        runs: test runs by variant.
+        title: of the picture.
+        per_seed: draw also a thin line for each seed, and lines of equal H.
     """
-    figure, axes = _axes("Seen-unseen curve", "S (seen accuracy)", "U (unseen accuracy)")
-    grid = np.linspace(0, 1, 201)
-    for variant, runs in outcomes.items():
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel="S", ylabel="U", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.25)
+    for variant, of_variant in runs.items():
         color = _COLORS[variant]
-        means = []
-        for run in runs:
-            means.append(mean_curve(run, grid))
-            axes.plot(grid, means[-1], color=color, alpha=0.25, linewidth=0.8)
-            m = run.evaluation.metrics
-            axes.plot(m.seen, m.unseen, "o", color=color, markersize=4)
-        axes.plot(grid, np.mean(means, axis=0), color=color, linewidth=2, label=_TITLES[variant])
-    _draw_harmonic_levels(axes)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+        curves = [run["curve"] for run in of_variant]
+        axes.plot(CURVE_SEEN, np.mean(curves, axis=0), color=color, label=TITLES[variant])
+        for run in of_variant:
+            axes.plot(run["metrics"]["seen"], run["metrics"]["unseen"], "o", color=color, ms=3)
+        if per_seed:
+            axes.plot(CURVE_SEEN, np.transpose(curves), color=color, alpha=0.25, linewidth=0.8)
+    if per_seed:
+        s, u = np.meshgrid(np.linspace(0.01, 1, 60), np.linspace(0.01, 1, 60))
+        steps = np.arange(0.1, 1, 0.1)
+        levels = axes.contour(s, u, harmonic_means(u, s), steps, colors="#bbbbbb", linewidths=0.5)
+        axes.clabel(levels, fmt=lambda level: f"H {level:.0%}", fontsize=6)
     axes.legend(title="dots: as scored")
-    return _png(figure)
+    return figure
 
 
-def _draw_harmonic_levels(axes: Any) -> None:
-    s, u = np.meshgrid(np.linspace(0.01, 1, 60), np.linspace(0.01, 1, 60))
-    levels = axes.contour(
-        s,
-        u,
-        harmonic_means(u, s),
-        levels=np.arange(0.1, 1, 0.1),
-        colors="#bbbbbb",
-        linewidths=0.5,
-    )
-    axes.clabel(levels, fmt=lambda level: f"H {level:.0%}", fontsize=6)
-
-
-def teacher_figure(outcomes: list[Outcome]) -> bytes:
+def teacher_figure(outcomes: Sequence[Outcome]) -> Figure:
     """Histogram of the teacher's in-distribution score on seen and unseen test rows."""
-    figure, axes = _axes(
-        "Teacher's score of test rows", "score (higher: more like seen)", "share of rows"
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.add_subplot(
+        title="Teacher's score of test rows",
+        xlabel="score (higher: more like seen)",
+        ylabel="share of rows",
     )
-    values: dict[str, list[Any]] = {"seen": [], "unseen": []}
-    for run in outcomes:
-        score = run.evaluation.teacher_score
-        if score is None:
-            continue
-        is_seen = np.isin(run.evaluation.labels, run.seen_classes)
-        values["seen"].append(score[is_seen])
-        values["unseen"].append(score[~is_seen])
-    both = {domain: np.concatenate(rows) for domain, rows in values.items()}
-    edges = np.histogram_bin_edges(np.concatenate(list(both.values())), bins=40)
-    for domain, color in (("seen", "#009e73"), ("unseen", "#d55e00")):
-        rows = both[domain]
-        share = np.full(len(rows), 1 / len(rows))
-        axes.hist(rows, bins=edges, weights=share, alpha=0.6, color=color, label=domain)
+    scored = [o for o in outcomes if o.evaluation.teacher_score is not None]
+    score = np.concatenate([o.evaluation.teacher_score for o in scored])
+    is_seen = np.concatenate([np.isin(o.evaluation.labels, o.seen_classes) for o in scored])
+    edges = np.histogram_bin_edges(score, bins=40).tolist()
+    for label, rows, color in (("seen", is_seen, "#009e73"), ("unseen", ~is_seen, "#d55e00")):
+        share = np.full(rows.sum(), 1 / rows.sum())
+        axes.hist(score[rows], bins=edges, weights=share, alpha=0.6, color=color, label=label)
     axes.legend()
-    return _png(figure)
+    return figure
 
 
-def loss_figure(outcomes: dict[str, list[Outcome]]) -> bytes:
+def loss_figure(runs: Runs) -> Figure:
     """The host's losses over the generator steps, means over seeds, with and without D³."""
-    figure, axes = _axes("Host's losses", "generator step", "mean loss")
-    styles = ["-", "--", ":", "-."]
-    for variant, runs in outcomes.items():
-        steps = [entry["step"] for entry in runs[0].history]
-        names = [name for name in runs[0].history[0] if name != "step"] if steps else []
-        for name, style in zip(names, styles, strict=False):
-            losses = np.mean([[entry[name] for entry in run.history] for run in runs], axis=0)
-            axes.plot(
-                steps,
-                losses,
-                style,
-                color=_COLORS[variant],
-                label=f"{_TITLES[variant]}: {name}",
-            )
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.add_subplot(title="Host's losses", xlabel="generator step", ylabel="mean loss")
+    for variant, of_variant in runs.items():
+        histories = [run["history"] for run in of_variant]
+        steps = [entry["step"] for entry in histories[0]]
+        names = [name for name in histories[0][0] if name != "step"] if steps else []
+        for name, style in zip(names, ("-", "--", ":", "-."), strict=False):
+            losses = np.mean([[entry[name] for entry in history] for history in histories], axis=0)
+            label = f"{TITLES[variant]}: {name}"
+            axes.plot(steps, losses, style, color=_COLORS[variant], label=label)
     axes.legend(fontsize=7)
-    return _png(figure)
+    return figure

@@ -24,43 +24,28 @@ def write_atomically(path: Path, content: bytes) -> None:
     what a killed process leaves behind.
 
     Raises:
-        StorageError: it cannot be written; the file that was there is as it was.
+        StorageError: it cannot be written; a file that was there is unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.replace(_write_temporary(path, content), path)
         except FileNotFoundError:
-            # Taken for stale, as by a container of the same host name, whose process ids are
-            # others: once more.
+            # Removed as stale by another container with the same host name and other process ids.
             os.replace(_write_temporary(path, content), path)
-    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
-        reason = (isinstance(error, OSError) and error.strerror) or error
+    except (OSError, ValueError) as error:  # ValueError: not a valid path
+        reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"cannot write {path}: {reason}; finished runs are kept. Make room or "
-            "give another --out, and start the same command again"
+            f"cannot write {path}: {reason}; finished runs are kept. Make room or give another "
+            "--out, and start the same command again"
         ) from error
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder and write a file in it, which is gone afterwards.
-
-    Raises:
-        StorageError: that does not work.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_temporary(folder / "probe", b"d3").unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: no name that a folder can have
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StorageError(f"cannot write to {folder}: {reason}; give another --out") from error
-
-
 def remove_stale(folder: Path) -> None:
-    """Remove the temporary files of processes that are gone.
+    """Remove the temporary files of processes that have ended.
 
-    Those of this host go when no process has their id any more; all others, of hosts whose
-    processes cannot be seen from here, when they are a day old.
+    Those of this host are removed when no process has their id any more; those of other hosts,
+    whose processes are not visible from here, when they are a day old.
     """
     for temporary in folder.glob(".*.tmp"):
         name = _TEMPORARY.fullmatch(temporary.name)

@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed, effective_n_jobs, parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from threadpoolctl import threadpool_limits
 
-from d3_plugin.errors import D3Error, FailedRunsError, Problems, StorageError
-from d3_plugin.experiments.clusters import Backend, runs_on, unfit
+from d3_plugin.errors import D3Error, FailedRunsError, Problems
+from d3_plugin.experiments.clusters import Backend, runs_on
 from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.preflight import unfit
 from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.store import RunStore
 
@@ -32,11 +30,11 @@ def run_all(
     backend: Backend = "loky",
     scheduler: str | None = None,
 ) -> dict[str, Outcome]:
-    """Every run's outcome: loaded where it is finished, made and stored where not; shows progress.
+    """Every run's outcome: loaded if it is finished, made and stored if not; shows progress.
 
-    On this machine the process that makes a run stores it, so that what is under way when the
-    parent dies is not lost. On a cluster, whose workers may not share the folder, the outcome
-    comes back and the parent stores it.
+    On this machine the process that makes a run stores it, so that it survives its parent. On a
+    cluster, whose workers may not share the folder, the outcome comes back and the parent stores
+    it.
 
     Args:
         runs: a grid of independent runs with different names.
@@ -44,18 +42,18 @@ def run_all(
         jobs: runs at the same time on this machine, each on one thread; with 1, a run uses every
             core. A cluster makes as many as it has workers.
         backend: ``loky`` for this machine, or an existing ``dask`` or ``ray`` cluster.
-        scheduler: address of the cluster; default: what the environment says.
+        scheduler: address of the cluster; default: ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``.
 
     Returns:
         Outcomes by the run's name.
 
     Raises:
-        D3Error: a stored run is damaged or of other settings, or the cluster cannot be used, before
-            any run is made; or runs failed: each is named at the end, and the others are kept.
+        D3Error: a stored run is damaged or has other settings, or the cluster cannot be used,
+            before any run is made; or runs failed: lists them, and the others are kept.
         StorageError: a run cannot be stored; no other is begun.
         KeyboardInterrupt: finished runs are kept.
     """
-    from tqdm import tqdm  # of the extra "compare"; the command has looked whether it is there
+    from tqdm import tqdm
 
     store.prepare()
     done = store.load_all(runs)
@@ -71,19 +69,15 @@ def run_all(
         runs_on(backend, scheduler, todo),
         tqdm(total=len(runs), initial=len(done), unit="run", file=sys.stderr) as bar,
     ):
-        try:
-            for answer in _answers(todo, store, jobs, backend):
-                if isinstance(answer, str):
-                    problems.add(answer)
-                    continue
-                if backend != "loky":
-                    store.save(answer)
-                done[answer.run.name] = answer
-                bar.update()
-                bar.write(f"{answer.run.name:<40} {answer.evaluation}  {answer.seconds:.0f} s")
-        except StorageError as error:  # the rest could not be stored either
-            problems.add(str(error))
-            problems.raise_as(StorageError)
+        for answer in _answers(todo, store, jobs, backend):
+            if isinstance(answer, str):
+                problems.add(answer)
+                continue
+            if backend != "loky":
+                store.save(answer)
+            done[answer.run.name] = answer
+            bar.update()
+            bar.write(f"{answer.run.name:<40} {answer.evaluation}  {answer.seconds:.0f} s")
     problems.raise_as(FailedRunsError)
     return done
 
@@ -92,6 +86,8 @@ def _answers(
     todo: list[Run], store: RunStore, jobs: int, backend: Backend
 ) -> Iterator[Outcome | str]:
     """For each run, as soon as it is made, its outcome or what went wrong."""
+    from joblib import Parallel, delayed, effective_n_jobs
+
     versions = todo[0].identity()["versions"]
     try:
         if backend == "loky":
@@ -101,7 +97,7 @@ def _answers(
         elif backend == "dask":
             there = (delayed(_make_there)(run, versions) for run in todo)
             yield from Parallel(batch_size=1, return_as="generator_unordered")(there)
-        else:  # Ray's backend has no generators: as many as there are workers, then the next
+        else:  # Ray's backend has no generators: a group of as many as there are workers at a time
             width = effective_n_jobs(-1)
             with Parallel(n_jobs=-1, batch_size=1) as parallel:
                 for first in range(0, len(todo), width):
@@ -109,17 +105,10 @@ def _answers(
                     yield from parallel(delayed(_make_there)(run, versions) for run in part)
     except D3Error:
         raise
-    except TerminatedWorkerError as error:
+    except Exception as error:  # of many kinds: a worker was killed, a cluster is gone
         raise D3Error(
-            "a worker process was killed, probably for want of memory; finished runs are kept. "
-            "Start the same command again with a smaller --jobs"
-        ) from error
-    except Exception as error:
-        if backend == "loky":
-            raise
-        raise D3Error(
-            f"the {backend} cluster failed ({type(error).__name__}: {error}); finished runs are "
-            "kept. Start the same command again when it is back"
+            f"the {backend} workers failed ({type(error).__name__}: {error}); finished runs are "
+            "kept. Start the same command again, with fewer --jobs if memory was short"
         ) from error
 
 
@@ -136,7 +125,7 @@ def _make_here(run: Run, store: RunStore, jobs: int, parent: int) -> Outcome | s
 
 
 def _end_if_orphaned(parent: int) -> None:
-    """A worker whose parent was killed has stored its run; nobody will give it another one."""
+    """A worker whose parent was killed has stored its run, and will get no other."""
     if parent not in (os.getpid(), os.getppid()):
         os._exit(1)
 
@@ -150,6 +139,9 @@ def _make_there(run: Run, versions: dict[str, str]) -> Outcome | str:
 
 
 def _make(run: Run, threads: int | None, checkpoint: Path | None = None) -> Outcome | str:
+    from joblib import parallel_config
+    from threadpoolctl import threadpool_limits
+
     if threads is not None:
         torch.set_num_threads(threads)
     try:

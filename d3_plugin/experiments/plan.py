@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ class Run:
         split: see above.
         host: all settings of the host family.
         d3: settings of D³; None for the host without it.
-        draws: how many times the final classifier is trained on freshly drawn features.
+        draws: number of final classifiers, each trained on freshly drawn features.
         device: where to train.
     """
 
@@ -60,7 +61,8 @@ class Run:
         identity["versions"] = {"d3_plugin": __version__, "torch": torch.__version__}
         if self.d3 is None:  # as in the files of runs that are there already
             del identity["d3"]
-        return identity
+        of_json_types: dict[str, Any] = json.loads(json.dumps(identity))
+        return of_json_types
 
     def training_identity(self) -> dict[str, Any]:
         """The same without what only the scoring depends on."""
@@ -73,6 +75,13 @@ def training_part(identity: Mapping[str, Any]) -> dict[str, Any]:
     for name in SCORING:
         part.get("d3", {}).pop(name, None)
     return part
+
+
+def trial_name(host: Mapping[str, Any], d3: D3Settings | None) -> str:
+    """Variant of a trial of ``d3 tune``, made from its settings: equal trials share their runs."""
+    content = json.dumps([host, d3 and asdict(d3)], sort_keys=True)
+    kind = "baseline" if d3 is None else "d3"
+    return f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 def validation_cuts(data: str, seeds: int, cuts: int) -> dict[int, list[int]]:
@@ -98,7 +107,7 @@ def plan(
     device: str,
     validated: Collection[int] = (),
 ) -> list[Run]:
-    """Every variant on the test problem of every seed, and on the validation problem of some.
+    """Every variant on the test problem of every seed; ``baseline`` and ``d3`` on validation too.
 
     The variants of a seed stand together.
 
@@ -107,7 +116,7 @@ def plan(
         data, data_digest, draws, device: as in :class:`Run`.
         seeds: how many.
         variants: settings of D³ by the variant's name; None for the host without D³.
-        validated: seeds whose validation problem is run too.
+        validated: seeds with validation runs, which offsets are chosen on.
     """
     splits: tuple[Split, ...] = ("validation", "test")
     return [
@@ -115,6 +124,6 @@ def plan(
         for adapter, settings in hosts.items()
         for seed in range(seeds)
         for split in splits
-        if split == "test" or seed in validated
         for variant, d3 in variants.items()
+        if split == "test" or (seed in validated and variant in ("baseline", "d3"))
     ]

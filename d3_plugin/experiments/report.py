@@ -1,50 +1,34 @@
-"""The comparison as text, as ``results.json`` and as a self-contained ``report.html``."""
+"""Tables for terminals and Markdown, ``results.json``, and a self-contained ``report.html``."""
 
 from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 import platform
+from collections.abc import Collection
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
 import torch
 
 from d3_plugin import __version__
-from d3_plugin.experiments.figures import (
-    loss_figure,
-    mean_curve,
-    seen_unseen_figure,
-    teacher_figure,
-)
 from d3_plugin.experiments.files import write_atomically
-from d3_plugin.experiments.run import Outcome
-from d3_plugin.experiments.statistics import Outcomes
+from d3_plugin.experiments.statistics import Outcomes, mean_curve
 
-_COLUMNS = {"unseen": "U", "seen": "S", "harmonic": "H", "ausuc": "AUSUC", "zsl": "ZSL"}
-_ORACLE = {"oracle_harmonic": "oracle H"}
-_DIFFERENCES = {"harmonic": "ΔH", "ausuc": "ΔAUSUC"}
-
-NOTES = (
-    "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
-    "baseline of the same seed, data draw and initialisation. Calibration offsets and adjustment "
-    "strengths are chosen on pseudo-unseen classes cut from the training classes, once for all "
-    "seeds of a problem; oracle H, the best H over all offsets, is chosen on test rows and only "
-    "bounds what calibration could give. "
-    "A constant bias cannot change AUSUC. Its draws summed, where there are several: the scores of "
-    "the baseline's classifiers of all draws added, which averages their noise. +D³ scores as the "
-    "setting final_classifier says: by default with the log-probabilities of the host's own "
-    "classifier, trained on features of the +D³ generator, which a row shows alone, plus "
-    "ensemble_weight times the student's; less seen_offset times the log of the number of seen "
-    "classes on the seen scores, which moves H but not AUSUC."
-)
-
-CURVE_SEEN = np.linspace(0, 1, 51)
-"""Values of S at which ``results.json`` has U of the seen-unseen curve."""
+COLUMNS = {
+    "unseen": "U",
+    "seen": "S",
+    "harmonic": "H",
+    "ausuc": "AUSUC",
+    "zsl": "ZSL",
+    "oracle_harmonic": "oracle H",
+}
+"""Columns of a table: title by metric."""
 
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; }
@@ -60,25 +44,33 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
 .note { color: #555; max-width: 60rem; }"""
 
 
-def cell(statistic: dict[str, float | None], *, signed: bool = False) -> str:
-    """``54.2 ± 1.3`` in percent; no interval for a single seed."""
+def cell(statistic: dict[str, float | None], *, signed: bool = False, mark: str = "") -> str:
+    """``54.2 ± 1.3`` in percent, no interval for a single seed; ``mark`` before negative ones."""
     mean, half_width = statistic["mean"], statistic["half_width"]
     percent = round(100 * (mean or 0.0), 1) + 0.0  # no "-0.0"
     text = f"{percent:+.1f}" if signed else f"{percent:.1f}"
+    text = mark + text if percent < 0 else text
     return text if half_width is None else f"{text} ± {100 * half_width:.1f}"
 
 
-def table_rows(summary: dict[str, Any]) -> list[list[str]]:
-    """Header and rows of one adapter's table."""
-    header = ["", *_COLUMNS.values(), *_ORACLE.values(), *_DIFFERENCES.values()]
-    rows = [header]
+def table_rows(
+    summary: dict[str, Any], columns: Collection[str] = tuple(COLUMNS), *, mark: str = ""
+) -> list[list[str]]:
+    """Header and rows of one adapter's table, with differences to the baseline in H and AUSUC.
+
+    Args:
+        summary: of :func:`~d3_plugin.experiments.statistics.summarize`.
+        columns: metrics to show.
+        mark: put before negative differences.
+    """
+    rows = [["", *(COLUMNS[metric] for metric in columns), "ΔH", "ΔAUSUC"]]
     for key, row in summary.items():
         metrics = row["metrics"]
-        line = [row["title"], *(cell(metrics[m]) for m in (*_COLUMNS, *_ORACLE))]
-        for metric in _DIFFERENCES:
-            is_baseline = key == "baseline"
-            line.append("" if is_baseline else cell(metrics[metric]["difference"], signed=True))
-        rows.append(line)
+        differences = [metrics[metric]["difference"] for metric in ("harmonic", "ausuc")]
+        shown = [cell(each, signed=True, mark=mark) for each in differences]
+        is_baseline = key == "baseline"
+        line = [row["title"], *(cell(metrics[metric]) for metric in columns)]
+        rows.append(line + (["", ""] if is_baseline else shown))
     return rows
 
 
@@ -88,13 +80,24 @@ def text_table(summary: dict[str, Any]) -> str:
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """Header and rows as a Markdown table whose columns stand below each other."""
+    """Header and rows as a Markdown table with aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
     ]
     lines.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
     return "\n".join(lines)
+
+
+def runs_by_variant(content: dict[str, Any], adapter: str) -> dict[str, list[dict[str, Any]]]:
+    """Test runs of one adapter in ``results.json``, by the variants that pictures show."""
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    for variant in ("baseline", "d3", "released"):
+        key = adapter, variant, "test"
+        runs = [r for r in content["runs"] if (r["adapter"], r["variant"], r["split"]) == key]
+        if runs:
+            chosen[variant] = runs
+    return chosen
 
 
 def results(
@@ -107,7 +110,7 @@ def results(
             "d3_plugin": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "scikit-learn": sklearn.__version__,
+            "scikit-learn": version("scikit-learn"),
             "python": platform.python_version(),
         },
         "summary": summaries,
@@ -127,7 +130,7 @@ def results(
                     {k: v if k == "step" else float(f"{v:.5g}") for k, v in entry.items()}
                     for entry in outcome.history
                 ],
-                "curve": mean_curve(outcome, CURVE_SEEN).round(4).tolist(),
+                "curve": mean_curve(outcome).round(4).tolist(),
             }
             for (adapter, seed, split, variant), outcome in sorted(outcomes.items())
         ],
@@ -140,28 +143,17 @@ def write_report(
     outcomes: Outcomes,
     summaries: dict[str, Any],
     *,
-    files: tuple[str, str] = ("results.json", "report.html"),
-    notes: str = NOTES,
+    notes: str,
+    files: tuple[str, str],
 ) -> None:
-    """Write ``results.json`` and ``report.html``, or ``files``, into ``out``."""
+    """Write ``results.json`` and ``report.html``, or other ``files``, into ``out``."""
     content = results(settings, outcomes, summaries)
     write_atomically(out / files[0], json.dumps(content, indent=1).encode())
     write_atomically(out / files[1], _page(content, outcomes, notes).encode())
 
 
 def _page(content: dict[str, Any], outcomes: Outcomes, notes: str) -> str:
-    sections = []
-    for adapter, summary in content["summary"].items():
-        of_adapter = {
-            variant: [
-                outcome
-                for (name, _, split, v), outcome in sorted(outcomes.items())
-                if (name, split, v) == (adapter, "test", variant)
-            ]
-            for variant in ("baseline", "d3", "released")
-        }
-        drawn = {variant: runs for variant, runs in of_adapter.items() if runs}
-        sections.append(_section(adapter, summary, drawn))
+    sections = [_section(content, outcomes, adapter) for adapter in content["summary"]]
     data = html.escape(str(content["settings"]["data"]))
     details = html.escape(
         json.dumps({k: content[k] for k in ("settings", "versions")}, indent=2, ensure_ascii=False)
@@ -180,29 +172,41 @@ def _page(content: dict[str, Any], outcomes: Outcomes, notes: str) -> str:
 """
 
 
-def _section(adapter: str, summary: dict[str, Any], outcomes: dict[str, list[Outcome]]) -> str:
+def _section(content: dict[str, Any], outcomes: Outcomes, adapter: str) -> str:
+    from d3_plugin.experiments import figures
+
+    summary, runs = content["summary"][adapter], runs_by_variant(content, adapter)
     header, *rows = table_rows(summary)
     head = "".join(f"<th>{html.escape(c)}</th>" for c in header)
     body = "".join(
         f'<tr class="{key}">' + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>"
         for key, row in zip(summary, rows, strict=True)
     )
+    of_d3 = [
+        outcome
+        for key, outcome in sorted(outcomes.items())
+        if key[0] == adapter and key[2:] == ("test", "d3")
+    ]
     pictures = {
-        "seen-unseen curves": seen_unseen_figure(outcomes),
-        "histogram of the teacher's score": teacher_figure(outcomes["d3"]),
-        "loss curves": loss_figure(outcomes),
+        "seen-unseen curves": figures.curve_figure(runs, "Seen-unseen curve", per_seed=True),
+        "histogram of the teacher's score": figures.teacher_figure(of_d3),
+        "loss curves": figures.loss_figure(runs),
     }
-    figures = "".join(
-        f'<figure><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        "</figure>"
-        for alt, png in pictures.items()
+    shown = "".join(
+        f'<figure><img alt="{alt}" src="data:image/png;base64,{_png(figure)}"></figure>'
+        for alt, figure in pictures.items()
     )
-    auroc = [o.evaluation.teacher_auroc or 0.0 for o in outcomes["d3"]]
-    seconds = {v: sum(o.seconds for o in runs) / len(runs) for v, runs in outcomes.items()}
+    auroc = np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]])
+    seconds = {v: np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")}
     return f"""<h2>{html.escape(adapter)}</h2>
 <table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
-<p class="note">{len(auroc)} seeds. Teacher tells seen from unseen test rows with AUROC
-{sum(auroc) / len(auroc):.1%}. Seconds per run: baseline {seconds["baseline"]:.0f}, +D³
-{seconds["d3"]:.0f}.</p>
-{figures}
+<p class="note">{len(runs["d3"])} seeds. The teacher separates seen from unseen test rows with AUROC
+{auroc:.1%}. Seconds per run: baseline {seconds["baseline"]:.0f}, +D³ {seconds["d3"]:.0f}.</p>
+{shown}
 """
+
+
+def _png(figure: Any) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -18,8 +18,7 @@ from d3_plugin.checks import setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import InputError
-from d3_plugin.evaluation.baseline import evaluate
-from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.experiments.checkpoint import can_checkpoint, load_checkpoint, save_checkpoint
 from d3_plugin.experiments.plan import Run
 from d3_plugin.hooks.manager import host_families, make_manager
@@ -28,16 +27,16 @@ from d3_plugin.hosts.host import HostFamily
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run leaves behind.
+    """Result of a run.
 
     Attributes:
         run: what was run.
         evaluation: scores and metrics on the run's split.
         data_name: name of the GZSL problem.
         seen_classes, unseen_classes: class ids of the split.
-        history: the trainer's: ``step`` and mean losses, from time to time.
+        history: the trainer's: dicts of ``step`` and mean losses.
         generator_start, generator_mean: mean absolute parameter of the generator before and after
-            training: a pair starts from the same one and ends with different ones.
+            training: equal for a pair at the start, different at the end.
         seconds: of training and scoring, since the run was last started.
     """
 
@@ -53,10 +52,10 @@ class Outcome:
 
 
 def find_family(name: str) -> HostFamily:
-    """The host family a plugin provides under this name.
+    """The host family that a plugin provides under this name.
 
     Raises:
-        InputError: there is none; names those there are.
+        InputError: there is none; lists the installed ones.
     """
     families = host_families(make_manager())
     if name not in families:
@@ -68,18 +67,18 @@ def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
     """The family's settings with ``changes``.
 
     Raises:
-        InputError: it has no such setting, or a value is of another type; lists all.
+        InputError: lists settings that do not exist and values that do not fit.
     """
-    problems = setting_problems(f"settings of {family.name}", family.settings, changes)
-    problems.raise_as(InputError)
+    subject = f"settings of {family.name}"
+    setting_problems(subject, family.settings, changes).raise_as(InputError)
     try:
         return family.settings(**changes)
     except ValueError as error:  # the family's own checks
-        raise InputError(f"settings of {family.name}: {error}") from error
+        raise InputError(f"{subject}: {error}") from error
 
 
 def load_problem(run: Run) -> GZSLData:
-    """The scaled data of a run; ``digits`` takes another draw and split for each seed."""
+    """The scaled data of a run; ``digits`` has another draw and split for each seed."""
     if run.data == "digits":
         data = load_digits_gzsl(run.seed % len(DRAWS), split=run.seed)
     else:
@@ -94,12 +93,12 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
 
     Args:
         run: what to run.
-        checkpoint: file that the training, where the trainer can be continued, is kept in while it
-            is under way; a training found there goes on. The caller removes it.
+        checkpoint: where to save the training while it runs, if its trainer can be continued; a
+            training found there is continued. The caller removes the file.
         every: seconds between checkpoints, at least.
 
     Raises:
-        D3Error: the run cannot be made: unknown adapter or setting, bad data, a bad checkpoint.
+        D3Error: the run fails; a damaged checkpoint, for example.
     """
     started = time.perf_counter()
     family = find_family(run.adapter)
@@ -130,7 +129,7 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
 
 
 def _fit(run: Run, trainer: Any, d3: D3 | None, checkpoint: Path, every: float) -> None:
-    """Train from the checkpoint on, if there is one, and write further ones."""
+    """Train, from the checkpoint if there is one, and save further ones."""
     identity, device = run.training_identity(), torch.device(run.device)
     start = load_checkpoint(checkpoint, trainer, d3, device=device, identity=identity)
     saved = time.monotonic()

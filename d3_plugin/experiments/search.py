@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from d3_plugin.errors import D3Error
 from d3_plugin.experiments.run import Outcome
@@ -38,21 +37,23 @@ CRITERION = (
 )
 
 Trial = dict[str, Any]
-"""``changes``; means ``ausuc``, ``harmonic``, ``oracle_harmonic`` over cuts; ``per_cut`` AUSUC."""
+"""``changes``; ``ausuc``, ``harmonic``, ``oracle_harmonic``: means over cuts; ``per_cut`` AUSUC."""
 
 
 def sample(
-    space: Mapping[str, Sequence[Any]], trials: int, seed: int, default: Any, fixed: Sequence[str]
+    space: Mapping[str, Sequence[Any]], trials: int, seed: int, default: Any, fixed: Collection[str]
 ) -> list[dict[str, Any]]:
-    """Changes to try: none at all first, then random draws from the space, without repetition.
+    """Changes to try: first none, then random draws from the space, without repetition.
 
     Args:
         space: values by the name of a setting.
-        trials: how many in all; fewer come back where the space has fewer.
+        trials: number of trials; fewer if the space has fewer.
         seed: of the draw.
         default: settings that count as no change.
-        fixed: names that the user has set and that are left alone.
+        fixed: names that the user has set, which are not searched.
     """
+    from sklearn.model_selection import ParameterGrid, ParameterSampler
+
     free = {name: list(values) for name, values in space.items() if name not in fixed}
     if not free:
         return [{}]
@@ -62,18 +63,14 @@ def sample(
     for values in drawn:
         change = {k: v for k, v in values.items() if v != getattr(default, k)}
         if change.get("final_classifier", getattr(default, "final_classifier", None)) != "both":
-            change.pop("ensemble_weight", None)  # without effect there: it would be no other trial
+            change.pop("ensemble_weight", None)  # has no effect there: would repeat a trial
         if change not in changes:
             changes.append(change)
     return changes[:trials]
 
 
 def judge(changes: dict[str, Any], outcomes: Sequence[Outcome | None]) -> Trial:
-    """What a trial's validation runs, one a cut, have to say for it.
-
-    Returns:
-        The trial; its numbers are None if a run failed.
-    """
+    """The trial that these validation runs, one per cut, make; a failed run leaves None in it."""
     metrics = [outcome.evaluation.metrics for outcome in outcomes if outcome is not None]
     names = ("ausuc", "harmonic", "oracle_harmonic")
     if len(metrics) < len(outcomes):
@@ -83,7 +80,7 @@ def judge(changes: dict[str, Any], outcomes: Sequence[Outcome | None]) -> Trial:
 
 
 def best(trials: Sequence[Trial]) -> int:
-    """Position of the best trial by :data:`CRITERION`; the earlier one where all is equal.
+    """Index of the best trial by :data:`CRITERION`; of equal ones, the first.
 
     Raises:
         D3Error: the first trial, which changes nothing, failed.

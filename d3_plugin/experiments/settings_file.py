@@ -9,10 +9,12 @@ from typing import Any
 
 from d3_plugin.errors import InputError, Problems
 
+_KINDS = {"adapter": str, "note": str, "host": dict, "d3": dict, "tuned": dict}
+
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """What a settings file says.
+    """Content of a settings file.
 
     Attributes:
         adapter: host family that ``host`` is for.
@@ -29,27 +31,26 @@ class SettingsFile:
 def read_settings(path: Path) -> SettingsFile:
     """Read a settings file: a JSON object of ``adapter``, ``host`` and ``d3``, each optional.
 
-    Names and values of the settings are not looked at here. ``note`` is for human readers,
-    ``tuned`` is what ``d3 tune`` has to say of how it chose.
+    Names and values of the settings are not checked here. ``note`` is for human readers;
+    ``tuned`` says how ``d3 tune`` chose.
 
     Raises:
-        InputError: no such file, no JSON, or something else in it; lists everything wrong.
+        InputError: no such file, no JSON, or other entries; lists everything wrong.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no text, no JSON, no path
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: encoding, JSON, path
         raise InputError(f"settings file {str(path)!r} cannot be read: {error}") from error
     problems = Problems(f"settings file {str(path)!r}")
     if not isinstance(content, dict):
+        content = {}
         problems.add('must hold an object such as {"adapter": "fclswgan", "host": {"lr": 1e-4}}')
-        problems.raise_as(InputError)
-    kinds = {"adapter": str, "note": str, "host": dict, "d3": dict, "tuned": dict}
     for key, value in content.items():
-        if key not in kinds:
-            problems.add(f"no entry {key!r}; there are {', '.join(kinds)}")
-        elif not isinstance(value, kinds[key]):
-            what = "a text" if kinds[key] is str else "an object of names and values"
-            problems.add(f"{key} must be {what}, got {value!r}")
+        if key not in _KINDS:
+            problems.add(f"no entry {key!r}; there are {', '.join(_KINDS)}")
+        elif not isinstance(value, _KINDS[key]):
+            kind = "a string" if _KINDS[key] is str else "an object of names and values"
+            problems.add(f"{key} must be {kind}, got {value!r}")
     problems.raise_as(InputError)
     return SettingsFile(
         content.get("adapter"),

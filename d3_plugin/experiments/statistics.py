@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
 
-from d3_plugin.evaluation.metrics import GZSLMetrics
+from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
 from d3_plugin.experiments.calibration import (
     calibrated_stacking,
     logit_adjustment,
@@ -31,6 +31,9 @@ ROWS = {
 }
 """Key and title of every row of the table. Offsets and strengths are chosen on validation."""
 
+CURVE_SEEN = np.linspace(0, 1, 51)
+"""Values of S at which ``results.json`` has U of the seen-unseen curve."""
+
 Outcomes = dict[tuple[str, int, str, str], Outcome]
 """By adapter, seed, split and variant."""
 
@@ -41,6 +44,8 @@ def interval(values: Iterable[float]) -> dict[str, float | None]:
     Returns:
         ``mean`` and ``half_width``; the latter is None for a single value, which has no interval.
     """
+    from scipy import stats
+
     numbers = np.array(list(values), dtype=np.float64)
     if len(numbers) < 2:
         return {"mean": float(numbers.mean()), "half_width": None}
@@ -49,36 +54,38 @@ def interval(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def seed_rows(
-    outcomes: Outcomes, adapter: str, seed: int, cuts: Iterable[int]
+    outcomes: Outcomes, adapter: str, seed: int, cuts: Collection[int]
 ) -> dict[str, GZSLMetrics]:
-    """Every row of the table for one seed, from its runs and the validation runs of ``cuts``."""
-    rows: dict[str, GZSLMetrics] = {}
-    cuts = list(cuts)
-    for variant in ("baseline", "d3"):
-        validations = [outcomes[adapter, cut, "validation", variant] for cut in cuts]
-        test = outcomes[adapter, seed, "test", variant]
-        rows[variant] = test.evaluation.metrics
-        rows[f"{variant}_calibrated"] = calibrated_stacking(validations, test)
-        if variant == "baseline":
-            rows["baseline_adjusted"] = logit_adjustment(validations, test)
-            if len(test.evaluation.scores) > 1:
-                rows["baseline_summed"] = summed_draws(test)
-    rows |= host_row(outcomes[adapter, seed, "test", "d3"])
-    rows |= plain_row(outcomes[adapter, seed, "test", "d3"])
-    released = outcomes.get((adapter, seed, "test", "released"))
-    if released is not None:
-        rows["released"] = released.evaluation.metrics
+    """Every row of the table for one seed, from its test runs and the validation runs of ``cuts``.
+
+    Without cuts there are no rows whose offset or strength is chosen.
+    """
+    tests = {key[3]: o for key, o in outcomes.items() if key[:3] == (adapter, seed, "test")}
+    rows = {variant: outcome.evaluation.metrics for variant, outcome in tests.items()}
+    rows |= host_row(tests["d3"]) | plain_row(tests["d3"])
+    if not cuts:
+        return rows
+    validations = {
+        variant: [outcomes[adapter, cut, "validation", variant] for cut in cuts]
+        for variant in ("baseline", "d3")
+    }
+    for variant, chosen_on in validations.items():
+        rows[f"{variant}_calibrated"] = calibrated_stacking(chosen_on, tests[variant])
+    baseline = tests["baseline"]
+    rows["baseline_adjusted"] = logit_adjustment(validations["baseline"], baseline)
+    if len(baseline.evaluation.scores) > 1:
+        rows["baseline_summed"] = summed_draws(baseline)
     return rows
 
 
 def host_row(d3: Outcome) -> dict[str, GZSLMetrics]:
-    """``d3_host``: the host's classifier alone; nothing where only the student was trained."""
+    """``d3_host``: the host's classifier alone; nothing where only the student classifies."""
     scores = d3.evaluation.host_scores
     return {} if scores is None else {"d3_host": metrics_of(d3, scores.astype(np.float64))}
 
 
 def plain_row(d3: Outcome) -> dict[str, GZSLMetrics]:
-    """``d3_plain``: as without ``seen_offset``; nothing where there is none to take back."""
+    """``d3_plain``: +D³ without its ``seen_offset``; nothing where it has none."""
     settings = d3.run.d3
     if settings is None or not settings.seen_offset or settings.final_classifier == "host":
         return {}
@@ -88,40 +95,35 @@ def plain_row(d3: Outcome) -> dict[str, GZSLMetrics]:
 
 
 def summarize(
-    outcomes: Outcomes, adapter: str, cuts: Mapping[int, Iterable[int]]
+    outcomes: Outcomes,
+    adapter: str,
+    chosen_on: Mapping[int, Collection[int]],
+    titles: Mapping[str, str] = ROWS,
 ) -> dict[str, Any]:
     """The table of one adapter.
 
     Args:
         outcomes: the runs.
-        adapter: whose.
-        cuts: for each seed the seeds of the validation runs that its offsets are chosen on.
+        adapter: name of the host family.
+        chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
+        titles: of the rows, in order; rows that were not made are left out.
 
     Returns:
         Per row ``title``; per metric the ``mean`` and ``half_width`` over seeds, the same of
         the ``difference`` to the baseline of the same seed, and ``per_seed`` values.
     """
-    rows = [seed_rows(outcomes, adapter, seed, chosen_on) for seed, chosen_on in cuts.items()]
-    return tabulate(rows, ROWS)
-
-
-def tabulate(per_seed: list[dict[str, GZSLMetrics]], titles: Mapping[str, str]) -> dict[str, Any]:
-    """As :func:`summarize`, from the rows of each seed; ``baseline`` must be one of them.
-
-    Args:
-        per_seed: metrics by row, for each seed.
-        titles: of the rows, in order; rows that were not made are left out.
-    """
+    per_seed = [
+        {row: asdict(m) for row, m in seed_rows(outcomes, adapter, seed, cuts).items()}
+        for seed, cuts in chosen_on.items()
+    ]
     table: dict[str, Any] = {}
     for key, title in titles.items():
-        if key not in per_seed[0]:  # final_classifier="student" trains no host classifier
+        if key not in per_seed[0]:
             continue
-        values = [asdict(rows[key]) for rows in per_seed]
-        base = [asdict(rows["baseline"]) for rows in per_seed]
         metrics = {}
-        for metric in values[0]:
-            numbers = [v[metric] for v in values]
-            differences = [v[metric] - b[metric] for v, b in zip(values, base, strict=True)]
+        for metric in per_seed[0][key]:
+            numbers = [rows[key][metric] for rows in per_seed]
+            differences = [rows[key][metric] - rows["baseline"][metric] for rows in per_seed]
             metrics[metric] = {
                 **interval(numbers),
                 "difference": interval(differences),
@@ -129,3 +131,21 @@ def tabulate(per_seed: list[dict[str, GZSLMetrics]], titles: Mapping[str, str]) 
             }
         table[key] = {"title": title, "metrics": metrics}
     return table
+
+
+def mean_curve(outcome: Outcome) -> npt.NDArray[np.float64]:
+    """U of the seen-unseen curve at :data:`CURVE_SEEN`, mean over draws."""
+    curves = []
+    for draw in outcome.evaluation.scores.astype(np.float64):
+        _, u, s = seen_unseen_curve(
+            draw, outcome.evaluation.labels, outcome.seen_classes, outcome.unseen_classes
+        )
+        curves.append(np.interp(CURVE_SEEN, s, u, right=0.0))
+    mean: npt.NDArray[np.float64] = np.mean(curves, axis=0)
+    return mean
+
+
+def paired(summary: dict[str, Any], row: str, other: str, metric: str) -> dict[str, float | None]:
+    """Mean and interval of ``row`` minus ``other``, seed by seed, in :func:`summarize`'s table."""
+    of_row, of_other = (summary[key]["metrics"][metric]["per_seed"] for key in (row, other))
+    return interval(a - b for a, b in zip(of_row, of_other, strict=True))

@@ -1,4 +1,4 @@
-"""Finished runs on disk: one file each, written whole or not at all."""
+"""The run store: finished runs on disk, one file each, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from d3_plugin.distillation.settings import SCORING, D3Settings
+from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.protocol import Evaluation, rescored
-from d3_plugin.experiments.files import check_writable, remove_stale, write_atomically
+from d3_plugin.experiments.files import remove_stale, write_atomically
 from d3_plugin.experiments.plan import Run, training_part
 from d3_plugin.experiments.run import Outcome
+
+_CLASSES = ("seen_classes", "unseen_classes")
+_OPTIONAL = ("host_scores", "student_scores", "prior", "teacher_score")
+_FACTS = ("data_name", "history", "generator_start", "generator_mean", "seconds")
 
 
 class RunStore:
@@ -35,7 +39,7 @@ class RunStore:
         return self.folder / f"{run.name}.npz"
 
     def checkpoint(self, run: Run) -> Path:
-        """Where a training under way is kept."""
+        """File for the checkpoint of an unfinished training."""
         return self.folder / f"{run.name}.checkpoint.pt"
 
     def save(self, outcome: Outcome) -> None:
@@ -44,37 +48,30 @@ class RunStore:
         Raises:
             StorageError: it cannot be written.
         """
-        e = outcome.evaluation
-        arrays: dict[str, Any] = {
-            "scores": e.scores,
-            "labels": e.labels,
-            "seen_classes": outcome.seen_classes,
-            "unseen_classes": outcome.unseen_classes,
-        }
-        for name in ("host_scores", "student_scores", "prior", "teacher_score"):
-            if getattr(e, name) is not None:
-                arrays[name] = getattr(e, name)
+        evaluation = outcome.evaluation
+        arrays = {name: getattr(outcome, name) for name in _CLASSES}
+        for name in ("scores", "labels", *_OPTIONAL):
+            if (value := getattr(evaluation, name)) is not None:
+                arrays[name] = value
         facts = {
             "identity": outcome.run.identity(),
-            "metrics": asdict(e.metrics),
-            "teacher_auroc": e.teacher_auroc,
-            "data_name": outcome.data_name,
-            "history": outcome.history,
-            "generator_start": outcome.generator_start,
-            "generator_mean": outcome.generator_mean,
-            "seconds": outcome.seconds,
+            "metrics": asdict(evaluation.metrics),
+            "teacher_auroc": evaluation.teacher_auroc,
+            **{name: getattr(outcome, name) for name in _FACTS},
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
         write_atomically(self.path(outcome.run), buffer.getvalue())
 
     def prepare(self) -> None:
-        """Make the folder, and remove from it what killed processes left half written.
+        """Make the folder, and remove what killed processes have left half written.
 
         Raises:
             StorageError: the folder is not writable.
         """
-        check_writable(self.folder)
+        probe = self.folder / ".probe"
+        write_atomically(probe, b"d3")
+        probe.unlink(missing_ok=True)  # another command may be here as well
         for folder in (self.folder, self.folder.parent):
             remove_stale(folder)
 
@@ -112,30 +109,26 @@ class RunStore:
         path = self.path(run)
         if not path.exists():
             return None
-        wanted = json.loads(json.dumps(run.identity()))
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
             facts = json.loads(str(arrays["facts"]))
-            stored = dict(facts["identity"])
+            stored, trained = facts["identity"], training_part(facts["identity"])
             outcome = _outcome(run, arrays, facts)
-            same_training = training_part(stored) == run.training_identity()
         except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
             raise DataError(
                 f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
                 "the other runs are kept"
             ) from error
-        if stored == wanted:
+        if stored == run.identity():
             return outcome
-        if run.d3 is not None and same_training:
+        why = _differences(trained, run.training_identity())
+        if not why and run.d3 is not None:
             if run.d3.final_classifier == "host":
                 return outcome
             if outcome.evaluation.student_scores is not None:
-                return _scored_again(outcome, run.d3)
-        if same_training:
-            why = f"{_differences(stored, wanted)}, and has no student's scores to score again"
-        else:
-            why = _differences(training_part(stored), run.training_identity())
+                return _scored_again(outcome)
+            why = f"{_differences(stored, run.identity())}, and it has no scores of the student"
         raise InputError(
             f"{path} was made with other settings: {why}. Use another --out, or delete that file"
         )
@@ -146,33 +139,17 @@ def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome
         GZSLMetrics(**facts["metrics"]),
         arrays["scores"],
         arrays["labels"],
-        arrays.get("host_scores"),
-        arrays.get("prior"),
-        arrays.get("teacher_score"),
-        facts["teacher_auroc"],
-        arrays.get("student_scores"),
+        teacher_auroc=facts["teacher_auroc"],
+        **{name: arrays.get(name) for name in _OPTIONAL},
     )
-    return Outcome(
-        run,
-        evaluation,
-        facts["data_name"],
-        arrays["seen_classes"],
-        arrays["unseen_classes"],
-        facts["history"],
-        facts["generator_start"],
-        facts["generator_mean"],
-        facts["seconds"],
-    )
+    classes = {name: arrays[name] for name in _CLASSES}
+    return Outcome(run, evaluation, **classes, **{name: facts[name] for name in _FACTS})
 
 
-def _scored_again(outcome: Outcome, d3: D3Settings) -> Outcome:
-    evaluation = rescored(
-        outcome.evaluation,
-        torch.from_numpy(outcome.seen_classes),
-        torch.from_numpy(outcome.unseen_classes),
-        **{name: getattr(d3, name) for name in SCORING},
-    )
-    return replace(outcome, evaluation=evaluation)
+def _scored_again(outcome: Outcome) -> Outcome:
+    classes = (torch.from_numpy(getattr(outcome, name)) for name in _CLASSES)
+    settings = {name: getattr(outcome.run.d3, name) for name in SCORING}
+    return replace(outcome, evaluation=rescored(outcome.evaluation, *classes, **settings))
 
 
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

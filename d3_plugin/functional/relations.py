@@ -49,16 +49,20 @@ def _check_widths(function: str, rows: Tensor, columns: Tensor) -> None:
 
 
 def _scaled_cosines(rows: Tensor, columns: Tensor, scale: float) -> Tensor:
-    """The cosines times ``scale``, which costs nothing on the rows' lengths."""
+    """The cosines times ``scale``.
+
+    The columns' lengths divide the product, which is small, instead of the columns.
+    """
     with autocast_off(rows):
         rows, columns = full_precision(rows, columns)
-        return _of_length(rows, scale) @ _of_length(columns, 1.0).T
+        return (rows * _inverse_length(rows, scale)) @ columns.T * _inverse_length(columns, 1.0).T
 
 
-def _of_length(x: Tensor, wanted: float) -> Tensor:
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    factor = torch.where(length > _SHORTEST, wanted / length.clamp_min(_SHORTEST), 0.0)
-    return x * factor
+def _inverse_length(x: Tensor, scale: float) -> Tensor:
+    """``scale`` over the length of each row (N, 1); 0 for an all-zero row."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    inverse: Tensor = scale / length.clamp_min(_SHORTEST)
+    return inverse.masked_fill(length <= _SHORTEST, 0.0)
 
 
 def relation_loss(
@@ -112,9 +116,10 @@ def relation_loss(
         if contrastive:
             # log softmax_j = c_j - logsumexp, averaged over the positives: no (N, M) of its own.
             positives = same.sum(dim=1)
-            mean_positive = torch.where(same, cosine, 0.0).sum(dim=1) / positives.clamp_min(1)
-            per_row = torch.where(positives > 0, cosine.logsumexp(dim=1) - mean_positive, 0.0)
-            return per_row.sum() / (positives > 0).sum().clamp_min(1)
+            mean_positive = cosine.masked_fill(~same, 0.0).sum(dim=1) / positives.clamp_min(1)
+            counts = positives > 0
+            per_row = (cosine.logsumexp(dim=1) - mean_positive).masked_fill(~counts, 0.0)
+            return per_row.sum() / counts.sum().clamp_min(1)
         p = (cosine + 1) / 2 if rescale else cosine
         if form == "bce_with_logits":
             return F.binary_cross_entropy_with_logits(p, same.float())

@@ -31,8 +31,8 @@ def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = No
     host = bind(manager, trainer)
     if host is None:
         raise HostError(
-            f"no plugin knows a trainer of type {type(trainer).__name__} (installed: {names}). "
-            "Pass generator=, optimizer= and data= instead, or write a plugin with d3_describe_host"
+            f"no plugin knows a {type(trainer).__name__} (installed: {names}); pass generator=, "
+            "optimizer= and data= instead, or write a plugin with d3_describe_host"
         )
     if data is not None:
         _replace_data(host, data)
@@ -50,7 +50,7 @@ def _replace_data(host: Host, data: Any) -> None:
     if not same_problem:
         raise HostError(
             f"data= ({given.name}) has other classes or another feature width than the trainer's "
-            f"own ({own.name}); pass what the trainer was made with, or leave data= out"
+            f"own ({own.name}); leave data= out"
         )
     if not torch.equal(own.train_features.cpu(), given.train_features.cpu()):
         warnings.warn(
@@ -75,10 +75,7 @@ def describe_script(
     """
     parameter = None if generator is None else next(generator.parameters(), None)
     if generator is None or parameter is None or optimizer is None or data is None:
-        raise HostError(
-            "attach() without a trainer needs generator= (a module with parameters), optimizer= "
-            "and data="
-        )
+        raise HostError("attach() needs a trainer, or generator=, optimizer= and data=")
     bind(manager, None)
     host = Host("script", generator, optimizer, as_gzsl_data(data))
     host.data = host.data.to(host.device)
@@ -99,7 +96,6 @@ def check_optimizer(host: Host) -> None:
     ]
     if foreign:
         raise HostError(
-            f"{len(foreign)} parameters of the generator are not in the optimizer given "
-            f"({', '.join(foreign[:5])}): is it the critic's, or were the parameters replaced (by "
-            ".to() or a wrapper) after the optimizer was made? Attach after both are final"
+            f"the optimizer lacks {len(foreign)} parameters of the generator "
+            f"({', '.join(foreign[:5])}): is it the critic's, or was it made before .to()?"
         )

@@ -66,17 +66,27 @@ class StepBatch:
         features: (N, D); gradient reaches the generator's rows through it.
         labels: (N,) class ids.
         num_synthetic: how many rows, from the first on, are synthetic.
-        teacher_logits, teacher_embedding: (N, S), (N, K).
-        student_logits, student_embedding: (N, C), (N, K).
+        teacher_logits, student_logits: (N, S), (N, C).
+        teacher_embeddings, student_embeddings: those of the synthetic rows and of the real ones.
     """
 
     features: Tensor
     labels: Tensor
     num_synthetic: int
     teacher_logits: Tensor
-    teacher_embedding: Tensor
     student_logits: Tensor
-    student_embedding: Tensor
+    teacher_embeddings: tuple[Tensor, Tensor]
+    student_embeddings: tuple[Tensor, Tensor]
+
+    @property
+    def teacher_embedding(self) -> Tensor:
+        """(N, K)."""
+        return torch.cat(self.teacher_embeddings)
+
+    @property
+    def student_embedding(self) -> Tensor:
+        """(N, K)."""
+        return torch.cat(self.student_embeddings)
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ class HostBatches:
         dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
         if features is None or len(parts) != 2 or not dense:
             raise HostError(
-                "loss() takes features and labels, or features and attributes, as dense tensors; "
-                "or nothing: then D³ draws real rows itself"
+                "loss() takes features and labels, or features and attributes, as dense tensors, "
+                "or nothing"
             )
         features = features.detach().to(data.train_features.device)
         if labels is not None:
@@ -93,8 +93,7 @@ class HostBatches:
         if not self._verified and not (cosine >= 1 - _SAME).all():
             raise HostError(
                 f"{int((cosine < 1 - _SAME).sum())} of {len(ids)} attribute rows given to loss() "
-                "are no class's in the data given to attach. Pass rows of its attribute matrix, as "
-                "they are or divided by their norm, or pass labels= instead"
+                "are no class's; pass rows of the data's attributes, scaled or not, or labels="
             )
         return ids
 
@@ -102,15 +101,14 @@ class HostBatches:
         data, seen = self._data, self._data.seen_classes
         unseen = ids[~torch.isin(ids, seen)].unique().tolist()
         if unseen and not by_label:
-            raise HostError(
-                f"attributes given to loss() are of unseen classes ({unseen[:10]}): pass the batch "
-                "of real seen rows"
-            )
+            raise HostError(f"attributes given to loss() are of unseen classes {unseen[:10]}")
         some = torch.linspace(0, len(data.train_labels) - 1, 1000, device=ids.device).long()
-        usual = self._agreement(data.train_features[some], data.train_labels[some])
-        here = self._agreement(features, ids)
-        mapped = self._form == "mapped"
-        other = self._agreement(features, given if mapped else seen[given % len(seen)])
+        predicted = self._predicted(data.train_features[some])
+        usual = _share(seen[predicted] == data.train_labels[some])
+        predicted = self._predicted(features)
+        as_ids, as_mapped = _share(seen[predicted] == given), _share(predicted == given)
+        mapped = by_label and self._form == "mapped"
+        here, other = (as_mapped, as_ids) if mapped else (as_ids, as_mapped)
         # The square root: chance in a small batch.
         if not unseen and here >= max(0.5 * usual - len(ids) ** -0.5, by_label * 0.5 * other):
             return
@@ -119,12 +117,9 @@ class HostBatches:
             f"{usual:.0%} on the training rows"
         )
         if by_label:
-            raise HostError(
-                self._wrong_form(given, f"{found}; read in the other form with {other:.0%}")
-            )
+            raise HostError(self._wrong_form(given, f"{found}; in the other form {other:.0%}"))
         raise HostError(
-            f"attributes given to loss(): {found}. Are they the attributes of these very rows, and "
-            "are the features scaled as the data's are?"
+            f"attributes given to loss(): {found}. Are they of these rows, scaled as the data's?"
         )
 
     def _wrong_form(self, labels: Tensor, why: str) -> str:
@@ -136,10 +131,15 @@ class HostBatches:
             "scaled as the data's are"
         )
 
-    def _agreement(self, features: Tensor, ids: Tensor) -> float:
-        with torch.no_grad():
-            predicted = self._teacher(features.float())[0].argmax(dim=1)
-        return float((self._data.seen_classes[predicted] == ids).float().mean())
+    @torch.no_grad()
+    def _predicted(self, features: Tensor) -> Tensor:
+        """The teacher's answers, positions among the seen classes."""
+        positions: Tensor = self._teacher(features.float())[0].argmax(dim=1)
+        return positions
+
+
+def _share(right: Tensor) -> float:
+    return right.float().mean().item()
 
 
 def _distinct_rows(data: GZSLData) -> Tensor:
@@ -150,8 +150,8 @@ def _distinct_rows(data: GZSLData) -> Tensor:
     pairs = {tuple(sorted((int(seen[i]), int(c)))) for i, c in close.nonzero()}
     if pairs:
         raise HostError(
-            "loss(attributes=...) cannot tell these pairs of classes apart, whose attributes are "
-            f"the same up to a factor: {sorted(pairs)[:10]}. Pass labels= instead"
+            "loss(attributes=...) cannot tell classes apart whose attributes are the same up to a "
+            f"factor: {sorted(pairs)[:10]}. Pass labels= instead"
         )
     return rows
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from scipy.special import log_softmax, logsumexp
 
 from d3_plugin import InputError
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
-from d3_plugin.experiments.report import aligned
+from d3_plugin.experiments.report import aligned, cell
 
 WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 2.0)
 OFFSETS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
@@ -44,8 +45,12 @@ class Cut:
         scores[:, :, self.seen] -= offset
         return [gzsl_metrics(draw, self.labels, self.seen, self.unseen) for draw in scores]
 
+    def ausuc(self, scores: npt.NDArray[np.float64]) -> list[float]:
+        """Of each draw of scores (draws, N, C)."""
+        return [gzsl_metrics(draw, self.labels, self.seen, self.unseen).ausuc for draw in scores]
+
     def auroc(self, scores: npt.NDArray[np.float64]) -> list[float]:
-        """How well each draw's log-odds of all seen classes tell seen rows from unseen ones."""
+        """Of each draw: seen against unseen rows by the log-odds of all seen classes."""
         of_seen, of_unseen = (logsumexp(scores[:, :, c], axis=2) for c in (self.seen, self.unseen))
         is_seen = np.isin(self.labels, self.seen)
         return [ood_auroc(odds[is_seen], odds[~is_seen]) for odds in of_seen - of_unseen]
@@ -88,40 +93,39 @@ def read(folder: Path) -> dict[str, list[Cut]]:
 
 
 def weight_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
-    """Mean AUSUC over cuts and draws: 0 is the host's classifier."""
-    rows = [["", *(f"{weight:g}" for weight in WEIGHTS)]]
-    for data, families in cuts.items():
-        for adapter, each in families.items():
-            made = [[m.ausuc for c in each for m in c.metrics(w, 0.0)] for w in WEIGHTS]
-            rows.append([f"{adapter}, {data}", *(f"{100 * np.mean(line):.1f}" for line in made)])
-    return aligned(rows)
+    """Mean AUSUC over cuts and draws: weight 0 is the host's classifier."""
+    return _table(cuts, WEIGHTS, lambda cut, weight: [m.ausuc for m in cut.metrics(weight, 0.0)])
 
 
 def rule_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
     """Mean AUSUC over cuts and draws."""
-
-    def ausuc(cut: Cut, scores: npt.NDArray[np.float64]) -> list[float]:
-        return [gzsl_metrics(draw, cut.labels, cut.seen, cut.unseen).ausuc for draw in scores]
-
-    return _table(cuts, RULES, ausuc)
+    return _table(cuts, tuple(RULES), lambda cut, rule: cut.ausuc(RULES[rule](cut)))
 
 
 def auroc_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
     """Mean over cuts and draws."""
-    return _table(cuts, RULES, Cut.auroc)
+    return _table(cuts, tuple(RULES), lambda cut, rule: cut.auroc(RULES[rule](cut)))
 
 
 def _table(
     cuts: dict[str, dict[str, list[Cut]]],
-    rules: dict[str, Callable[[Cut], npt.NDArray[np.float64]]],
-    measure: Callable[[Cut, npt.NDArray[np.float64]], list[float]],
+    columns: tuple[Any, ...],
+    measure: Callable[[Cut, Any], list[float]],
 ) -> str:
-    rows = [["", *rules]]
+    rows = [["", *_titles(columns)]]
     for data, families in cuts.items():
         for adapter, each in families.items():
-            made = [[v for c in each for v in measure(c, rule(c))] for rule in rules.values()]
-            rows.append([f"{adapter}, {data}", *(f"{100 * np.mean(line):.1f}" for line in made)])
+            made = ([v for cut in each for v in measure(cut, column)] for column in columns)
+            rows.append([f"{adapter}, {data}", *map(mean_cell, made)])
     return aligned(rows)
+
+
+def _titles(columns: tuple[Any, ...]) -> list[str]:
+    return [column if isinstance(column, str) else f"{column:g}" for column in columns]
+
+
+def mean_cell(values: list[float]) -> str:
+    return cell({"mean": float(np.mean(values)), "half_width": None})
 
 
 def gated(cut: Cut) -> npt.NDArray[np.float64]:
@@ -149,11 +153,11 @@ def offset_table(
     of: Callable[[Cut, float], float],
 ) -> str:
     """Mean H over families, cuts and draws."""
-    rows = [["", *(f"{offset:g}" for offset in offsets)]]
+    rows = [["", *_titles(offsets)]]
     for data, families in cuts.items():
         each = [cut for family in families.values() for cut in family]
-        made = [[m.harmonic for c in each for m in c.metrics(0.5, of(c, o))] for o in offsets]
-        rows.append([data, *(f"{100 * np.mean(line):.1f}" for line in made)])
+        made = ([m.harmonic for c in each for m in c.metrics(0.5, of(c, o))] for o in offsets)
+        rows.append([data, *map(mean_cell, made)])
     return aligned(rows)
 
 

@@ -17,17 +17,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from d3_plugin import D3Settings, InputError
-from d3_plugin.experiments.report import CURVE_SEEN, aligned, cell
+from d3_plugin.experiments.figures import TITLES, curve_figure
+from d3_plugin.experiments.report import aligned, cell, runs_by_variant, table_rows
 from d3_plugin.experiments.run import find_family
-from d3_plugin.experiments.statistics import interval
+from d3_plugin.experiments.statistics import paired
 
 LOSS = "▼ "
 MARKS = ("<!-- results -->", "<!-- /results -->")
-TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released formulas"}
 BESIDE = {
     "baseline_calibrated": ("ΔH to a constant", "harmonic"),
     "cls": ("ΔAUSUC to L_cls", "ausuc"),
@@ -42,7 +40,6 @@ GLANCE = {
     "ΔAUSUC to draws summed": ("d3", "baseline_summed", "ausuc"),
 }
 """Columns of the overview: row, the row it is set beside, and the measure."""
-COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}
 
 INTRODUCTION = """\
 # Results
@@ -92,7 +89,7 @@ folders are looked for in `$D3_DATA`.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="--out of finished d3 compare")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results.md")
     parser.add_argument("--readme", type=Path, help="a file whose <!-- results --> part to renew")
     options = parser.parse_args()
     comparisons = [(folder.name, read(folder)) for folder in options.folders]
@@ -155,7 +152,7 @@ def write_page(
         sections.append(f"## {data}\n\n```bash\n{command(name, settings)}\n```\n")
         for adapter, summary in content["summary"].items():
             picture = pictures / f"{name}-{adapter}.svg"
-            draw_curves(content["runs"], adapter, f"{adapter} on {data}", picture)
+            draw_curves(content, adapter, f"{adapter} on {data}", picture)
             sections.append(
                 f"### {adapter} on {data}\n\n{aligned(table(summary))}\n\n"
                 f"{run_time(content, adapter)}\n\n"
@@ -185,19 +182,10 @@ def glance(comparisons: list[tuple[str, dict[str, Any]]]) -> str:
                     f"{adapter}, {data}",
                     str(content["settings"]["seeds"]),
                     *(cell(summary[key]["metrics"]["harmonic"]) for key in ("baseline", "d3")),
-                    *(
-                        marked(paired(summary, row, other, metric)) if other in summary else ""
-                        for row, other, metric in GLANCE.values()
-                    ),
+                    *(beside(summary, *compared) for compared in GLANCE.values()),
                 ]
             )
     return aligned(rows)
-
-
-def paired(summary: dict[str, Any], row: str, other: str, metric: str) -> dict[str, float | None]:
-    """Mean and interval of ``row`` less ``other``, seed by seed."""
-    of_row, of_other = (summary[key]["metrics"][metric]["per_seed"] for key in (row, other))
-    return interval(a - b for a, b in zip(of_row, of_other, strict=True))
 
 
 def command(name: str, settings: dict[str, Any]) -> str:
@@ -223,40 +211,29 @@ def command(name: str, settings: dict[str, Any]) -> str:
 
 def table(summary: dict[str, Any]) -> list[list[str]]:
     """Header and rows; differences that lose are marked. The last column depends on the table."""
-    rows = [["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC"]]
+    rows = table_rows(summary, ("unseen", "seen", "harmonic", "ausuc"), mark=LOSS)
     reference = next((key for key in BESIDE if key in summary), None)
     if reference:
         title, measure = BESIDE[reference]
         rows[0].append(title)
-    for key, row in summary.items():
-        metrics = row["metrics"]
-        line = [row["title"], *(cell(metrics[m]) for m in ("unseen", "seen", "harmonic", "ausuc"))]
-        for metric in ("harmonic", "ausuc"):
-            line.append("" if key == "baseline" else marked(metrics[metric]["difference"]))
-        if reference:
-            difference = paired(summary, key, reference, measure)
-            line.append("" if key == reference else marked(difference))
-        rows.append(line)
+        for key, row in zip(summary, rows[1:], strict=True):
+            row.append("" if key == reference else beside(summary, key, reference, measure))
     return rows
 
 
-def marked(difference: dict[str, float | None]) -> str:
-    """The cell, with a mark where it loses by what is shown."""
-    text = cell(difference, signed=True)
-    return LOSS + text if text.startswith("-") else text
+def beside(summary: dict[str, Any], row: str, other: str, metric: str) -> str:
+    """Cell of ``row`` minus ``other``, marked where it loses; empty where ``other`` is missing."""
+    if other not in summary:
+        return ""
+    return cell(paired(summary, row, other, metric), signed=True, mark=LOSS)
 
 
 def run_time(content: dict[str, Any], adapter: str) -> str:
-    """One line of how long runs took."""
-    parts = []
-    for variant, title in TITLES.items():
-        seconds = [
-            run["seconds"]
-            for run in content["runs"]
-            if (run["adapter"], run["variant"], run["split"]) == (adapter, variant, "test")
-        ]
-        if seconds:
-            parts.append(f"{title} {np.mean(seconds):.0f}")
+    """One line of mean run times."""
+    parts = [
+        f"{TITLES[variant]} {np.mean([run['seconds'] for run in runs]):.0f}"
+        for variant, runs in runs_by_variant(content, adapter).items()
+    ]
     settings, versions = content["settings"], content["versions"]
     return (
         f"Mean seconds per test run: {', '.join(parts)} ({settings['device']}, "
@@ -264,28 +241,9 @@ def run_time(content: dict[str, Any], adapter: str) -> str:
     )
 
 
-def draw_curves(runs: list[dict[str, Any]], adapter: str, title: str, path: Path) -> None:
-    """U over S for every offset, means over seeds; dots are the scores as they are."""
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot(title=title, xlabel="S", ylabel="U", xlim=(0, 1), ylim=(0, 1))
-    axes.grid(alpha=0.25)
-    for variant, label in TITLES.items():
-        of_variant = [
-            run
-            for run in runs
-            if (run["adapter"], run["variant"], run["split"]) == (adapter, variant, "test")
-        ]
-        if not of_variant:
-            continue
-        color = COLORS[variant]
-        axes.plot(
-            CURVE_SEEN, np.mean([r["curve"] for r in of_variant], axis=0), color=color, label=label
-        )
-        for run in of_variant:
-            axes.plot(run["metrics"]["seen"], run["metrics"]["unseen"], "o", color=color, ms=3)
-    axes.legend(title="dots: as scored")
-    # Text stays text, and the file is the same for the same numbers.
+def draw_curves(content: dict[str, Any], adapter: str, title: str, path: Path) -> None:
+    """The seen-unseen curves as SVG; the same numbers give the same file, and text stays text."""
+    figure = curve_figure(runs_by_variant(content, adapter), title)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from d3_plugin import D3Settings, InputError
 from d3_plugin.evaluation import gzsl_metrics
 from d3_plugin.experiments.store import RunStore
-from tests.experiments.test_rivals import outcome
+from tests.experiments.tiny import outcome
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "tools" / "make_ensemble_tables.py"
 

@@ -14,13 +14,12 @@ import pytest
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError
-from d3_plugin.__main__ import _parser
+from d3_plugin.__main__ import _parser, parse_settings
 from d3_plugin.experiments.ablation import ablation
-from d3_plugin.experiments.options import read_options
 from d3_plugin.experiments.plan import validation_cuts
 from d3_plugin.experiments.report import results
 from d3_plugin.experiments.statistics import summarize
-from tests.experiments.test_rivals import outcome
+from tests.experiments.tiny import outcome
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "tools" / "make_results.py"
 
@@ -131,11 +130,10 @@ def test_the_command_gives_these_settings(script: ModuleType, content: dict[str,
     program, *words = shlex.split(command)
     assert program == "d3"
     options = _parser().parse_args(words)
-    chosen = read_options(options)
-    assert chosen.host == {"steps": 7, "attribute_norm": None}
-    assert chosen.d3 == {"weight": 0.5, "score": "energy"}
-    assert chosen.adapters == ["fclswgan"]
-    assert (options.seeds, options.draws, options.data) == (3, 2, "cub50")
+    assert parse_settings(options.host) == {"steps": 7, "attribute_norm": None}
+    assert parse_settings(options.d3) == {"weight": 0.5, "score": "energy"}
+    assert (options.adapter, options.data) == ("fclswgan", "cub50")
+    assert (options.seeds, options.draws) == (3, 2)
     assert options.variants == "default,released"
     assert options.out == Path("runs/birds")
 
@@ -169,7 +167,7 @@ def test_the_page_has_the_ablation(
     assert command.startswith("d3 ablate ")
     options = _parser().parse_args(shlex.split(command)[1:])
     assert (options.seeds, options.data, options.out) == (3, "cub50", Path("runs/birds"))
-    assert read_options(options).d3 == {"weight": 0.5, "score": "energy"}
+    assert parse_settings(options.d3) == {"weight": 0.5, "score": "energy"}
     table = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in table[0]] == ["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC"]
     assert [line[0].strip() for line in table[2:]] == ["baseline", "+D³", "+D³, released formulas"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,14 +11,7 @@ from d3_plugin import D3Settings
 from d3_plugin.experiments import ablate, compare
 from d3_plugin.experiments.ablation import ROWS, ablation
 from d3_plugin.experiments.statistics import interval
-
-SMALL = {"embedding_dim": 8, "teacher_epochs": 1}
-TINY: dict[str, Any] = {
-    "seeds": 1,
-    "draws": 1,
-    "host": {"steps": 3, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 1},
-    "d3": D3Settings(**SMALL),
-}
+from tests.experiments.tiny import SMALL
 
 
 def test_terms_of_every_row() -> None:
@@ -46,11 +38,10 @@ def test_terms_of_every_row() -> None:
 def test_shares_its_runs_with_a_comparison(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare(["fclswgan"], "digits", tmp_path, **TINY)
+    compare("fclswgan", "digits", tmp_path, seeds=1, **SMALL)
     comparison = json.loads((tmp_path / "results.json").read_text())
     capsys.readouterr()
-    released = D3Settings.released(**SMALL)
-    summary = ablate(["fclswgan"], "digits", tmp_path, released=released, **TINY)["fclswgan"]
+    summary = ablate("fclswgan", "digits", tmp_path, seeds=1, **SMALL)["fclswgan"]
     out = capsys.readouterr().out
     assert "8 runs, 2 of them finished earlier" in out
     assert list(summary) == list(ROWS)

@@ -28,7 +28,7 @@ def test_the_first_pair_is_not_counted_and_neighbours_are_compared(
     times = iter([90.0, 95.0, 1.0, 1.5, 2.0, 2.2, 4.0, 4.8])  # 1.5, 1.1 and 1.2 times
     monkeypatch.setattr(_Timed, "block", lambda self: next(times, 0.0))
     monkeypatch.setattr(bench, "_peak_memory", lambda *timed: 2 if timed[-1] else 1)
-    cost = bench.bench("fclswgan", "digits", rounds=3, host={"hidden": 4})
+    cost = bench.bench("fclswgan", "digits", rounds=3, host={"hidden": 4})["fclswgan"]
     assert (cost.baseline, cost.with_d3, cost.ratio) == (2.0, 2.2, 1.2)
     assert (cost.baseline_memory, cost.with_d3_memory) == (1, 2)
 

@@ -15,7 +15,7 @@ import d3_plugin
 from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_adapters.tfvaegan import TFVAEGANSettings, TFVAEGANTrainer
-from d3_plugin import D3, D3Settings, DataError
+from d3_plugin import D3, D3Settings, DataError, StorageError
 from d3_plugin.data import GZSLData
 from d3_plugin.experiments.checkpoint import can_checkpoint, load_checkpoint, save_checkpoint
 
@@ -131,7 +131,7 @@ def saved(toy_data: GZSLData, tmp_path: Path) -> Path:
 )
 def test_damaged_files_are_named(toy_data: GZSLData, saved: Path, content: bytes) -> None:
     saved.write_bytes(content)
-    with pytest.raises(DataError, match=r"run\.pt is not a whole checkpoint.*delete .*run\.pt"):
+    with pytest.raises(DataError, match=r"run\.pt is damaged.*delete .*run\.pt"):
         load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 1})
 
 
@@ -139,13 +139,13 @@ def test_damaged_files_are_named(toy_data: GZSLData, saved: Path, content: bytes
 def test_truncated_files_are_named(toy_data: GZSLData, saved: Path, kept: float) -> None:
     content = saved.read_bytes()
     saved.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(DataError, match="not a whole checkpoint"):
+    with pytest.raises(DataError, match="is damaged"):
         load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 1})
 
 
 def test_a_pickle_that_would_run_code_is_not_loaded(toy_data: GZSLData, saved: Path) -> None:
     torch.save({"format": 1, "trainer": os.system}, saved)
-    with pytest.raises(DataError, match="not a whole checkpoint"):
+    with pytest.raises(DataError, match="is damaged"):
         load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 1})
 
 
@@ -153,13 +153,21 @@ def test_checkpoints_of_something_else_are_refused(toy_data: GZSLData, saved: Pa
     with pytest.raises(DataError, match="another run"):
         load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 2})
     trainer = fclswgan(toy_data)
-    with pytest.raises(DataError, match="without D³"):
+    with pytest.raises(DataError, match="another run"):
         load_checkpoint(saved, trainer, attached(trainer, True), device=CPU, identity={"seed": 1})
     with pytest.raises(DataError, match="does not fit this trainer"):
         load_checkpoint(saved, tfvaegan(toy_data), None, device=CPU, identity={"seed": 1})
     wider = FCLSWGANTrainer(toy_data, FCLSWGANSettings(hidden=9))
     with pytest.raises(DataError, match="does not fit this trainer"):
         load_checkpoint(saved, wider, None, device=CPU, identity={"seed": 1})
+
+
+def test_paths_that_hold_no_file(toy_data: GZSLData, tmp_path: Path) -> None:
+    trainer = fclswgan(toy_data)
+    with pytest.raises(StorageError, match="null"):
+        save_checkpoint(tmp_path / "a\0.pt", trainer, None, step=1, device=CPU)
+    with pytest.raises(DataError, match="is damaged"):
+        load_checkpoint(tmp_path, trainer, None, device=CPU)
 
 
 def test_a_full_disk_leaves_the_last_good_one(

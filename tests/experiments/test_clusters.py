@@ -17,9 +17,11 @@ import pytest
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError, MissingExtraError
 from d3_plugin.__main__ import main
+from d3_plugin.data import digest
 from d3_plugin.experiments import clusters
-from d3_plugin.experiments.clusters import runs_on, unfit, unusable
+from d3_plugin.experiments.clusters import runs_on
 from d3_plugin.experiments.plan import Run, plan
+from d3_plugin.experiments.preflight import unfit, unusable
 from tests.data.mat_folders import make
 from tests.experiments.tiny import ARGUMENTS, results
 
@@ -68,7 +70,7 @@ def test_dask_workers_say_what_they_lack_before_any_work(dask_cluster: str) -> N
         pytest.fail("runs were begun")
     message = str(caught.value)
     assert "2 problems" in message, "both workers are named"
-    assert "data folder no/such/folder is not there; it is where the command" in message
+    assert "data folder no/such/folder is missing" in message
 
 
 def test_dask_workers_with_threads_are_refused() -> None:
@@ -107,20 +109,16 @@ def test_not_installed(
     assert f"pip install 'd3-plugin[{backend}]'" in message
 
 
-def test_this_machine_takes_no_scheduler() -> None:
-    assert "for the backends dask and ray" in refusal("loky", "tcp://127.0.0.1:1", InputError)
-
-
 def test_what_a_worker_can_lack(tmp_path: Path) -> None:
     folder = make(tmp_path)
     spec = str(folder)
     versions = planned()[0].identity()["versions"]
     assert unfit(planned(), versions) == []
-    (other,) = unfit(planned(spec, "0123"), versions)
-    assert other == f"data folder {spec} has other contents than where the command was started"
+    assert unfit(planned(spec, digest(spec)), versions) == []
+    problem = [f"data folder {spec} is missing here, or has other contents"]
+    assert unfit(planned(spec, "0123"), versions) == problem
     (folder / "res101.mat").unlink()
-    (missing,) = unfit(planned(spec, "0123"), versions)
-    assert missing == f"data folder {spec}: No such file or directory"
+    assert unfit(planned(spec, "0123"), versions) == problem
     assert unusable("meta")
     assert not unusable("cuda:7", here=False)
     (old,) = unfit(planned(), {**versions, "torch": "1.0"})

@@ -95,7 +95,7 @@ def test_killed_in_the_middle_of_writing(
     tmp_path: Path, whole: tuple[dict[str, Any], float]
 ) -> None:
     """With a temporary file on disk: of a run, of results.json, of report.html."""
-    for kill_at in (("fsync", 2), ("replace", 2), ("replace", 4), ("fsync", 3)):
+    for kill_at in (("fsync", 2), ("replace", 3), ("replace", 5), ("fsync", 3)):
         process = start(tmp_path, kill_at=kill_at)
         process.join()
         assert process.exitcode == -signal.SIGKILL

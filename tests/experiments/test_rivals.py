@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
-from d3_plugin.evaluation.protocol import Evaluation
 from d3_plugin.experiments.calibration import (
     calibrated_stacking,
     choose_offset,
@@ -16,25 +15,8 @@ from d3_plugin.experiments.calibration import (
     logit_adjustment,
     summed_draws,
 )
-from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import Outcome
-
-SEEN, UNSEEN = np.array([0, 2, 3]), np.array([1, 4])
-
-
-def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
-    """Noisy scores with ``bias`` on the seen classes."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(5), [30, 20, 10, 30, 25])
-    scores = rng.normal(size=(draws, len(labels), 5))
-    scores[:, np.arange(len(labels)), labels] += 1.5
-    scores[:, :, SEEN] += bias
-    metrics = gzsl_metrics(scores[0], labels, SEEN, UNSEEN)
-    prior = np.array([0.1, 0.3, 0.1, 0.2, 0.3])
-    run = Run("a", "d", "", seed, "baseline", "test", {}, None, draws, "cpu")
-    scores = scores.astype(np.float32)
-    evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
-    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0)
+from tests.experiments.tiny import SEEN, UNSEEN, outcome
 
 
 def mean_harmonic(made: Outcome, scores: np.ndarray) -> float:

@@ -27,7 +27,7 @@ def test_read(tmp_path: Path) -> None:
         (
             json.dumps({"hosts": {}, "host": [1], "adapter": {}}),
             r"(?s)3 problems.*no entry 'hosts'; there are adapter, note.*host must be an object of "
-            r"names and values, got \[1\].*adapter must be a text",
+            r"names and values, got \[1\].*adapter must be a string",
         ),
     ],
 )

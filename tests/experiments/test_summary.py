@@ -11,7 +11,7 @@ from d3_plugin import D3Settings
 from d3_plugin.experiments.calibration import metrics_of
 from d3_plugin.experiments.report import cell, text_table
 from d3_plugin.experiments.statistics import ROWS, interval, plain_row, summarize
-from tests.experiments.test_rivals import outcome
+from tests.experiments.tiny import outcome
 
 
 def test_interval_by_hand() -> None:

@@ -20,12 +20,10 @@ from d3_plugin.experiments import parallel, tune
 from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import Outcome, execute, load_problem
-from d3_plugin.experiments.settings_file import SettingsFile
 from d3_plugin.hosts.host import HostFamily
+from tests.experiments.tiny import D3, HOST, SMALL
 
-HOST = {"steps": 3, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 1}
-D3 = {"embedding_dim": 8, "teacher_epochs": 1}
-TINY: dict[str, Any] = {"trials": 3, "cuts": 2, "draws": 1, "host": HOST, "d3": D3}
+TINY: dict[str, Any] = {"trials": 3, "cuts": 2, **SMALL}
 
 
 def garbled(spec: str) -> GZSLData:
@@ -161,7 +159,8 @@ def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
         ({"cuts": 1}, "cuts must be at least 2"),
         ({"trials": 0}, "must be at least 1"),
         ({"d3": {"wieght": 1}}, "no setting 'wieght'"),
-        ({"start": SettingsFile(host={"stepz": 1})}, "no setting 'stepz'"),
+        ({"adapter": "all"}, "one adapter at a time"),
+        ({"cuts": 1, "seed": -1, "device": "tpu", "host": {"stepz": 1}}, "tune: 4 problems"),
     ],
 )
 def test_bad_options(
@@ -169,7 +168,7 @@ def test_bad_options(
 ) -> None:
     monkeypatch.setattr(parallel, "execute", lambda run, *rest: pytest.fail("training started"))
     with pytest.raises(InputError, match=match):
-        tune("fclswgan", **{"data": "digits-0", "out": tmp_path, **TINY, **changes})
+        tune(**{"data": "digits-0", "out": tmp_path, **TINY, **changes})
 
 
 def test_a_plugin_with_a_search_space_of_other_settings(
@@ -180,7 +179,7 @@ def test_a_plugin_with_a_search_space_of_other_settings(
     def find(name: str) -> HostFamily:
         return family
 
-    monkeypatch.setattr("d3_plugin.experiments.tuning.find_family", find)
+    monkeypatch.setattr("d3_plugin.experiments.preflight.find_family", find)
     with pytest.raises(InputError, match="no setting 'learning_rate'"):
         tune("fclswgan", "digits-0", tmp_path, **TINY)
 
@@ -193,7 +192,8 @@ def test_a_start_is_searched_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(parallel, "execute", stop)
-    start = SettingsFile("fclswgan", {"lr": 7e-4, "steps": 99})
+    path = tmp_path / "start.json"
+    path.write_text('{"adapter": "fclswgan", "host": {"lr": 7e-4, "steps": 99}}')
     with pytest.raises(KeyboardInterrupt):
-        tune("fclswgan", "digits-0", tmp_path, start=start, **TINY)
+        tune(None, "digits-0", tmp_path, settings=path, **TINY)
     assert (made[0].host["lr"], made[0].host["steps"]) == (7e-4, 3)

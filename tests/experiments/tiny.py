@@ -1,4 +1,4 @@
-"""A comparison of four runs that takes seconds, for the tests that make it often."""
+"""Settings of runs that take a second, and made-up outcomes, for all tests of experiments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-ARGUMENTS = [
-    *("compare", "--data", "digits-2", "--seeds", "1", "--draws", "1"),
-    *("--host", "steps=3", "--host", "hidden=8", "--host", "synthetic_per_class=10"),
-    *("--host", "classifier_epochs=1", "--set", "embedding_dim=8", "--set", "teacher_epochs=1"),
-]
+import numpy as np
+
+from d3_plugin.evaluation import gzsl_metrics
+from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.run import Outcome
+
+HOST = {"steps": 3, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 1}
+D3 = {"embedding_dim": 8, "teacher_epochs": 1}
+SMALL: dict[str, Any] = {"draws": 1, "host": HOST, "d3": D3}
+FLAGS = ["--draws", "1"]
+for _flag, _changes in (("--host", HOST), ("--set", D3)):
+    for _name, _value in _changes.items():
+        FLAGS += [_flag, f"{_name}={_value}"]
+ARGUMENTS = ["compare", "--data", "digits-2", "--seeds", "1", *FLAGS]
+"""A comparison of four runs."""
+
+SEEN, UNSEEN = np.array([0, 2, 3]), np.array([1, 4])
 
 
 def results(out: Path) -> dict[str, Any]:
@@ -19,3 +32,18 @@ def results(out: Path) -> dict[str, Any]:
     for run in content["runs"]:
         assert run.pop("seconds") >= 0
     return content
+
+
+def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
+    """Noisy scores with ``bias`` on the seen classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(5), [30, 20, 10, 30, 25])
+    scores = rng.normal(size=(draws, len(labels), 5))
+    scores[:, np.arange(len(labels)), labels] += 1.5
+    scores[:, :, SEEN] += bias
+    metrics = gzsl_metrics(scores[0], labels, SEEN, UNSEEN)
+    prior = np.array([0.1, 0.3, 0.1, 0.2, 0.3])
+    run = Run("a", "d", "", seed, "baseline", "test", {}, None, draws, "cpu")
+    scores = scores.astype(np.float32)
+    evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
+    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0)

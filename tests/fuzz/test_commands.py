@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d3_plugin.__main__ import main
-from d3_plugin.experiments import ablation, bench, comparison, tuning
+from d3_plugin.experiments import bench, comparison, tuning
 from tests.fuzz.fuzzing import examples
 
 VALUES = st.one_of(
@@ -68,7 +68,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def accepted(*args: object, **kwargs: object) -> None:
         raise StartedError
 
-    for module in (comparison, ablation, tuning):
+    for module in (comparison, tuning):
         monkeypatch.setattr(module, "run_all", accepted)
     monkeypatch.setattr(bench, "attach", accepted)
     monkeypatch.delenv("D3_DATA", raising=False)
