@@ -28,26 +28,33 @@ WEIGHT_ZERO = replace(SMALL, weight=0.0)
 
 
 def toy_problem(seen: Sequence[int] = (0, 2, 3, 5), unseen: Sequence[int] = (1, 4)) -> GZSLData:
-    """12 features in [0, 1], linear in 5 attributes; 20 training rows for each seen class."""
+    """A :func:`linear_problem` in [0, 1]."""
+    return linear_problem(seen, unseen).scaled()
+
+
+def linear_problem(
+    seen: Sequence[int], unseen: Sequence[int], *, per_class: int = 20, spread: float = 0.03
+) -> GZSLData:
+    """12 features, with class means linear in 5 attributes and normal rows around them."""
     rng = np.random.default_rng(0)
     attributes = rng.random((len(seen) + len(unseen), 5))
     centres = attributes @ rng.random((5, 12)) / 3
 
-    def rows(classes: Sequence[int], per_class: int) -> tuple[Tensor, Tensor]:
-        labels = np.repeat(classes, per_class)
-        features = centres[labels] + 0.03 * rng.standard_normal((len(labels), 12))
+    def rows(classes: Sequence[int], number: int) -> tuple[Tensor, Tensor]:
+        labels = np.repeat(classes, number)
+        features = centres[labels] + spread * rng.standard_normal((len(labels), 12))
         return torch.from_numpy(features).float(), torch.from_numpy(labels)
 
     return GZSLData(
         "toy",
-        *rows(seen, 20),
+        *rows(seen, per_class),
         *rows(seen, 6),
         *rows(unseen, 10),
         attributes=torch.from_numpy(attributes).float(),
         seen_classes=torch.tensor(seen),
         unseen_classes=torch.tensor(unseen),
-        class_names=tuple("abcdefgh"[: len(attributes)]),
-    ).scaled()
+        class_names=tuple("abcdefghijklmnopqrstuvwxyz"[: len(attributes)]),
+    )
 
 
 class PlainGenerator(nn.Module):

@@ -151,8 +151,8 @@ def check_synthesis_gradient(case: AdapterCase) -> None:
 def check_synthesis_leaves_host(case: AdapterCase) -> None:
     """Synthesis changes no parameter, buffer, gradient, flag or mode of the host.
 
-    Put flags and modes back, call no ``backward()``, and list in ``Host.modules`` every module that
-    synthesis runs through: their buffers are then kept.
+    Put flags back, call no ``backward()``, and list in ``Host.modules`` every module that synthesis
+    runs through: what a forward pass changes in these is put back.
     """
     ready = case.trained()
     for way, make in ready.ways.items():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 import d3_plugin
 from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer, hooks
+from d3_adapters.diffusion.space import class_means
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
+from tests.toys import linear_problem
 
 TINY = DiffusionSettings(steps=4, batch_size=16, hidden=16, synthetic_per_class=10)
 SMALL = DiffusionSettings(steps=300, hidden=32, lr=2e-3, ema=0.98, sampling_steps=10)
@@ -127,29 +128,15 @@ def test_unseen_conditions_are_not_snapped_to_seen_classes() -> None:
 
     Means are linear in five attributes and ten classes are seen, so the ridge has no excuse.
     """
-    rng = np.random.default_rng(0)
-    attributes = rng.random((14, 5))
-    centres = attributes @ rng.random((5, 12))
-    seen, unseen = np.arange(10), np.arange(10, 14)
-
-    def rows(classes: np.ndarray, per_class: int) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = np.repeat(classes, per_class)
-        features = centres[labels] + 0.05 * rng.standard_normal((len(labels), 12))
-        return torch.from_numpy(features).float(), torch.from_numpy(labels)
-
-    data = GZSLData(
-        "linear",
-        *rows(seen, 30),
-        *rows(seen, 5),
-        *rows(unseen, 5),
-        attributes=torch.from_numpy(attributes).float(),
-        seen_classes=torch.from_numpy(seen),
-        unseen_classes=torch.from_numpy(unseen),
-        class_names=tuple(map(str, range(14))),
-    )
+    data = linear_problem(list(range(10)), list(range(10, 14)), per_class=30, spread=0.05 / 3)
     trainer = DiffusionTrainer(data, SMALL, seed=0)
     trainer.fit()
     classes = data.unseen_classes.repeat_interleave(100)
     made = trainer.synthesize(classes)
-    nearest = torch.cdist(made, torch.from_numpy(centres).float()).argmin(dim=1)
+    means = class_means(
+        torch.cat([data.train_features, data.test_unseen_features]),
+        torch.cat([data.train_labels, data.test_unseen_labels]),
+        data.num_classes,
+    )
+    nearest = torch.cdist(made, means).argmin(dim=1)
     assert (nearest == classes).float().mean() > 0.9

@@ -89,7 +89,7 @@ class KnowsNothing(TinyHooks):
 
 @broken(
     "check_description",
-    r"4 parameters of the generator are not in the optimizer",
+    r"the optimizer lacks 4 parameters of the generator",
     "check_weight_zero",
     "check_training",
 )
@@ -254,21 +254,23 @@ class AlwaysWithGradient(TinyHooks):
             return trainer.synthesize(ids)
 
 
-@broken(
-    "check_synthesis_leaves_host",
-    r"in train mode.*train/eval mode of generator",
-    "check_weight_zero",
-)
-class LeavesEvalMode(TinyHooks):
-    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
-        trainer.generator.eval()
-        return trainer.synthesize(ids)
-
-
 class NormTrainer(TinyTrainer):
     def __init__(self, data: GZSLData, seed: int, steps: int = 3) -> None:
         super().__init__(data, seed, steps)
         self.norm = nn.BatchNorm1d(data.feature_dim)
+
+
+@broken(
+    "check_synthesis_leaves_host",
+    r"in train mode.*train/eval mode of norm",
+    "check_weight_zero",
+)
+class LeavesEvalMode(TinyHooks):
+    trainer = NormTrainer
+
+    def rows(self, trainer: Any, ids: Tensor, differentiable: bool) -> Tensor:
+        trainer.norm.eval()
+        return trainer.synthesize(ids)
 
 
 @broken(
