@@ -41,6 +41,14 @@ def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
     return ids
 
 
+def as_row_numbers(name: str, value: Any, num_rows: int, problems: Problems) -> Tensor | None:
+    """Row numbers or a mask as an int64 vector; None, with a problem noted, if it is neither."""
+    mask = _tensor(value)
+    if mask is not None and mask.dtype == torch.bool and mask.shape == (num_rows,):
+        return mask.nonzero()[:, 0]
+    return as_ids(name, value, problems)
+
+
 def as_parts(given: Mapping[str, Any], problems: Problems) -> dict[str, Tensor]:
     """The parts of a problem, on one device; those that cannot be converted are left out."""
     parts = {}

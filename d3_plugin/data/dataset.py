@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import PARTS, as_parts, check_problem
+from d3_plugin.data._checks import PARTS, as_ids, as_parts, as_row_numbers, as_rows, check_problem
 from d3_plugin.errors import DataError, Problems
 
 
@@ -66,6 +69,77 @@ class GZSLData:
         counts = f"{len(names)} class names for {self.num_classes} classes"
         problems.check(len(names) == self.num_classes, counts)
         problems.raise_as(DataError)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: Any,
+        labels: Any,
+        attributes: Any,
+        *,
+        train: Any,
+        test_seen: Any,
+        test_unseen: Any = None,
+        unseen_classes: Any = None,
+        class_names: Sequence[str] = (),
+        name: str = "arrays",
+    ) -> GZSLData:
+        """A problem from all rows and which of them to train and test on.
+
+        NumPy arrays, tensors, pandas objects and lists are taken. Classes with no row in the split
+        are dropped, and the others get the ids ``0..C-1`` in their order.
+
+        Args:
+            features: (N, D) numbers.
+            labels: (N,) class ids, rows of ``attributes``.
+            attributes: (C, A) numbers.
+            train, test_seen, test_unseen: row numbers from 0, or masks (N,); disjoint.
+            unseen_classes: instead of ``test_unseen``: class ids, all rows of which are tested on.
+            class_names: C names.
+            name: shown in tables.
+
+        Raises:
+            DataError: lists every problem found.
+        """
+        from d3_plugin.data.build import from_rows  # which needs this module
+
+        problems = Problems(f"data set {name!r}")
+        ids = as_ids("labels", labels, problems)
+        if (test_unseen is None) == (unseen_classes is None):
+            problems.add("give either test_unseen or unseen_classes")
+        elif unseen_classes is not None and ids is not None:
+            classes = as_ids("unseen_classes", unseen_classes, problems)
+            test_unseen = () if classes is None else torch.isin(ids, classes)
+        given = {"train": train, "test_seen": test_seen, "test_unseen": test_unseen}
+        num_rows = 0 if ids is None else len(ids)
+        sets = {}
+        for part, value in given.items():
+            if part == "test_unseen" and value is None:
+                continue  # reported above
+            if (rows := as_row_numbers(part, value, num_rows, problems)) is not None:
+                sets[part] = rows
+        return from_rows(
+            name,
+            as_rows("features", features, problems, "(N, D)"),
+            ids,
+            as_rows("attributes", attributes, problems, "(C, A)"),
+            sets,
+            problems,
+            class_names=list(map(str, class_names)),
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the field's two files, for :func:`~d3_plugin.data.load_mat_folder` and MATLAB.
+
+        Args:
+            folder: is made if it does not exist; must hold neither file yet.
+
+        Raises:
+            StorageError: the files exist already, or cannot be written.
+        """
+        from d3_plugin.data.matfolder import save_mat_folder  # which needs this module
+
+        save_mat_folder(self, Path(folder))
 
     @property
     def num_classes(self) -> int:

@@ -16,7 +16,7 @@ from d3_plugin.data._checks import as_ids, as_rows, describe
 from d3_plugin.data._matfile import read
 from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import D3Warning, DataError, Problems
+from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
 
 _SETS = {"train": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 _UNUSED_SETS = ("train_loc", "val_loc")
@@ -82,6 +82,32 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
     )
     _warn_of_leaks(folder, raw, sets)
     return data
+
+
+def save_mat_folder(data: GZSLData, folder: Path) -> None:
+    """See :meth:`GZSLData.save`."""
+    import scipy.io
+
+    parts: dict[str, list[Any]] = {"features": [], "labels": []}
+    splits: dict[str, Any] = {"att": data.attributes.T.cpu().numpy()}
+    first = 1
+    for part, key in _SETS.items():
+        parts["features"].append(getattr(data, f"{part}_features").cpu().numpy())
+        parts["labels"].append(getattr(data, f"{part}_labels").cpu().numpy() + 1)
+        splits[key] = np.arange(first, first + len(parts["labels"][-1]))[:, None]
+        first += len(splits[key])
+    splits[_NAMES] = np.array(data.class_names, dtype=object)[:, None]
+    rows = {key: np.concatenate(arrays) for key, arrays in parts.items()}
+    res = {"features": rows["features"].T, "labels": rows["labels"][:, None]}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, variables in (("res101.mat", res), ("att_splits.mat", splits)):
+            if (folder / name).exists():
+                raise FileExistsError(f"{folder / name} exists already")
+            scipy.io.savemat(folder / f"{name}.part", variables, appendmat=False)
+            (folder / f"{name}.part").replace(folder / name)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"data set {data.name!r} cannot be saved: {error}") from error
 
 
 def _matrix(raw: Mapping[str, Any], key: str, shape: str, problems: Problems) -> Tensor | None:
