@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from d3_plugin.data._checks import OWN_NAMES, PARTS, check_problem, check_sets, some
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import DataError, Problems
+from d3_plugin.errors import D3Warning, DataError, Problems
 
 
 def from_rows(
@@ -105,3 +108,40 @@ def from_parts(
     new["attributes"] = parts["attributes"][classes]
     in_use = [class_names[c] if class_names else f"class {c + first}" for c in classes.tolist()]
     return GZSLData(name=name, class_names=tuple(in_use), **new)
+
+
+def warn_of_attributes(data: GZSLData) -> GZSLData:
+    """``data``; warns of attributes that cannot tell its classes apart.
+
+    Warns:
+        D3Warning: names classes whose attributes are zero, or the same up to a positive factor,
+            and columns that are the same for all classes.
+    """
+    attributes = data.attributes.double().cpu().numpy()
+    norms = np.linalg.norm(attributes, axis=1, keepdims=True)
+    is_zero = norms[:, 0] == 0
+    unit = (attributes / np.where(norms > 0, norms, 1.0)).round(6)
+    _, group, size = np.unique(unit, axis=0, return_inverse=True, return_counts=True)
+    group = group.reshape(-1)
+    faults = [f"{_names(data, is_zero)} have only zeros"] if is_zero.any() else []
+    for g in np.flatnonzero(size > 1):
+        if not is_zero[group == g].any():
+            faults.append(f"{_names(data, group == g)} have the same up to a factor")
+    constant = np.flatnonzero((attributes == attributes[0]).all(axis=0))
+    if len(constant):
+        faults.append(f"{some(torch.from_numpy(constant), 'columns')} are the same for all classes")
+    if faults:
+        warnings.warn(
+            f"data set {data.name!r}: attributes that cannot tell classes apart: "
+            f"{'; '.join(faults)}",
+            D3Warning,
+            stacklevel=3,
+        )
+    return data
+
+
+def _names(data: GZSLData, chosen: NDArray[np.bool_]) -> str:
+    seen = set(data.seen_classes.tolist())
+    classes = np.flatnonzero(chosen).tolist()
+    shown = [f"{data.class_names[c]!r} ({'seen' if c in seen else 'unseen'})" for c in classes[:10]]
+    return ", ".join(shown) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")

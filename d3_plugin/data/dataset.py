@@ -100,8 +100,11 @@ class GZSLData:
 
         Raises:
             DataError: lists every problem found.
+
+        Warns:
+            D3Warning: attributes that cannot tell classes apart.
         """
-        from d3_plugin.data.build import from_rows  # which needs this module
+        from d3_plugin.data.build import from_rows, warn_of_attributes  # which needs this module
 
         problems = Problems(f"data set {name!r}")
         ids = as_ids("labels", labels, problems)
@@ -118,7 +121,7 @@ class GZSLData:
                 continue  # reported above
             if (rows := as_row_numbers(part, value, num_rows, problems)) is not None:
                 sets[part] = rows
-        return from_rows(
+        data = from_rows(
             name,
             as_rows("features", features, problems, "(N, D)"),
             ids,
@@ -127,6 +130,7 @@ class GZSLData:
             problems,
             class_names=list(map(str, class_names)),
         )
+        return warn_of_attributes(data)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the field's two files, for :func:`~d3_plugin.data.load_mat_folder` and MATLAB.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from d3_plugin.data._checks import as_parts
-from d3_plugin.data.build import from_parts
+from d3_plugin.data.build import from_parts, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import HostError, Problems
 
@@ -46,4 +46,4 @@ def as_gzsl_data(data: Any) -> GZSLData:
     problems = Problems(f"attach(data={type(data).__name__})")
     parts = as_parts({name: getattr(data, name) for name in _NAMES.values()}, problems)
     ours = {own: parts[name] for own, name in _NAMES.items() if name in parts}
-    return from_parts(type(data).__name__, ours, problems)
+    return warn_of_attributes(from_parts(type(data).__name__, ours, problems))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from d3_plugin.data._checks import as_ids, as_rows, describe
 from d3_plugin.data._matfile import read
-from d3_plugin.data.build import from_rows
+from d3_plugin.data.build import from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
 
@@ -48,7 +48,8 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
         MissingExtraError: a file is v7.3 and h5py is not installed.
 
     Warns:
-        D3Warning: ``train_loc`` or ``val_loc`` contain test rows.
+        D3Warning: ``train_loc`` or ``val_loc`` contain test rows; attributes cannot tell classes
+            apart.
 
     Source: Xian, Lampert, Schiele, Akata, "Zero-Shot Learning — A Comprehensive Evaluation of the
     Good, the Bad and the Ugly", TPAMI 2019.
@@ -81,7 +82,7 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
         first=1,
     )
     _warn_of_leaks(folder, raw, sets)
-    return data
+    return warn_of_attributes(data)
 
 
 def save_mat_folder(data: GZSLData, folder: Path) -> None:

@@ -82,10 +82,9 @@ def test_a_mask_is_no_list_of_ids(toy_data: GZSLData) -> None:
         replace(toy_data, seen_classes=mask)
 
 
-def test_a_loader_object_gives_the_same(toy_data: GZSLData) -> None:
-    """Also with its classes out of order, and float labels in a column."""
-    data = toy_data
-    loader = SimpleNamespace(
+def as_loader(data: GZSLData) -> SimpleNamespace:
+    """With classes out of order, and float labels in a column."""
+    return SimpleNamespace(
         train_feature=data.train_features.double().numpy(),
         train_label=data.train_labels.double()[:, None],
         test_seen_feature=data.test_seen_features,
@@ -96,7 +95,10 @@ def test_a_loader_object_gives_the_same(toy_data: GZSLData) -> None:
         seenclasses=data.seen_classes.flip(0),
         unseenclasses=data.unseen_classes.flip(0).numpy(),
     )
-    assert same(as_gzsl_data(loader), data)
+
+
+def test_a_loader_object_gives_the_same(toy_data: GZSLData) -> None:
+    assert same(as_gzsl_data(as_loader(toy_data)), toy_data)
 
 
 def as_arrays(data: GZSLData) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def test_good_folder(tmp_path: Path, version: str) -> None:
     assert data.name == "birds"
     # Class 3 is dropped: 1, 2, 4, 5 become 0, 1, 2, 3.
     assert data.class_names == ("ape", "bat", "dog", "eel")
-    assert data.attributes.tolist() == [[10, -1], [20, -2], [40, -4], [50, -5]]
+    assert data.attributes.tolist() == [[10, -1], [20, -4], [40, -16], [50, -25]]
     assert data.seen_classes.tolist() == [1, 2]
     assert data.unseen_classes.tolist() == [0, 3]
     _, att = good()
