@@ -59,6 +59,10 @@ def from_rows(
             )
     given = features if labels is None else labels
     num_rows = 2**62 if given is None else len(given)
+    for part, index in list(sets.items()):
+        if len(index) == num_rows > 2 and bool(((index + first).abs() <= 1).all()):
+            problems.add(f"{names[part]} looks like a mask; expected row numbers from {first}")
+            sets = {key: value for key, value in sets.items() if key != part}
     check_sets({names[part]: index for part, index in sets.items()}, num_rows, first, problems)
     parts = {} if attributes is None else {"attributes": attributes}
     rows = {part: ids[(ids >= 0) & (ids < num_rows)] for part, ids in sets.items() if len(ids)}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.data._checks import as_ids, as_rows, describe
-from d3_plugin.data._matfile import read
+from d3_plugin.data._matfile import read, text
 from d3_plugin.data.build import from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
@@ -69,7 +69,6 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
     labels = _ids(raw, "labels", problems)
     found = {part: _ids(raw, key, problems) for part, key in _SETS.items()}
     sets = {part: ids for part, ids in found.items() if ids is not None}
-    class_names = _class_names(raw, problems)
     data = from_rows(
         folder.resolve().name,
         features,
@@ -78,7 +77,7 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
         sets,
         problems,
         names={"attributes": "att", "class_names": _NAMES, **_SETS},
-        class_names=class_names,
+        class_names=[] if attributes is None else _class_names(raw, len(attributes)),
         first=1,
     )
     _warn_of_leaks(folder, raw, sets)
@@ -123,13 +122,20 @@ def _ids(raw: Mapping[str, Any], key: str, problems: Problems) -> Tensor | None:
     return None if ids is None else ids - 1
 
 
-def _class_names(raw: Mapping[str, Any], problems: Problems) -> list[str]:
-    """The names of a cell array; [] if there are none."""
-    cells = raw.get(_NAMES, np.empty(0, dtype=object))
-    if not isinstance(cells, np.ndarray) or cells.dtype.kind not in "OU":
-        problems.add(f"{_NAMES} is {describe(cells)}; expected a cell array of names, or none")
+def _class_names(raw: Mapping[str, Any], count: int) -> list[str]:
+    """The names of the classes; [] if there are none, or with a warning if they cannot be read."""
+    if (value := raw.get(_NAMES)) is None:
         return []
-    return ["".join(str(part) for part in np.ravel(cell)).strip() for cell in cells.ravel()]
+    try:
+        # A numeric matrix is a matrix of characters, one row per class.
+        names = [text(cell) for cell in (value if value.dtype.kind in "ui" else value.ravel())]
+        if len(names) == count:
+            return names
+        why = f"there are {len(names)} of them for {count} classes"
+    except (AttributeError, TypeError, ValueError):
+        why = f"{describe(value)} holds no names"
+    warnings.warn(f"{_NAMES} is not used, classes are numbered: {why}", D3Warning, stacklevel=3)
+    return []
 
 
 def _warn_of_leaks(folder: Path, raw: Mapping[str, Any], sets: Mapping[str, Tensor]) -> None:

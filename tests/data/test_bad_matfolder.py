@@ -15,7 +15,6 @@ import scipy.sparse
 from tests.data.mat_folders import (
     ATT,
     BOTH,
-    NAMES,
     RES,
     SETS,
     Variables,
@@ -142,13 +141,9 @@ ONE_PROBLEM = {
         change_of("features", np.zeros((0, 30))),
         "features is an array (0, 30) of float64",
     ),
-    "names too few": (
-        change_of("allclasses_names", np.array(NAMES[:4], dtype=object)[:, None]),
-        "allclasses_names holds 4 names for 5 classes",
-    ),
-    "names numbers": (
-        change_of("allclasses_names", np.ones((5, 1))),
-        "allclasses_names is an array (5, 1) of float64; expected a cell array",
+    "a mask": (
+        change_of("trainval_loc", np.isin(np.arange(1, 31), TRAIN)[:, None].astype(np.uint8)),
+        "trainval_loc looks like a mask; expected row numbers from 1",
     ),
     "index 0": (
         change_of("trainval_loc", index(*TRAIN, 0)),
