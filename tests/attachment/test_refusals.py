@@ -159,7 +159,7 @@ def test_script_data_that_are_no_numbers() -> None:
     names = ("test_seen", "test_unseen")
     loader = SimpleNamespace(train_feature="none", train_label=np.array([0.5]))
     for name in (*(f"{n}_feature" for n in names), *(f"{n}_label" for n in names)):
-        setattr(loader, name, None)
+        setattr(loader, name, "none")
     for name in ("attribute", "seenclasses", "unseenclasses"):
         setattr(loader, name, [[1.0], [2.0, 3.0]])
     with pytest.raises(DataError) as caught:
