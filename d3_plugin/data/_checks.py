@@ -142,7 +142,12 @@ def check_problem(
         classes, its = parts.get(f"{kind}_classes"), names[part]
         if features is not None:
             bad = _not_finite(features)
-            none_of(rows[part][bad] if rows else bad, its, "rows", "with NaN or Inf in features")
+            none_of(
+                rows[part][bad].unique() if rows else bad,
+                its,
+                "rows",
+                "with NaN or Inf in features",
+            )
             shape, width = tuple(features.shape), parts.get("train_features", features).shape[1]
             expected = (len(features if labels is None else labels), width)
             what = f"features {shape}; expected {expected}: a row per label, as wide as in training"

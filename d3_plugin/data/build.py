@@ -66,6 +66,9 @@ def from_rows(
     check_sets({names[part]: index for part, index in sets.items()}, num_rows, first, problems)
     parts = {} if attributes is None else {"attributes": attributes}
     rows = {part: ids[(ids >= 0) & (ids < num_rows)] for part, ids in sets.items() if len(ids)}
+    rare = _rare(labels, rows)
+    if labels is not None and len(rare):
+        rows["train"] = rows["train"][~torch.isin(labels[rows["train"]], rare)]
     for part, index in rows.items():
         if features is not None:
             parts[f"{part}_features"] = features[index]
@@ -74,7 +77,25 @@ def from_rows(
     for part in ("train", "test_unseen"):
         if f"{part}_labels" in parts:
             parts[f"{PARTS[part]}_classes"] = parts[f"{part}_labels"].unique()
-    return from_parts(name, parts, problems, names, class_names, first, rows)
+    data = from_parts(name, parts, problems, names, class_names, first, rows)
+    if len(rare):
+        shown = [class_names[c] if class_names else f"class {c + first}" for c in rare.tolist()]
+        warnings.warn(
+            f"data set {name!r}: {len(rare)} seen classes without rows in {names['test_seen']} are "
+            f"left out: {', '.join(shown[:10])}{', ...' if len(rare) > 10 else ''}",
+            D3Warning,
+            stacklevel=3,
+        )
+    return data
+
+
+def _rare(labels: Tensor | None, rows: Mapping[str, Tensor]) -> Tensor:
+    """Seen classes without held-out rows, unless all are."""
+    if labels is None or not {"train", "test_seen"} <= rows.keys():
+        return torch.empty(0, dtype=torch.int64)
+    seen: Tensor = labels[rows["train"]].unique()
+    held_out = torch.isin(seen, labels[rows["test_seen"]])
+    return seen[~held_out] if held_out.any() else seen[:0]
 
 
 def from_parts(

@@ -87,7 +87,8 @@ class GZSLData:
         """A problem from all rows and which of them to train and test on.
 
         NumPy arrays, tensors, pandas objects and lists are taken. Classes with no row in the split
-        are dropped, and the others get the ids ``0..C-1`` in their order.
+        and seen classes without test rows are left out; the others keep their order and get the
+        ids ``0..C-1``.
 
         Args:
             features: (N, D) numbers.
@@ -102,7 +103,7 @@ class GZSLData:
             DataError: lists every problem found.
 
         Warns:
-            D3Warning: attributes that cannot tell classes apart.
+            D3Warning: seen classes are left out, or attributes cannot tell classes apart.
         """
         from d3_plugin.data.build import from_rows, warn_of_attributes  # which needs this module
 

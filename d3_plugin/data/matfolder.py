@@ -28,8 +28,9 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
 
     Training rows are those of ``trainval_loc``. ``train_loc`` and ``val_loc`` are never used: in
     the published FLO.mat they contain test rows; cut validation classes out of the training rows
-    with :func:`d3_plugin.data.pseudo_unseen` instead. Classes that occur in no split are dropped;
-    the others keep their order and get the ids ``0..C-1``.
+    with :func:`d3_plugin.data.pseudo_unseen` instead. Classes that occur in no split and
+    seen classes without test rows are left out; the others keep their order and get the ids
+    ``0..C-1``.
 
     Args:
         path: folder with two MATLAB files, v5 or v7.3 (HDF5, needs the extra ``hdf5``); labels
@@ -48,8 +49,8 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
         MissingExtraError: a file is v7.3 and h5py is not installed.
 
     Warns:
-        D3Warning: ``train_loc`` or ``val_loc`` contain test rows; attributes cannot tell classes
-            apart.
+        D3Warning: seen classes are left out, class names cannot be read, attributes cannot tell
+            classes apart, or ``train_loc`` or ``val_loc`` contain test rows.
 
     Source: Xian, Lampert, Schiele, Akata, "Zero-Shot Learning — A Comprehensive Evaluation of the
     Good, the Bad and the Ugly", TPAMI 2019.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from d3_plugin.checks import is_number
 from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import DataError, InputError, Problems
+from d3_plugin.errors import D3Warning, InputError, Problems
 
 
 def without_test_rows(data: GZSLData) -> GZSLData:
@@ -43,17 +44,20 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
     scaling does not see the rows that play unseen.
 
     Args:
-        data: a problem with S >= 3 seen classes, at least 2 training rows in each.
+        data: a problem with S >= 3 seen classes of at least 2 training rows each; classes with one
+            training row are left out.
         fraction: in (0, 1); ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
         seed: 0..2**32-1; the same seed gives the same problem. Global generators are not touched.
 
     Returns:
-        A problem over the S seen classes, re-indexed in order to ``0..S-1``, on the device of
+        A problem over these S classes, re-indexed in order to ``0..S-1``, on the device of
         ``data``.
 
     Raises:
         InputError: ``fraction``, ``seed`` or the number of seen classes does not fit.
-        DataError: seen classes with fewer than 2 training rows; lists them.
+
+    Warns:
+        D3Warning: classes with one training row; names them.
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
@@ -61,31 +65,36 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
         raise InputError(f"pseudo_unseen: data must be a GZSLData, got {type(data).__name__}")
     problems = Problems(f"pseudo_unseen of data set {data.name!r}")
     whole = isinstance(seed, int) and not isinstance(seed, bool)
-    count = len(data.seen_classes)
     good = is_number(fraction) and 0 < fraction < 1
     problems.check(good, f"fraction must be between 0 and 1, exclusive, got {fraction!r}")
     problems.check(whole and 0 <= seed < 2**32, f"seed must be an int in 0..2**32-1, got {seed!r}")
-    problems.check(count >= 3, f"{count} seen classes; at least 3 are needed")
-    problems.raise_as(InputError)
     # Seen classes are sorted, so the position of a class is its new id.
     ids = torch.searchsorted(data.seen_classes, data.train_labels)
+    labels = ids.cpu().numpy()
+    frequent = np.bincount(labels) >= 2
+    usable, rare = np.flatnonzero(frequent), np.flatnonzero(~frequent)
+    count = len(usable)
+    problems.check(
+        count >= 3, f"{count} seen classes with at least 2 training rows; at least 3 are needed"
+    )
+    problems.raise_as(InputError)
     class_names = [data.class_names[c] for c in data.seen_classes.tolist()]
-    small = [class_names[c] for c in (ids.bincount(minlength=count) < 2).nonzero().flatten()]
-    if small:
-        raise DataError(
-            f"data set {data.name!r}: {len(small)} seen classes with fewer than 2 training rows "
-            f"({', '.join(small[:10])}{', ...' if len(small) > 10 else ''}); every seen class "
-            "needs one row to train on and one to test on"
+    if len(rare):
+        warnings.warn(
+            f"{problems.subject}: {len(rare)} classes with one training row are left out "
+            f"({', '.join(class_names[c] for c in rare[:10])}{', ...' if len(rare) > 10 else ''})",
+            D3Warning,
+            stacklevel=2,
         )
 
     from sklearn.model_selection import train_test_split
 
     num_unseen = min(max(round(fraction * count), 1), count - 1)
-    unseen = np.sort(np.random.default_rng(seed).choice(count, size=num_unseen, replace=False))
-    labels = ids.cpu().numpy()
+    drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
+    unseen = usable[np.sort(drawn)]
     cuts = [  # one class at a time: a joint stratified draw may leave a small class out
         train_test_split(np.flatnonzero(labels == c), test_size=0.2, random_state=seed)
-        for c in np.setdiff1d(np.arange(count), unseen)
+        for c in np.setdiff1d(usable, unseen)
     ]
     train, test_seen = (np.concatenate(rows) for rows in zip(*cuts, strict=True))
     sets = {"train": train, "test_seen": test_seen}
