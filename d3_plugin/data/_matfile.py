@@ -1,4 +1,4 @@
-"""Reading single variables out of MATLAB files, v5 and v7.3 (HDF5)."""
+"""Reading single variables out of MATLAB files, v5 and v7.3 (HDF5), and .npz and .h5 files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def read(
     file: Path, needed: Sequence[str], optional: Sequence[str], problems: Problems
 ) -> dict[str, Any]:
-    """The wanted variables of a .mat file of either version, in MATLAB's orientation.
+    """The wanted variables of a file, in MATLAB's orientation.
 
     Optional variables that are missing or cannot be read are left out.
     """
@@ -25,7 +25,9 @@ def read(
         problems.add(f"{file.name} is missing; expected a .mat file with {', '.join(needed)}")
         return {}
     try:
-        read_variables = _read_hdf5 if _is_hdf5(file) else _read_v5
+        read_variables = _read_npz if file.suffix == ".npz" else _read_v5
+        if _is_hdf5(file):
+            read_variables = _read_hdf5
         found, present = read_variables(file, needed)
     except MissingExtraError:
         raise
@@ -59,6 +61,11 @@ def _read_v5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[st
     return {key: value for key, value in found.items() if key in wanted}, present
 
 
+def _read_npz(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in wanted if key in arrays}, list(arrays)
+
+
 def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     try:
         import h5py
@@ -75,7 +82,8 @@ def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[
             return np.empty((0, 0))
         value = node[()]
         if h5py.check_ref_dtype(node.dtype) is None:
-            return np.atleast_1d(value).T  # MATLAB is column-major, HDF5 row-major
+            value = np.atleast_1d(value)
+            return value.T if file.suffix == ".mat" else value  # MATLAB is column-major
         cells = np.empty(value.size, dtype=object)
         for i, reference in enumerate(value.ravel()):
             cells[i] = value_of(handle[reference])

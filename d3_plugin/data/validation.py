@@ -70,8 +70,7 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
     problems.check(whole and 0 <= seed < 2**32, f"seed must be an int in 0..2**32-1, got {seed!r}")
     # Seen classes are sorted, so the position of a class is its new id.
     ids = torch.searchsorted(data.seen_classes, data.train_labels)
-    labels = ids.cpu().numpy()
-    frequent = np.bincount(labels) >= 2
+    frequent = ids.bincount().cpu().numpy() >= 2
     usable, rare = np.flatnonzero(frequent), np.flatnonzero(~frequent)
     count = len(usable)
     problems.check(
@@ -87,24 +86,37 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
             stacklevel=2,
         )
 
-    from sklearn.model_selection import train_test_split
-
     num_unseen = min(max(round(fraction * count), 1), count - 1)
     drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
-    unseen = usable[np.sort(drawn)]
-    cuts = [  # one class at a time: a joint stratified draw may leave a small class out
-        train_test_split(np.flatnonzero(labels == c), test_size=0.2, random_state=seed)
-        for c in np.setdiff1d(usable, unseen)
-    ]
-    train, test_seen = (np.concatenate(rows) for rows in zip(*cuts, strict=True))
-    sets = {"train": train, "test_seen": test_seen}
-    sets["test_unseen"] = np.flatnonzero(np.isin(labels, unseen))
+    unseen = torch.from_numpy(usable[np.sort(drawn)]).to(ids.device)
+    plays_unseen = torch.isin(ids, unseen)
+    seen = torch.isin(ids, torch.from_numpy(usable).to(ids.device)) & ~plays_unseen
+    train, test_seen = hold_out(ids, seen.nonzero()[:, 0], seed)
+    sets = {"train": train, "test_seen": test_seen, "test_unseen": plays_unseen.nonzero()[:, 0]}
     return from_rows(
         f"{data.name}-val{seed}",
         data.train_features,
         ids,
         data.attributes[data.seen_classes],
-        {part: torch.from_numpy(rows).to(ids.device) for part, rows in sets.items()},
+        sets,
         problems,
         class_names=class_names,
     )
+
+
+def hold_out(labels: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Row numbers (n,) cut in two: 20 % of each class, rounded up, are the second part."""
+    from sklearn.model_selection import train_test_split
+
+    classes = labels[rows].cpu().numpy()
+    kept, held_out = [rows[:0]], [rows[:0]]
+    for c in np.unique(
+        classes
+    ):  # one at a time: a joint stratified draw may leave a small class out
+        own = np.flatnonzero(classes == c)
+        train, test = own, own[:0]  # a class with one row cannot be cut
+        if len(own) > 1:
+            train, test = train_test_split(own, test_size=0.2, random_state=seed)
+        kept.append(rows[torch.from_numpy(train).to(rows.device)])
+        held_out.append(rows[torch.from_numpy(test).to(rows.device)])
+    return torch.cat(kept), torch.cat(held_out)

@@ -14,7 +14,7 @@ import scipy.sparse
 import torch
 
 from d3_plugin.data import load, load_mat_folder
-from d3_plugin.errors import D3Warning, MissingExtraError
+from d3_plugin.errors import D3Warning, DataError, MissingExtraError
 from tests.data.mat_folders import (
     ATT,
     BOTH,
@@ -169,6 +169,8 @@ def test_real_splits(
         (only,) = messages
         assert "train_loc contains 1173 of the 1403 samples of test_seen_loc" in only
         assert "val_loc contains 230 of the 1403 samples of test_seen_loc" in only
+        with pytest.raises(DataError, match=r"(?s)1173 .* cannot .* 230 .* cannot be used for val"):
+            load_mat_folder(folder, validation=True)
     else:
         assert messages == []
     assert tuple(len(getattr(data, f"{part}_labels")) for part in PARTS) == sizes
