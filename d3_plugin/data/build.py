@@ -59,10 +59,14 @@ def from_rows(
             )
     given = features if labels is None else labels
     num_rows = 2**62 if given is None else len(given)
-    for part, index in list(sets.items()):
-        if len(index) == num_rows > 2 and bool(((index + first).abs() <= 1).all()):
-            problems.add(f"{names[part]} looks like a mask; expected row numbers from {first}")
-            sets = {key: value for key, value in sets.items() if key != part}
+    masks = [
+        part
+        for part, index in sets.items()
+        if len(index) == num_rows > 2 and bool(((index + first).abs() <= 1).all())
+    ]
+    for part in masks:
+        problems.add(f"{names[part]} looks like a mask; expected row numbers from {first}")
+    sets = {part: index for part, index in sets.items() if part not in masks}
     check_sets({names[part]: index for part, index in sets.items()}, num_rows, first, problems)
     parts = {} if attributes is None else {"attributes": attributes}
     rows = {part: ids[(ids >= 0) & (ids < num_rows)] for part, ids in sets.items() if len(ids)}
@@ -79,13 +83,9 @@ def from_rows(
             parts[f"{PARTS[part]}_classes"] = parts[f"{part}_labels"].unique()
     data = from_parts(name, parts, problems, names, class_names, first, rows)
     if len(rare):
-        shown = [class_names[c] if class_names else f"class {c + first}" for c in rare.tolist()]
-        warnings.warn(
-            f"data set {name!r}: {len(rare)} seen classes without rows in {names['test_seen']} are "
-            f"left out: {', '.join(shown[:10])}{', ...' if len(rare) > 10 else ''}",
-            D3Warning,
-            stacklevel=3,
-        )
+        left_out = [class_names[c] if class_names else str(c + first) for c in rare.tolist()]
+        what = f"{some(left_out, 'seen classes')} without rows in {names['test_seen']} are left out"
+        warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=3)
     return data
 
 
@@ -144,29 +144,25 @@ def warn_of_attributes(data: GZSLData) -> GZSLData:
     """
     attributes = data.attributes.double().cpu().numpy()
     norms = np.linalg.norm(attributes, axis=1, keepdims=True)
-    is_zero = norms[:, 0] == 0
     unit = (attributes / np.where(norms > 0, norms, 1.0)).round(6)
     _, group, size = np.unique(unit, axis=0, return_inverse=True, return_counts=True)
-    group = group.reshape(-1)
-    faults = [f"{_names(data, is_zero)} have only zeros"] if is_zero.any() else []
-    for g in np.flatnonzero(size > 1):
-        if not is_zero[group == g].any():
-            faults.append(f"{_names(data, group == g)} have the same up to a factor")
-    constant = np.flatnonzero((attributes == attributes[0]).all(axis=0))
+    zero = norms[:, 0] == 0
+    alike = [group.reshape(-1) == g for g in np.flatnonzero(size > 1)]
+    faults = [f"{_names(data, zero)} with nothing but zeros"] if zero.any() else []
+    faults += [
+        f"{_names(data, m)} with the same up to a factor" for m in alike if not zero[m].any()
+    ]
+    constant = torch.from_numpy(np.flatnonzero((attributes == attributes[0]).all(axis=0)))
     if len(constant):
-        faults.append(f"{some(torch.from_numpy(constant), 'columns')} are the same for all classes")
+        faults.append(f"{some(constant, 'columns')} that are the same for all classes")
     if faults:
-        warnings.warn(
-            f"data set {data.name!r}: attributes that cannot tell classes apart: "
-            f"{'; '.join(faults)}",
-            D3Warning,
-            stacklevel=3,
-        )
+        what = f"attributes that cannot tell classes apart: {'; '.join(faults)}"
+        warnings.warn(f"data set {data.name!r}: {what}", D3Warning, stacklevel=3)
     return data
 
 
 def _names(data: GZSLData, chosen: NDArray[np.bool_]) -> str:
-    seen = set(data.seen_classes.tolist())
+    unseen = set(data.unseen_classes.tolist())
     classes = np.flatnonzero(chosen).tolist()
-    shown = [f"{data.class_names[c]!r} ({'seen' if c in seen else 'unseen'})" for c in classes[:10]]
-    return ", ".join(shown) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")
+    names = [f"{'unseen ' if c in unseen else ''}{data.class_names[c]!r}" for c in classes]
+    return some(names, "classes")

@@ -121,7 +121,7 @@ class GZSLData:
             if part == "test_unseen" and value is None:
                 continue  # reported above
             if (rows := as_row_numbers(part, value, num_rows, problems)) is not None:
-                sets[part] = rows
+                sets[part] = rows if ids is None else rows.to(ids.device)
         data = from_rows(
             name,
             as_rows("features", features, problems, "(N, D)"),

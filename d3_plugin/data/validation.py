@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import is_number
+from d3_plugin.data._checks import some
 from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, InputError, Problems
@@ -79,13 +80,9 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
     problems.raise_as(InputError)
     class_names = [data.class_names[c] for c in data.seen_classes.tolist()]
     if len(rare):
-        warnings.warn(
-            f"{problems.subject}: {len(rare)} classes with one training row are left out "
-            f"({', '.join(class_names[c] for c in rare[:10])}{', ...' if len(rare) > 10 else ''})",
-            D3Warning,
-            stacklevel=2,
-        )
-
+        left_out = some([class_names[c] for c in rare], "classes")
+        what = f"{left_out} with one training row are left out"
+        warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=2)
     num_unseen = min(max(round(fraction * count), 1), count - 1)
     drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
     unseen = torch.from_numpy(usable[np.sort(drawn)]).to(ids.device)

@@ -128,7 +128,7 @@ PARTS: dict[str, tuple[dict[str, Any], str]] = {
     "complex": ({"attributes": torch.ones(6, 5) * 1j}, "(6, 5) of torch.complex64"),
     "labels between classes": (
         {"train_labels": torch.full((80,), 0.5)},
-        "train_labels: 80 values (0.5, 0.5, 0.5, 0.5, 0.5, ...) that are not integers",
+        "train_labels: 80 values (0.5, 0.5",
     ),
     "classes as a matrix": ({"seen_classes": torch.ones(2, 2, dtype=torch.int64)}, "(2, 2)"),
     "no width": ({"attributes": torch.zeros(6, 0)}, "expected a dense numeric matrix (N, K)"),

@@ -30,14 +30,14 @@ def changed(row: int, value: Any) -> np.ndarray:
 CASES: dict[str, tuple[np.ndarray, str]] = {
     "one column": (
         FIVE[:, :1],
-        "'a' (seen), 'b' (unseen), 'c' (seen), 'd' (seen), 'e' (unseen), 'f' (seen) have the same",
+        "6 classes ('a', unseen 'b', 'c', 'd', unseen 'e', 'f') with the same up to a factor",
     ),
-    "zeros": (changed(4, 0.0), "'e' (unseen) have only zeros"),
-    "twins": (changed(1, FIVE[3]), "'b' (unseen), 'd' (seen) have the same up to a factor"),
-    "a multiple": (changed(1, 3 * FIVE[3]), "'b' (unseen), 'd' (seen) have the same up to"),
+    "zeros": (changed(4, 0.0), "1 classes (unseen 'e') with nothing but zeros"),
+    "twins": (changed(1, FIVE[3]), "2 classes (unseen 'b', 'd') with the same up to a factor"),
+    "a multiple": (changed(1, 3 * FIVE[3]), "2 classes (unseen 'b', 'd') with the same up to"),
     "a constant column": (
         np.concatenate([FIVE, np.full((6, 1), 0.3)], axis=1),
-        "1 columns (4) are the same for all classes",
+        "1 columns (4) that are the same for all classes",
     ),
 }
 

@@ -242,7 +242,7 @@ def test_everything_is_listed_at_once(tmp_path: Path) -> None:
         "labels: 1 values (0) below 1",
         "trainval_loc: 1 rows (2) more than once",
         "test_seen_loc: 1 rows (40) out of range",
-        "trainval_loc: 6 rows (2, 4, 7, 9, 12, ...) with NaN or Inf",
+        "trainval_loc: 6 rows (2, 4, 7, 9, 12, 14) with NaN or Inf",
         "test_seen_loc: 2 rows (17, 19) with NaN or Inf",
         "att: 1 classes (1) with NaN or Inf",
     ]
