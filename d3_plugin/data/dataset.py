@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import PARTS, as_ids, as_parts, as_row_numbers, as_rows, check_problem
+from d3_plugin.data._checks import (
+    PARTS,
+    as_ids,
+    as_parts,
+    as_row_numbers,
+    as_rows,
+    check_problem,
+    describe,
+)
 from d3_plugin.errors import DataError, Problems
 
 
@@ -81,7 +89,7 @@ class GZSLData:
         test_seen: Any,
         test_unseen: Any = None,
         unseen_classes: Any = None,
-        class_names: Sequence[str] = (),
+        class_names: Iterable[str] | None = None,
         name: str = "arrays",
     ) -> GZSLData:
         """A problem from all rows and which of them to train and test on.
@@ -122,6 +130,11 @@ class GZSLData:
                 continue  # reported above
             if (rows := as_row_numbers(part, value, num_rows, problems)) is not None:
                 sets[part] = rows if ids is None else rows.to(ids.device)
+        try:
+            class_names = [] if class_names is None else [str(each) for each in class_names]
+        except TypeError:
+            problems.add(f"class_names is {describe(class_names)}; expected C names")
+            class_names = []
         data = from_rows(
             name,
             as_rows("features", features, problems, "(N, D)"),
@@ -129,7 +142,7 @@ class GZSLData:
             as_rows("attributes", attributes, problems, "(C, A)"),
             sets,
             problems,
-            class_names=list(map(str, class_names)),
+            class_names=class_names,
         )
         return warn_of_attributes(data)
 
