@@ -164,12 +164,29 @@ def check_problem(
         none_of(both, where, "classes", "both seen and unseen")
 
 
-def check_arrays(function: str, kind: str, ndim: int, **arrays: Any) -> None:
-    """Every one is a NumPy array of class ids (``kind`` "iu") or of numbers ("fiu")."""
+def check_arrays(function: str, **arrays: tuple[str, Any]) -> Problems:
+    """What is wrong with NumPy arrays, of finite numbers if named ``scores``, else of class ids.
+
+    Args:
+        function: starts the message.
+        arrays: by name the letters of the dimensions, as in ``"NC"``, and the array; a letter
+            stands for the same size above 0 in all of them.
+
+    Raises:
+        InputError: something is no such array, whatever its size.
+    """
     problems = Problems(function)
-    expected = f"of {'numbers' if 'f' in kind else 'integer class ids'}, {ndim}-dimensional"
-    for name, array in arrays.items():
-        fits = isinstance(array, np.ndarray) and array.dtype.kind in kind and array.ndim == ndim
-        fits = fits and array.dtype != np.uint64
-        problems.check(fits, f"{name} must be a NumPy array {expected}; got {describe(array)}")
+    sizes: dict[str, int] = {}
+    for name, (letters, array) in arrays.items():
+        numbers = name.endswith("scores")
+        what = f"a NumPy array ({', '.join(letters)}) of {'numbers' if numbers else 'class ids'}"
+        fits = isinstance(array, np.ndarray) and array.dtype.kind in ("fiu" if numbers else "iu")
+        if not fits or array.ndim != len(letters) or array.dtype == np.uint64:
+            problems.add(f"{name} must be {what}; got {describe(array)}")
     problems.raise_as(InputError)
+    for name, (letters, array) in arrays.items():
+        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
+        problems.check(array.shape == expected, f"{name} is {array.shape}, expected {expected}")
+        problems.check(array.size > 0, f"{name} is empty")
+        problems.check(bool(np.isfinite(array).all()), f"{name} contain NaN or Inf")
+    return problems

@@ -23,7 +23,7 @@ from d3_plugin.data._checks import (
 from d3_plugin.errors import DataError, Problems
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GZSLData:
     """Features, labels, attributes and the seen/unseen split of one GZSL problem.
 
@@ -158,6 +158,14 @@ class GZSLData:
         from d3_plugin.data.matfolder import save_mat_folder  # which needs this module
 
         save_mat_folder(self, Path(folder))
+
+    def __repr__(self) -> str:
+        rows = " + ".join(str(len(getattr(self, f"{part}_labels"))) for part in PARTS)
+        return (
+            f"GZSLData({self.name!r}, {len(self.seen_classes)} seen and "
+            f"{len(self.unseen_classes)} unseen classes, features {rows} x {self.feature_dim}, "
+            f"attributes {self.attributes.shape[1]})"
+        )
 
     @property
     def num_classes(self) -> int:

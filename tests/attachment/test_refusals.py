@@ -100,17 +100,23 @@ METRICS: dict[str, tuple[Callable[[], Any], str]] = {
     "a tensor": (lambda: gzsl_metrics(torch.zeros(4, 2), LABELS, **CLASSES), "got a tensor (4, 2)"),
     "texts": (
         lambda: curve(np.full((4, 2), "a")),
-        "must be a NumPy array of numbers, 2-dimensional; got an array (4, 2) of <U1",
+        "a NumPy array (N, C) of numbers; got an array (4, 2) of <U1",
     ),
-    "labels that are not whole": (lambda: curve(labels=LABELS + 0.5), "integer class ids"),
+    "labels that are not whole": (
+        lambda: curve(labels=LABELS + 0.5),
+        "(N) of class ids; got an array",
+    ),
     "a class without a column": (lambda: curve(unseen_classes=np.array([2])), "have no column"),
-    "a class twice": (lambda: curve(unseen_classes=np.array([1, 1])), "each named once"),
-    "no class": (lambda: curve(unseen_classes=np.array([], dtype=int)), "unseen ones"),
-    "fewer predictions": (lambda: per_class_accuracy(LABELS, LABELS[1:], LABELS[1:3]), "3 pred"),
+    "a class twice": (lambda: curve(unseen_classes=np.array([1, 1])), "a class is named twice"),
+    "no class": (lambda: curve(unseen_classes=np.array([], dtype=int)), "unseen_classes is empty"),
+    "fewer predictions": (
+        lambda: per_class_accuracy(LABELS, LABELS[1:], LABELS[1:3]),
+        "predicted is (3,), expected (4,)",
+    ),
     "accuracies in percent": (lambda: harmonic_mean(50, 50), "lie in 0..1, got 50"),
     "a matrix of scores": (
         lambda: ood_auroc(SCORES, SCORES[0]),
-        "of numbers, 1-dimensional; got an array (4, 2)",
+        "a NumPy array (N) of numbers; got an array (4, 2)",
     ),
 }
 

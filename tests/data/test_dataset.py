@@ -202,3 +202,9 @@ def test_save_and_load(toy_data: GZSLData, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be saved"):
         data.save(tmp_path / "file")
+
+
+def test_repr_is_one_line(toy_data: GZSLData) -> None:
+    assert repr(toy_data) == (
+        "GZSLData('toy', 4 seen and 2 unseen classes, features 80 + 24 + 20 x 12, attributes 5)"
+    )
