@@ -113,6 +113,8 @@ class D3:
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
+        if torch.is_inference_mode_enabled():
+            raise HostError("call loss() in the training loop, not under torch.inference_mode()")
         if self._step_hook is not None:
             raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
         return self._step(features, labels, attributes)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distributed import agree, average, check_same_generator
 from d3_plugin.errors import D3Warning, NotFiniteError
+from d3_plugin.functional.precision import autocast_off
 
 LOOK_EVERY = 50  # steps; looking makes a GPU wait
 GIVE_UP = 100  # steps in a row
@@ -66,7 +67,10 @@ class StudentUpdate:
             good = self._agreed(self.guard.check(self.steps, values))
             return (None if rows is None else torch.zeros_like(rows)), good
         wanted = self._learned if rows is None else [*self._learned, rows]
-        gradients = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+        with autocast_off(total):  # it would lower the precision of products in backward, too
+            gradients = torch.autograd.grad(
+                total, wanted, allow_unused=True, materialize_grads=True
+            )
         own = gradients[: len(self._learned)]
         if self._gather:
             check_same_generator(self._generator, self.steps)

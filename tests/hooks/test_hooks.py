@@ -207,7 +207,7 @@ def test_a_plugin_whose_terms_are_unusable_is_named(
         def d3_extra_terms(self) -> Any:
             return answer()
 
-    d3 = attach(ScriptHost(toy_data), plugins=[Terms()])
+    d3 = attach(ScriptHost(toy_data), Terms())
     with pytest.raises(PluginError, match=r"d3_extra_terms \(plugins: .*failed"):
         d3.loss()
 
