@@ -46,7 +46,7 @@ def test_a_class_that_the_teacher_rules_out_adds_nothing() -> None:
 
 
 def test_autocast_around_the_step_changes_no_gradient(toy_data: GZSLData) -> None:
-    settings = D3Settings(embedding_dim=64, teacher_epochs=2, weight=0.0)
+    settings = D3Settings(embedding_dim=64, teacher_epochs=2, synthetic_rows=10, weight=0.0)
     ends = []
     for enabled in (False, True):
         host = ScriptHost(toy_data)
