@@ -15,7 +15,7 @@ import pytest
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError
 from d3_plugin.__main__ import _parser, parse_settings
-from d3_plugin.experiments.ablation import ablation
+from d3_plugin.experiments.comparison import ablation
 from d3_plugin.experiments.plan import validation_cuts
 from d3_plugin.experiments.report import results
 from d3_plugin.experiments.statistics import summarize
