@@ -176,7 +176,7 @@ def test_the_page_has_the_ablation(
 def test_a_folder_without_results(
     script: ModuleType, content: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="no finished comparison"):
+    with pytest.raises(InputError, match="not a finished comparison"):
         script.read(tmp_path)
     del content["runs"][0]["curve"]
     (tmp_path / "results.json").write_text(json.dumps(content))
