@@ -35,6 +35,7 @@ HELP = {
     "host": "change a setting of the host family; may be repeated",
     "d3": "change a setting of D³ (d3_plugin.D3Settings); may be repeated",
     "device": "cpu, cuda, cuda:1, ...",
+    "threads": "CPU threads of each run; finished runs of another number are not used",
     "jobs": "number of runs at the same time on this machine",
     "backend": "where runs are made: processes of this machine, or an existing cluster",
     "scheduler": "address of the cluster",

@@ -69,6 +69,7 @@ def compare(
     host: Mapping[str, Any] | None = None,
     d3: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    threads: int = 1,
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
@@ -93,7 +94,8 @@ def compare(
         settings: JSON file with settings, such as ``d3 tune`` writes.
         host, d3: changes to the settings of the host family and of D³; override the file.
         device: where to train.
-        jobs: runs at the same time, each on one thread; with 1, a run uses every core.
+        threads: CPU threads of each run; other numbers give other rounding errors.
+        jobs: runs at the same time on this machine.
         backend, scheduler: see :func:`~d3_plugin.experiments.parallel.run_all`.
 
     Returns:
@@ -145,6 +147,7 @@ def ablate(
     host: Mapping[str, Any] | None = None,
     d3: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    threads: int = 1,
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
@@ -155,8 +158,8 @@ def ablate(
     folder may be that of a comparison: runs that both need are made once.
 
     Args:
-        adapter, data, out, seeds, draws, settings, host, d3, device, jobs, backend, scheduler: as
-            in :func:`d3_plugin.experiments.compare`.
+        adapter, data, out, seeds, draws, settings, host, d3, device, threads, jobs, backend,
+            scheduler: as in :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The summary of each adapter.
@@ -208,7 +211,7 @@ def run_grid(
     from d3_plugin.experiments.report import aligned, table_rows, write_report
 
     data, out, seeds = given["data"], given["out"], given["seeds"]
-    how = {name: given[name] for name in ("draws", "device")}
+    how = {name: given[name] for name in ("draws", "device", "threads")}
     validated = set().union(*chosen_on.values())
     runs = plan(request.hosts, data, request.digest, seeds, variants, validated=validated, **how)
     where = {name: given[name] for name in ("jobs", "backend", "scheduler")}

@@ -40,8 +40,7 @@ def run_all(
     Args:
         runs: a grid of independent runs with different names.
         store: where finished runs are.
-        jobs: runs at the same time on this machine, each on one thread; with 1, a run uses every
-            core. A cluster makes as many as it has workers.
+        jobs: runs at the same time on this machine. A cluster makes as many as it has workers.
         backend: ``loky`` for this machine, or an existing ``dask`` or ``ray`` cluster.
         scheduler: address of the cluster; default: ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``.
 
@@ -91,8 +90,8 @@ def _answers(
     from joblib import Parallel, delayed, effective_n_jobs
 
     if backend == "loky":
-        calls = [delayed(_make_here)(run, store, jobs, os.getpid()) for run in todo]
-        jobs = min(jobs, max(2, len(todo)))  # one would be this process itself
+        calls = [delayed(_make_here)(run, store, os.getpid()) for run in todo]
+        jobs = min(jobs, len(todo))
     else:
         versions = todo[0].identity()["versions"]
         calls = [delayed(_make_there)(run, versions) for run in todo]
@@ -113,12 +112,12 @@ def _answers(
         ) from error
 
 
-def _make_here(run: Run, store: RunStore, jobs: int, parent: int) -> tuple[str, str | None]:
+def _make_here(run: Run, store: RunStore, parent: int) -> tuple[str, str | None]:
     """Make and store a run; only its name goes through the pipe to the parent, and what failed."""
     if parent != os.getpid():
         _end_with(parent)
     checkpoint = store.checkpoint(run)
-    answer = _make(run, None if jobs == 1 else 1, checkpoint)
+    answer = _make(run, checkpoint)
     if isinstance(answer, str):
         return run.name, answer
     store.save(answer)
@@ -143,18 +142,20 @@ def _make_there(run: Run, versions: dict[str, str]) -> tuple[str, Outcome | str]
     with _one_at_a_time:
         if problems := unfit([run], versions):
             return run.name, f", on {socket.gethostname()}: {'; '.join(problems)}"
-        return run.name, _make(run, 1)
+        return run.name, _make(run)
 
 
-def _make(run: Run, threads: int | None, checkpoint: Path | None = None) -> Outcome | str:
+def _make(run: Run, checkpoint: Path | None = None) -> Outcome | str:
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(run.threads)
     try:
         # "sequential": a cluster's backend would spread what is inside a run as well.
-        with threadpool_limits(threads), parallel_config("sequential"):
+        with threadpool_limits(run.threads), parallel_config("sequential"):
             return execute(run, checkpoint)
     except Exception as error:
         return f": {type(error).__name__}: {error}"
+    finally:
+        torch.set_num_threads(before)

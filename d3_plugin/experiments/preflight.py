@@ -23,7 +23,7 @@ from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
 _KINDS = {"adapter": str, "note": str, "host": dict, "d3": dict, "tuned": dict}
-_COUNTS = ("seeds", "trials", "cuts", "draws", "rounds", "jobs")
+_COUNTS = ("seeds", "trials", "cuts", "draws", "rounds", "jobs", "threads")
 _MOST = 10_000  # more is a typing error, and would fill the memory
 
 

@@ -155,9 +155,9 @@ def _scored_again(outcome: Outcome) -> Outcome:
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     lines = []
     for name in sorted(stored.keys() | wanted.keys()):
-        old, new = stored.get(name), wanted.get(name)
+        old, new = stored.get(name, "the default"), wanted.get(name, "the default")
         if isinstance(old, dict) and isinstance(new, dict) and old != new:
             lines.append(f"{name}: {_differences(old, new)}")
         elif old != new:
-            lines.append(f"{name} was {old!r}, is now {new!r}")
+            lines.append(f"{name} was {old}, is now {new}")
     return "; ".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def tune(
     host: Mapping[str, Any] | None = None,
     d3: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    threads: int = 1,
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
@@ -92,7 +93,8 @@ def tune(
         seed: of the search; the cuts are ``seed`` to ``seed + cuts - 1``.
         settings: JSON file with settings to start from.
         host, d3: settings that are not searched but fixed at these values.
-        draws, device, jobs, backend, scheduler: as in :func:`d3_plugin.experiments.compare`.
+        draws, device, threads, jobs, backend, scheduler: as in
+            :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The content of ``tuned.json``.
@@ -127,12 +129,12 @@ def tune(
     tried_on = list(range(seed, seed + cuts))
     store, where = RunStore(out), {"jobs": jobs, "backend": backend, "scheduler": scheduler}
 
+    problem = data, request.digest
+    any_run = Run(family.name, *problem, seed, "", "validation", {}, None, draws, device, threads)
+
     def runs(settings: dict[str, Any], d3: D3Settings | None) -> list[Run]:
-        name, problem = trial_name(settings, d3), (data, request.digest)
-        return [
-            Run(family.name, *problem, cut, name, "validation", settings, d3, draws, device)
-            for cut in tried_on
-        ]
+        first = replace(any_run, variant=trial_name(settings, d3), host=settings, d3=d3)
+        return [replace(first, seed=cut) for cut in tried_on]
 
     if len(hosts) < len(d3s):
         print(

@@ -202,6 +202,8 @@ def command(name: str, settings: dict[str, Any]) -> str:
     words += ["--data", Path(settings["data"]).name, "--seeds", str(settings["seeds"])]
     words += ["--cuts", str(settings["cuts"])] if verb == "compare" else []
     words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
+    if settings.get("threads", 1) != 1:
+        words += ["--threads", str(settings["threads"])]
     if settings.get("released"):
         words += ["--variants", "default,released"]
     hosts: dict[str, Any] = {}
