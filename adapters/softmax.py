@@ -1,4 +1,4 @@
-"""The linear softmax classifier that the GAN hosts of the field train on features."""
+"""The linear softmax classifier that the field trains on features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def train_softmax(
     labels: Tensor,
     num_classes: int,
     *,
-    epochs: int = 25,
+    epochs: int,
     lr: float = 1e-3,
     batch_size: int = 100,
 ) -> nn.Linear:
@@ -34,7 +34,7 @@ def train_softmax(
     with torch.enable_grad():
         for _ in range(epochs):
             for index in torch.randperm(len(labels), device=features.device).split(batch_size):
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 F.cross_entropy(classifier(features[index]), labels[index]).backward()
                 optimizer.step()
     return classifier.requires_grad_(False)

@@ -1,102 +1,138 @@
-"""Checks of what is given to public functions; each raises one error that says what to do."""
+"""Checks of user input, for public entry points only: what is behind them trusts its caller."""
 
 from __future__ import annotations
 
+import collections.abc
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from d3_plugin.errors import InputError, Problems
 
-_LARGEST = sys.float_info.max
+Positive = Annotated[float, "above 0"]
+NonNegative = Annotated[float, "at least 0"]
+Count = Annotated[int, "at least 1"]
+Seed = Annotated[int, "at least 0"]
 
-FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WORDS = {float: "a finite number", int: "an int", bool: "True or False", type(None): "None"}
 
 
-def check_tensors(function: str, **tensors: Tensor) -> None:
-    """Every one is a dense tensor, and all are on one device.
+def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Check arguments against the annotations of a signature, :data:`Positive` and such included.
+
+    Args:
+        function: a function, or the ``__init__`` of a class.
+        values: its arguments by name, as ``locals()`` gives them on the first line.
 
     Raises:
-        InputError: lists each that is not.
+        InputError: lists every argument that does not fit.
     """
-    problems = Problems(function)
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            problems.add(f"{name} must be a tensor, got {type(tensor).__name__}")
-        elif tensor.layout != torch.strided:
-            problems.add(f"{name} must be dense, got {tensor.layout}; call .to_dense() on it")
+    hints = get_type_hints(function, include_extras=True)
+    problems = Problems(function.__qualname__.removesuffix(".__init__"))
+    for name, value in values.items():
+        if not _fits(value, hints.get(name, Any)):
+            problems.add(f"{name} must be {_words(hints[name])}, got {value!r}")
     problems.raise_as(InputError)
-    devices = {name: str(tensor.device) for name, tensor in tensors.items()}
-    if len(set(devices.values())) > 1:
-        raise InputError(f"{function}: all must be on one device, got {devices}")
+
+
+def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any]) -> Problems:
+    """What is wrong with ``values`` for the dataclass ``settings``: names, types, ranges.
+
+    Args:
+        subject: starts the message.
+        settings: a dataclass.
+        values: by field name.
+    """
+    hints = get_type_hints(settings, include_extras=True)
+    known = [field.name for field in fields(settings)]
+    problems = Problems(subject)
+    for name, value in values.items():
+        if name not in known:
+            problems.add(f"no setting {name!r}{did_you_mean(name, known)}")
+        elif not _fits(value, hints[name]):
+            problems.add(f"{name} must be {_words(hints[name])}, got {value!r}")
+    return problems
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """``; did you mean 'x'?``, or all known names where none is close."""
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if hint is Any:
+        return True
+    if origin is Annotated:
+        kind, bound = get_args(hint)
+        in_range = {"above 0": lambda: value > 0, "at least 0": lambda: value >= 0}
+        return _fits(value, kind) and in_range.get(bound, lambda: value >= 1)()
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint in (int, float):
+        numbers = int if hint is int else (int, float)
+        fits = isinstance(value, numbers) and not isinstance(value, bool)
+        return fits and abs(value) <= sys.float_info.max
+    if origin is collections.abc.Iterable and isinstance(value, str):
+        return False
+    return isinstance(value, origin or hint)
+
+
+def _words(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        kind, bound = get_args(hint)
+        return f"{_words(kind)}, {bound}"
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(part) for part in get_args(hint))
+    if origin is collections.abc.Callable:
+        return "a function"
+    if origin is collections.abc.Iterable:
+        return f"a list of {_words(get_args(hint)[0])}s"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def check_matrices(function: str, **tensors: Tensor) -> None:
-    """Every tensor is a floating (N, K) matrix, with the same N.
+    """Every tensor is a floating (N, K) matrix with K > 0, and all have the same N.
 
     Raises:
-        InputError: lists each tensor that is not.
+        InputError: they are not; names every dtype and shape.
     """
-    check_tensors(function, **tensors)
-    problems = Problems(function)
-    for name, tensor in tensors.items():
-        if tensor.ndim != 2 or tensor.shape[1] == 0:
-            problems.add(f"{name} must be (N, K) with K > 0, got {tuple(tensor.shape)}")
-        if tensor.dtype not in FLOATING:
-            problems.add(f"{name} must be floating point, got {tensor.dtype}; call .float() on it")
-    rows = {name: t.shape[0] for name, t in tensors.items() if t.ndim}
-    if len(set(rows.values())) > 1:
-        problems.add(f"all need the same number of rows, got {rows}")
-    problems.raise_as(InputError)
+    rows = set()
+    for tensor in tensors.values():
+        fits = isinstance(tensor, Tensor) and tensor.ndim == 2 and tensor.is_floating_point()
+        rows.add(tensor.shape[0] if fits and tensor.shape[1] and not tensor.is_sparse else None)
+    if None in rows or len(rows) > 1:
+        got = ", ".join(f"{name} {_form(tensor)}" for name, tensor in tensors.items())
+        raise InputError(f"{function} takes dense floating (N, K) tensors of one N, got {got}")
 
 
-def check_labels(function: str, rows: Tensor, labels: Tensor) -> None:
-    """``labels`` is an integer (N,) tensor, one for each of the ``rows`` (N, K), on their device.
+def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | None = None) -> None:
+    """``labels`` is an integer (N,) tensor with a label for each of the rows.
 
     Raises:
-        InputError: another shape, or not integers.
+        InputError: another shape, not integers, or on the CPU outside 0..num_classes-1.
     """
-    check_tensors(function, rows=rows, labels=labels)
-    problems = Problems(function)
-    # A message is built only when it is needed: torch.compile cannot print a symbolic shape.
-    if labels.shape != rows.shape[:1]:
-        problems.add(f"labels must be ({len(rows)},), one per row, got {tuple(labels.shape)}")
-    if not is_integer(labels):
-        problems.add(f"labels must be integer class ids, got {labels.dtype}; see .long()")
-    problems.raise_as(InputError)
-
-
-def is_integer(tensor: Tensor) -> bool:
-    """Whether it can hold class ids."""
-    return not (
-        tensor.is_floating_point()
-        or tensor.is_complex()
-        or tensor.is_quantized
-        or tensor.dtype == torch.bool
-    )
-
-
-def check_label_range(
-    function: str, labels: Tensor, num_classes: int, name: str = "labels"
-) -> None:
-    """``labels`` lie in 0..num_classes-1; looked at only where that does not make a GPU wait.
-
-    Raises:
-        InputError: they do not.
-    """
-    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not len(labels):
+    if not is_integer(labels) or tuple(labels.shape) != (rows,):
+        raise InputError(f"{function} takes integer labels ({rows},), got {_form(labels)}")
+    # Values are not looked at on a GPU, which would have to wait, nor while compiling.
+    if num_classes is None or labels.device.type != "cpu" or torch.compiler.is_compiling():
         return
-    labels = labels.long()
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
+    if rows and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise InputError(
-            f"{function}: {name} must be class ids 0..{num_classes - 1}, got {low}..{high}"
+            f"{function} takes labels in 0..{num_classes - 1}, got {int(labels.min())}.."
+            f"{int(labels.max())}"
         )
 
 
@@ -106,129 +142,39 @@ def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | N
     Raises:
         InputError: it is not, or an id is outside 0..num_classes-1.
     """
-    check_tensors(function, seen_classes=seen_classes)
-    if seen_classes.ndim != 1 or not len(seen_classes) or not is_integer(seen_classes):
+    if not is_integer(seen_classes) or seen_classes.ndim != 1 or not len(seen_classes):
         raise InputError(
-            f"{function}: seen_classes must be (S,) integer class ids, got {seen_classes.dtype} "
-            f"{tuple(seen_classes.shape)}; for a mask use mask.nonzero()[:, 0]"
+            f"{function} takes seen_classes as (S,) integer class ids, got {_form(seen_classes)}; "
+            "for a mask use mask.nonzero()[:, 0]"
         )
-    if seen_classes.is_meta:
-        raise InputError(f"{function}: seen_classes is on the device meta, which holds no values")
-    seen_classes = seen_classes.long()
-    problems = Problems(function)
-    problems.check(
-        len(seen_classes.unique()) == len(seen_classes), "seen_classes names a class twice"
-    )
-    low, high = int(seen_classes.min()), int(seen_classes.max())
-    problems.check(
-        low >= 0 and (num_classes is None or high < num_classes),
-        f"seen_classes must lie in 0..{'' if num_classes is None else num_classes - 1}, "
-        f"got {low}..{high}",
-    )
-    problems.raise_as(InputError)
+    ids = seen_classes.tolist()
+    if len(set(ids)) < len(ids) or min(ids) < 0 or (num_classes and max(ids) >= num_classes):
+        last = "C-1" if num_classes is None else num_classes - 1
+        raise InputError(f"{function} takes different seen_classes in 0..{last}, got {ids}")
 
 
-def check_choice(function: str, name: str, value: str, choices: tuple[str, ...]) -> None:
-    """``value`` is one of ``choices``.
-
-    Raises:
-        InputError: it is not; names the choices.
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{function}: {name} is one of {', '.join(choices)}; got {value!r}")
+def is_integer(tensor: object) -> bool:
+    """Whether this is a tensor that can hold class ids; uint8 can, bool cannot."""
+    return isinstance(tensor, Tensor) and tensor.dtype in _INTEGERS
 
 
-def check_positive(function: str, **values: float) -> None:
-    """Every value is a finite number above zero.
-
-    Raises:
-        InputError: lists each one that is not.
-    """
-    problems = Problems(function)
-    for name, value in values.items():
-        if not (is_number(value) and value > 0):
-            problems.add(f"{name} must be above 0 and finite, got {value!r}")
-    problems.raise_as(InputError)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check_whole(function: str, *, least: int = 1, **values: int) -> None:
-    """Every value is a whole number, at least ``least``.
-
-    Raises:
-        InputError: lists each one that is not.
-    """
-    problems = Problems(function)
-    for name, value in values.items():
-        ok = is_whole(value) and value >= least
-        problems.check(ok, f"{name} must be a whole number, at least {least}; got {value!r}")
-    problems.raise_as(InputError)
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """A whole number, also NumPy's, but no bool."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def check_flags(function: str, **values: bool) -> None:
-    """Every value is True or False.
-
-    Raises:
-        InputError: lists each one that is not; a text such as "no" counts as true in Python.
-    """
-    problems = Problems(function)
-    for name, value in values.items():
-        problems.check(isinstance(value, bool), f"{name} must be True or False, got {value!r}")
-    problems.raise_as(InputError)
+def _form(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{value.dtype} {tuple(value.shape)}" + (" sparse" if value.is_sparse else "")
 
 
 def is_number(value: object) -> bool:
-    """A finite number, also NumPy's, but no bool."""
-    numbers = (int, float, np.integer, np.floating)
-    if isinstance(value, bool) or not isinstance(value, numbers):
-        return False
-    return bool(-_LARGEST <= value <= _LARGEST)
+    """A finite int or float."""
+    return _fits(value, float)
 
 
-def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any]) -> Problems:
-    """What is wrong with ``values`` for the dataclass ``settings``: names and types.
-
-    Understood are ``bool``, ``int``, ``float``, ``str``, ``Literal`` and unions of them with None;
-    an int will do for a float, a bool for neither.
-
-    Args:
-        subject: starts the message.
-        settings: a dataclass.
-        values: by field name.
-    """
-    hints = get_type_hints(settings)
-    known = [field.name for field in fields(settings)]
-    problems = Problems(subject)
+def check_whole(function: str, *, least: int = 1, **values: int) -> None:
+    """Every value is an int, at least ``least``."""
+    problems = Problems(function)
     for name, value in values.items():
-        if name not in known:
-            problems.add(f"no setting {name!r}; there are {', '.join(known)}")
-        elif not _fits(value, hints[name]):
-            problems.add(f"{name} must be {_words(hints[name])}, got {value!r}")
-    return problems
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return hint is Any or isinstance(value, hint)
-
-
-def _words(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_words(part) for part in get_args(hint))
-    words = {float: "a number", int: "a whole number", bool: "True or False", type(None): "None"}
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
+        problems.check(_fits(value, int) and value >= least, f"{name} must be an int, {value!r}")
+    problems.raise_as(InputError)

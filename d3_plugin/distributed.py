@@ -215,10 +215,7 @@ def check_same_generator(generator: nn.Module, step: int) -> None:
     differing = [name for name, equal in zip(names, same.tolist(), strict=True) if not equal]
     if differing:
         raise HostError(
-            f"D³'s step {step}: {len(differing)} parameters of the generator differ between "
-            f"processes ({', '.join(differing[:5])}), so some gradient was not averaged. With "
-            "DistributedDataParallel add d3.loss(...) to the loss of the host's own forward pass "
-            "and call backward on the sum, or call d3.loss(...).backward() before that forward "
-            "pass; without it average the generator's gradients yourself. Sharded generators "
-            "(FSDP) are not supported"
+            f"step {step}: the generator's {', '.join(differing[:5])} differ between processes. "
+            "With DistributedDataParallel call d3.loss() after the host's forward pass and backward"
+            " on the sum; without it average the gradients yourself. FSDP is not supported"
         )

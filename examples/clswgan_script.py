@@ -1,9 +1,9 @@
-"""A module-level f-CLSWGAN script as the field writes them, with D³ in three lines.
+"""An f-CLSWGAN script in the style of the field, with D³ added in three lines.
 
-The three lines are marked ``# D3``. Everything else is the script as it was: global buffers that
-``copy_`` overwrites, labels mapped to the seen classes, three ``backward`` calls in the critic's
-step, gradient flags switched between the two steps, ``zero_grad`` by module. Run it with
-``python examples/clswgan_script.py``.
+The three lines are marked ``# D3``. The rest is an ordinary module-level script: global buffers
+overwritten by ``copy_``, labels mapped to the seen classes, three ``backward`` calls in a critic
+step, ``requires_grad`` switched between critic and generator, ``zero_grad`` on the modules. Run it
+with ``python examples/clswgan_script.py``.
 """
 
 import argparse
@@ -29,7 +29,7 @@ torch.manual_seed(opt.manualSeed)
 
 
 class DataLoader:
-    """The data object of such scripts: tensors by well-known names, and next_batch."""
+    """The usual data object: tensors under well-known names, and ``next_batch``."""
 
     def __init__(self, name):
         problem = load(name).scaled()

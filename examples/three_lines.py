@@ -1,7 +1,7 @@
-"""D³ on a trainer object in three lines, beside the plain baseline.
+"""A baseline without and with D³: attaching it to a trainer object takes three lines.
 
-``python examples/three_lines.py --adapter tfvaegan`` trains a TF-VAEGAN on scikit-learn's digits
-twice, from the same seed, first as it is and then with D³.
+``python examples/three_lines.py --adapter tfvaegan`` trains a TF-VAEGAN twice on scikit-learn's
+digits, from the same seed: first the plain baseline, then the same with D³.
 """
 
 import argparse
@@ -31,7 +31,7 @@ trainer = Trainer(data, settings, seed=0)  # the baseline
 trainer.fit()
 print("baseline", d3_plugin.evaluate(trainer, draws=3))
 
-trainer = Trainer(data, settings, seed=0)  # the same, with D³
+trainer = Trainer(data, settings, seed=0)  # the same with D³
 d3 = d3_plugin.attach(trainer, data=data)
 trainer.fit()
 print("+D³     ", d3.evaluate(draws=3))

@@ -5,11 +5,45 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from d3_plugin.data import GZSLData
+from tests.toys import ScriptHost, toy_problem
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+"""Relative and absolute, of a loss computed in this dtype against loops in float64."""
+HALVES = (torch.bfloat16, torch.float16)
+
+
+@pytest.fixture(scope="session", params=["cpu", *["cuda"] * torch.cuda.is_available()])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every device of this machine that the tests of numbers run on."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(scope="session", params=TOLERANCE, ids=str)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """The dtypes that losses are computed in."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def tolerance(dtype: torch.dtype) -> float:
+    """Of ``dtype``."""
+    return TOLERANCE[dtype]
+
+
+@pytest.fixture(scope="session", params=HALVES, ids=str)
+def half(request: pytest.FixtureRequest) -> torch.dtype:
+    """The dtypes that inputs may have and losses are not computed in."""
+    return request.param
+
+
+@pytest.fixture(scope="session", params=[*TOLERANCE, *HALVES], ids=str)
+def any_dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """Every dtype of an input."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -29,29 +63,10 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def toy_data() -> GZSLData:
     """A small GZSL problem in [0, 1]: seen classes 0, 2, 3, 5 and unseen classes 1, 4."""
-    rng = np.random.default_rng(0)
-    seen, unseen = np.array([0, 2, 3, 5]), np.array([1, 4])
-    attributes = rng.random((6, 5))
-    centres = attributes @ rng.random((5, 12)) / 3
+    return toy_problem()
 
-    def rows(classes: np.ndarray, per_class: int) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = np.repeat(classes, per_class)
-        features = centres[labels] + 0.03 * rng.standard_normal((len(labels), 12))
-        return torch.from_numpy(features).float(), torch.from_numpy(labels)
 
-    train_features, train_labels = rows(seen, 20)
-    test_seen_features, test_seen_labels = rows(seen, 6)
-    test_unseen_features, test_unseen_labels = rows(unseen, 10)
-    return GZSLData(
-        name="toy",
-        train_features=train_features,
-        train_labels=train_labels,
-        test_seen_features=test_seen_features,
-        test_seen_labels=test_seen_labels,
-        test_unseen_features=test_unseen_features,
-        test_unseen_labels=test_unseen_labels,
-        attributes=torch.from_numpy(attributes).float(),
-        seen_classes=torch.from_numpy(seen),
-        unseen_classes=torch.from_numpy(unseen),
-        class_names=tuple("abcdef"),
-    ).scaled()
+@pytest.fixture
+def host(toy_data: GZSLData) -> ScriptHost:
+    """A script on the CPU."""
+    return ScriptHost(toy_data)

@@ -129,7 +129,7 @@ def test_adapters(capsys: pytest.CaptureFixture[str]) -> None:
         (["--seeds", "99999999999"], "seeds must be at least 1 and at most 10000"),
         (["--seeds", "0", "--jobs", "-1"], "2 problems"),
         (["--device", "meta"], "device 'meta'"),
-        (["--set", "weight={[]: 1}"], "weight must be a number, got '{[]: 1}'"),
+        (["--set", "weight={[]: 1}"], "weight must be a finite number, at least 0, got '{[]: 1}'"),
         (["--out", "a\0b"], "cannot write a"),
         (["--scheduler", "tcp://127.0.0.1:1"], "for the backends dask and ray"),
     ],

@@ -33,7 +33,8 @@ class FiLMBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.film(condition).chunk(2, dim=1)
         inner = F.silu(self.inner(self.norm(x) * (1 + scale) + shift))
-        return x + self.outer(inner)
+        residual: Tensor = self.outer(inner)
+        return x + residual
 
 
 class Denoiser(nn.Module):

@@ -16,8 +16,6 @@ def cosine_alpha_bar(timesteps: int) -> Tensor:
 
     Source: Nichol and Dhariwal, ICML 2021, equation 17.
     """
-    if timesteps < 1:
-        raise ValueError(f"timesteps must be at least 1, got {timesteps}")
     at = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
     signal = torch.cos((at + 0.008) / 1.008 * math.pi / 2) ** 2
     betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
@@ -29,9 +27,12 @@ def ddim_timesteps(timesteps: int, steps: int) -> list[int]:
 
     Evenly spaced from the last one, so that sampling starts at pure noise ("trailing" in Lin et
     al., WACV 2024, table 2).
+
+    Raises:
+        ValueError: more steps than timesteps.
     """
-    if not 1 <= steps <= timesteps:
-        raise ValueError(f"steps must be in 1..{timesteps}, got {steps}")
+    if steps > timesteps:
+        raise ValueError(f"sampling_steps must be at most timesteps ({timesteps}), got {steps}")
     return [round(timesteps - i * timesteps / steps) - 1 for i in range(steps)]
 
 
@@ -40,34 +41,19 @@ def add_noise(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
 
 
-def ddim_step(
-    noisy: Tensor,
-    clean: Tensor,
-    alpha_bar: Tensor,
-    previous: Tensor,
-    eta: float = 0.0,
-    noise: Tensor | None = None,
-) -> Tensor:
-    """One reverse step, given the estimate of the clean rows.
+def ddim_step(noisy: Tensor, clean: Tensor, alpha_bar: Tensor, previous: Tensor) -> Tensor:
+    """One deterministic reverse step, given the estimate of the clean rows.
 
     Args:
         noisy: (N, D) at the current step.
         clean: (N, D) estimated clean rows.
         alpha_bar: 0-dim or (N, 1), of the current step, below 1.
         previous: of the step to go to, the less noisy one; 1 for the clean rows.
-        eta: 0 for the deterministic DDIM, 1 for the ancestral sampler of DDPM.
-        noise: (N, D) standard normal; needed where eta is not 0.
 
     Returns:
         (N, D) at the step gone to.
 
-    Source: Song, Meng, Ermon, ICLR 2021, equations 12 and 16.
+    Source: Song, Meng, Ermon, ICLR 2021, equation 12 with σ = 0.
     """
     estimated = (noisy - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
-    if eta == 0:
-        return previous.sqrt() * clean + (1 - previous).sqrt() * estimated
-    if noise is None:
-        raise ValueError("ddim_step with eta other than 0 needs noise")
-    variance = eta**2 * (1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous)
-    mean = previous.sqrt() * clean + (1 - previous - variance).clamp(min=0).sqrt() * estimated
-    return mean + variance.sqrt() * noise
+    return add_noise(clean, estimated, previous)

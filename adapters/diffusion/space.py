@@ -1,12 +1,16 @@
-"""The space the diffusion runs in, and noise that makes up for missing spread."""
+"""What is fitted once on the training rows: feature space, class means, the noise's strength."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+LARGEST_STRENGTH = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,7 @@ class FeatureSpace:
     Attributes:
         center, scale: (D,) training mean and standard deviation of the powers; scale 1 for constant
             dimensions.
-        power: applied to features before; 1 where training features may be negative.
+        power: exponent applied to features first; 1 where training features may be negative.
         lowest: lower bound of features on the way back: 0, or no bound where they may be negative.
     """
 
@@ -31,8 +35,8 @@ class FeatureSpace:
     lowest: float
 
     @classmethod
-    def of(cls, features: Tensor, power: float = 1.0) -> FeatureSpace:
-        """Fitted on training features (N, D); ``power`` counts if none of them is negative."""
+    def of(cls, features: Tensor, power: float) -> FeatureSpace:
+        """Fitted on training features (N, D); ``power`` is ignored if one of them is negative."""
         negative = bool((features < 0).any())
         power, lowest = (1.0, -torch.inf) if negative else (power, 0.0)
         powers = features.pow(power)
@@ -55,9 +59,33 @@ def class_means(rows: Tensor, positions: Tensor, num_classes: int) -> Tensor:
     return (member.T @ rows) / member.sum(dim=0)[:, None]
 
 
-def within_class_residuals(rows: Tensor, positions: Tensor, num_classes: int) -> Tensor:
-    """Rows (N, D) minus the mean of their class, by class position (N,): (N, D)."""
-    return rows - class_means(rows, positions, num_classes)[positions]
+def ridge_means(attributes: Tensor, seen: Tensor, means: Tensor) -> Tensor:
+    """Feature means of all classes, regressed from attributes by ridge: (C, D).
+
+    Every seen class weighs the same, and the strength is the one with the smallest squared error on
+    left-out classes. Strengths count in mean squared norms of the centred attributes, whatever
+    their scale. The fit runs in float64 on the CPU.
+
+    Args:
+        attributes: (C, A) of all classes.
+        seen: (S,) the ids of the seen ones, S >= 2.
+        means: (S, D) of their training rows.
+
+    Raises:
+        ValueError: there is only one seen class.
+    """
+    from sklearn.linear_model import RidgeCV
+
+    if len(seen) < 2:
+        raise ValueError(f"ridge regression needs at least 2 seen classes, got {len(seen)}")
+    x, y = attributes[seen].cpu().double().numpy(), means.cpu().double().numpy()
+    center = x.mean(axis=0)
+    unit = max(((x - center) ** 2).sum(axis=1).mean(), 1e-12)
+    ridge = RidgeCV(alphas=unit * 10 ** np.linspace(-4, 4, 17)).fit(x, y)
+    weight, center, offset = (
+        torch.from_numpy(part).to(means) for part in (ridge.coef_.T, center, y.mean(axis=0))
+    )
+    return (attributes - center) @ weight + offset
 
 
 def residual_noise(residuals: Tensor, normal: Tensor) -> Tensor:
@@ -70,12 +98,10 @@ def residual_noise(residuals: Tensor, normal: Tensor) -> Tensor:
     Returns:
         (M, D) of covariance ``residuals.T @ residuals / N``.
     """
-    return normal @ residuals / len(residuals) ** 0.5
+    return normal @ residuals / math.sqrt(len(residuals))
 
 
-def matched_strength(
-    rows: Tensor, noise: Tensor, wanted: Tensor, space: FeatureSpace, largest: float = 4.0
-) -> Tensor:
+def matched_strength(rows: Tensor, noise: Tensor, wanted: Tensor, space: FeatureSpace) -> Tensor:
     """How much noise gives generated features the spread around their class that real ones have.
 
     Found by bisection: the way from rows to features bends and clips, so variances do not add.
@@ -85,12 +111,11 @@ def matched_strength(
         noise: (S, M, D).
         wanted: 0-dim, mean over D of the real within-class variance of the features.
         space: to get from rows to features.
-        largest: the strength is at most this.
 
     Returns:
         0-dim factor of the noise; 0 where the rows spread enough as they are.
     """
-    low, high = torch.zeros_like(wanted), torch.full_like(wanted, largest)
+    low, high = torch.zeros_like(wanted), torch.full_like(wanted, LARGEST_STRENGTH)
     for _ in range(16):
         middle = (low + high) / 2
         narrow = space.restore(rows + middle * noise).var(dim=1).mean() < wanted

@@ -1,6 +1,6 @@
 """TF-VAEGAN (Narayan et al., ECCV 2020) as a baseline and as a host of D³."""
 
-from d3_adapters.tfvaegan.settings import TFVAEGANSettings, published_settings
-from d3_adapters.tfvaegan.trainer import TFVAEGANTrainer
+from .settings import TFVAEGANSettings
+from .trainer import TFVAEGANTrainer
 
-__all__ = ["TFVAEGANSettings", "TFVAEGANTrainer", "published_settings"]
+__all__ = ["TFVAEGANSettings", "TFVAEGANTrainer"]

@@ -1,4 +1,4 @@
-"""The five networks of TF-VAEGAN, each a multi-layer perceptron."""
+"""Encoder, generator and decoder of TF-VAEGAN, each a multi-layer perceptron."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SLOPE = 0.2
-
-
-def _init_weights(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-        nn.init.zeros_(module.bias)
+from ..gan import SLOPE, init_weights, leaky_layers
 
 
 class Encoder(nn.Module):
@@ -20,15 +14,10 @@ class Encoder(nn.Module):
 
     def __init__(self, feature_dim: int, attribute_dim: int, noise_dim: int, hidden: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(feature_dim + attribute_dim, hidden),
-            nn.LeakyReLU(SLOPE),
-            nn.Linear(hidden, 2 * noise_dim),
-            nn.LeakyReLU(SLOPE),
-        )
+        self.layers = leaky_layers(feature_dim + attribute_dim, hidden, 2 * noise_dim)
         self.mean = nn.Linear(2 * noise_dim, noise_dim)
         self.log_variance = nn.Linear(2 * noise_dim, noise_dim)
-        self.apply(_init_weights)
+        self.apply(init_weights)
 
     def forward(self, features: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.layers(torch.cat([features, attributes], dim=1))
@@ -43,10 +32,9 @@ class Generator(nn.Module):
 
     def __init__(self, noise_dim: int, attribute_dim: int, feature_dim: int, hidden: int) -> None:
         super().__init__()
-        self.noise_dim = noise_dim
         self.to_hidden = nn.Linear(noise_dim + attribute_dim, hidden)
         self.to_features = nn.Linear(hidden, feature_dim)
-        self.apply(_init_weights)
+        self.apply(init_weights)
 
     def forward(self, noise: Tensor, attributes: Tensor, feedback: Tensor | None = None) -> Tensor:
         hidden = F.leaky_relu(self.to_hidden(torch.cat([noise, attributes], dim=1)), SLOPE)
@@ -56,23 +44,6 @@ class Generator(nn.Module):
         return features
 
 
-class Critic(nn.Module):
-    """``critic(features, attributes)``: (N, D), (N, A) -> (N, 1), unbounded."""
-
-    def __init__(self, feature_dim: int, attribute_dim: int, hidden: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(feature_dim + attribute_dim, hidden),
-            nn.LeakyReLU(SLOPE),
-            nn.Linear(hidden, 1),
-        )
-        self.apply(_init_weights)
-
-    def forward(self, features: Tensor, attributes: Tensor) -> Tensor:
-        score: Tensor = self.layers(torch.cat([features, attributes], dim=1))
-        return score
-
-
 class SemanticDecoder(nn.Module):
     """``decoder(features)``: (N, D) -> attributes (N, A) of L2 norm 1, and hidden layer (N, H)."""
 
@@ -80,26 +51,8 @@ class SemanticDecoder(nn.Module):
         super().__init__()
         self.to_hidden = nn.Linear(feature_dim, hidden)
         self.to_attributes = nn.Linear(hidden, attribute_dim)
-        self.apply(_init_weights)
+        self.apply(init_weights)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         hidden = F.leaky_relu(self.to_hidden(features), SLOPE)
         return F.normalize(self.to_attributes(hidden)), hidden
-
-
-class FeedbackNet(nn.Module):
-    """``feedback(hidden)``: decoder's hidden layer (N, H) -> generator's hidden layer (N, H)."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(hidden, hidden),
-            nn.LeakyReLU(SLOPE),
-            nn.Linear(hidden, hidden),
-            nn.LeakyReLU(SLOPE),
-        )
-        self.apply(_init_weights)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        feedback: Tensor = self.layers(hidden)
-        return feedback

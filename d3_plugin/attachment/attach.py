@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from typing import Any
 
 import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.attachment.attach_options import checked_options
 from d3_plugin.attachment.d3 import D3, Mode
-from d3_plugin.checks import check_choice, check_flags
+from d3_plugin.attachment.hook_mode import check_free
+from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, unwrapped, warn_alone
-from d3_plugin.errors import HostError
+from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hooks.manager import make_manager
-from d3_plugin.hosts.batches import LabelForm
 from d3_plugin.hosts.describe import check_optimizer, describe_script, describe_trainer
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, uncovered
+from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
@@ -33,14 +35,14 @@ def attach(
     optimizer: torch.optim.Optimizer | None = None,
     settings: D3Settings | None = None,
     mode: Mode | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     gather: bool = False,
     labels_are: LabelForm = "class_ids",
-    noise_dim: int | None = None,
+    noise_dim: Count | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
     modules: Iterable[nn.Module] = (),
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
-    synthetic_per_class: int | None = None,
+    synthetic_per_class: Count | None = None,
     plugins: Iterable[object] = (),
     strict_plugins: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -77,7 +79,8 @@ def attach(
         labels_are: form of the labels given to ``loss()``: ``class_ids`` as in the data, or
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
-        noise_dim: width of the noise; default: what the generator's first linear layer takes
+        noise_dim: width of the noise, for the default synthesis, which then replaces that of a
+            trainer's plugin; default: what the generator's first linear layer takes
             beside the attributes, or else as wide as they are.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
             is not called with noise first and attributes second or by a name of
@@ -105,22 +108,12 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    settings = D3Settings() if settings is None else settings
-    if mode is None:
-        mode = "loss" if trainer is None else "hook"
-    check_choice("attach", "mode", mode, get_args(Mode))
-    check_choice("attach", "labels_are", labels_are, get_args(LabelForm))
-    check_flags("attach", gather=gather, strict_plugins=strict_plugins)
-    modules = checked_options(
-        settings,
-        seed,
-        modules,
-        {"noise_dim": noise_dim, "synthetic_per_class": synthetic_per_class},
-        {"synthesize": synthesize, "train_classifier": train_classifier, "progress": progress},
-    )
+    check_arguments(attach, locals())
+    settings = settings or D3Settings()
+    mode = mode or ("loss" if trainer is None else "hook")
     manager = make_manager(plugins, strict=strict_plugins)
     if trainer is None:
-        host = describe_script(generator, optimizer, data)
+        host = describe_script(manager, generator, optimizer, data)
     elif generator is None and optimizer is None:
         host = describe_trainer(manager, trainer, data)
     else:
@@ -131,11 +124,14 @@ def attach(
         warn_alone(host.generator)
     host.generator = unwrapped(host.generator)
     check_optimizer(host)
+    if mode == "hook":
+        check_free(host.optimizer)
     host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
-    host.noise_dim = noise_dim or host.noise_dim
-    host.synthesize = synthesize or host.synthesize
-    host.train_classifier = train_classifier or host.train_classifier
     host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
+    if noise_dim is not None:
+        host.noise_dim = noise_dim
+        synthesize = synthesize or host.from_noise
+    manager.register(UserHooks(synthesize, train_classifier), "arguments of attach")
     if trainer is None:  # a trainer may not be ready to synthesise before it has begun
         _try_synthesis(host, manager.hook)
 
@@ -160,11 +156,21 @@ def attach(
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
-    """Finds a wrong call form now, before the teacher is trained."""
+    """Finds a wrong call form, and state that cannot be put back, before the teacher is trained."""
     classes = host.data.unseen_classes[:1].repeat(2)
     reachable = any(p.requires_grad for p in host.generator.parameters())
+    before = uncovered(host.modules)
     with RandomStream(0, host.device, "trial"), torch.enable_grad():
         synthesize_rows(host, hooks, classes, differentiable=reachable)
+    after = uncovered(host.modules)
+    changed = sorted(name for name in after if after[name] != before.get(name))
+    if changed:
+        warnings.warn(
+            f"synthesis changes {', '.join(changed)} in place, which D³ cannot put back: training "
+            "differs from one without D³ even at weight 0",
+            D3Warning,
+            stacklevel=3,
+        )
 
 
 def _make_distiller(

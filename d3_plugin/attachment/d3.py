@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import copy
-import sys
 import warnings
-import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 import pluggy
 import torch
 from torch import Tensor
-from torch.amp import grad_scaler
 
-from d3_plugin.attachment.state import check_state
+from d3_plugin.attachment.hook_mode import StepHook
+from d3_plugin.checks import Count, NonNegative, check_arguments
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import D3Settings, FinalClassifier
+from d3_plugin.distillation.settings import SCORING, D3Settings, FinalClassifier
 from d3_plugin.distillation.student_step import StudentUpdate
-from d3_plugin.distributed import average, process_rank
+from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError, PluginError
-from d3_plugin.evaluation.protocol import Evaluation, evaluate
-from d3_plugin.hosts.batches import HostBatches, LabelForm
+from d3_plugin.evaluation.protocol import Evaluation, score_host
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, together
+from d3_plugin.hosts.labels import HostBatches, LabelForm
 from d3_plugin.hosts.synthesis import synthesize
 
 Mode = Literal["loss", "hook"]
-
-
-# Optimisers that a D³ in mode="hook" is on: a second one, from a notebook cell run twice, would
-# silently double the gradient.
-_hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
 class _GivenGradient(torch.autograd.Function):
@@ -79,16 +73,9 @@ class D3:
         self._update = StudentUpdate(distiller, host.generator, settings.student_lr, gather=gather)
         self._batches = HostBatches(host.data, distiller.teacher, labels_are)
         self._attached, self._warned = True, False
-        self._host_steps = 0
-        self._handle = None
+        self._step_hook = None
         if mode == "hook":
-            if host.optimizer in _hooked:
-                raise HostError(
-                    'D³ is attached to this optimizer with mode="hook" already; call detach() on '
-                    "the first D³, or both would add their gradients"
-                )
-            _hooked.add(host.optimizer)
-            self._handle = host.optimizer.register_step_pre_hook(self._before_step)
+            self._step_hook = StepHook(host, self._step, gather=gather)
 
     @property
     def steps(self) -> int:
@@ -126,11 +113,8 @@ class D3:
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
-        if self._handle is not None:
-            raise HostError(
-                'attached with mode="hook", D³ adds its gradient in optimizer.step(); for '
-                "errG = errG + d3.loss(...) attach with mode='loss'"
-            )
+        if self._step_hook is not None:
+            raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
         return self._step(features, labels, attributes)
 
     def _step(self, *batch_parts: Tensor | None) -> Tensor:
@@ -141,28 +125,39 @@ class D3:
         )
         if self.settings.weight > 0 and not reaches_generator:
             self._warn_unreachable()
-        with self._stream, torch.enable_grad():
-            real, real_labels = self._real_rows(*batch_parts)
-            unseen = self.host.data.unseen_classes
-            wanted = (self.settings.synthetic_rows,)
-            classes = unseen[torch.randint(len(unseen), wanted, device=unseen.device)]
-            synthetic = synthesize(
-                self.host, self._hooks, classes, differentiable=reaches_generator
-            )
-            # float32: the gradient of a half-precision leaf would underflow before it is scaled.
-            rows = synthetic.detach().float().requires_grad_(reaches_generator)
-            batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
-            total = self._total(batch)
-            parts = {"synthetic rows": rows, "real rows": real, **self.values}
-            wanted_rows = rows if reaches_generator else None
-            gradient, good = self._update(total, wanted_rows, parts)
+        grad_mode = partial(torch._C._set_grad_enabled, torch.is_grad_enabled())
+        undo = together([self._stream.outside(), grad_mode])
+        try:
+            self._stream.begin()
+            torch._C._set_grad_enabled(True)
+            synthetic, gradient, good = self._distil(reaches_generator, *batch_parts)
+            self._stream.end()
+        finally:
+            undo()
         weight = self.settings.weight
-        value = torch.where(good, weight * self.values["total"], 0.0)
+        value = (weight * self.values["total"]).masked_fill(~good, 0.0)
         self._hooks.d3_after_step(host=self.host, step=self.steps, values=dict(self.values))
         if gradient is None:
             return value
         result: Tensor = _GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
         return result
+
+    def _distil(
+        self, differentiable: bool, *batch_parts: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Steps the student; synthetic rows, the gradient for them, and whether all was finite."""
+        real, real_labels = self._real_rows(*batch_parts)
+        unseen = self.host.data.unseen_classes
+        drawn = torch.randint(len(unseen), (self.settings.synthetic_rows,), device=unseen.device)
+        classes = unseen[drawn]
+        synthetic = synthesize(self.host, self._hooks, classes, differentiable=differentiable)
+        # float32: the gradient of a half-precision leaf would underflow before it is scaled.
+        rows = synthetic.detach().float().requires_grad_(differentiable)
+        batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
+        total = self._total(batch)
+        parts = {"synthetic rows": rows, "real rows": real, **self.values}
+        gradient, good = self._update(total, rows if differentiable else None, parts)
+        return synthetic, gradient, good
 
     def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
         if any(part is not None for part in batch_parts):
@@ -185,32 +180,6 @@ class D3:
         self.values["total"] = total.detach()
         return total
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """Step pre-hook of ``mode="hook"``: adds D³'s gradient to the generator's."""
-        if any(callable(a) for a in (*args, *kwargs.values())):
-            raise HostError(
-                'mode="hook" does not work with optimizer.step(closure): the closure makes the '
-                "gradients anew afterwards. Use the explicit form, errG = errG + d3.loss(...), "
-                "inside the closure"
-            )
-        _refuse_grad_scaler()
-        self._host_steps += 1
-        if (self._host_steps - 1) % self.host.interval:
-            return
-        with torch.enable_grad():
-            extra = self._step()
-        if not extra.requires_grad:
-            return
-        parameters = [p for p in self.host.generator.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(
-            extra, parameters, allow_unused=True, materialize_grads=self._gather
-        )
-        if self._gather:  # DDP has averaged the host's already
-            gradients = average(gradients)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-
     def _warn_unreachable(self) -> None:
         if not self._warned:
             self._warned = True
@@ -225,10 +194,10 @@ class D3:
     def evaluate(
         self,
         *,
-        draws: int = 1,
+        draws: Count = 1,
         final_classifier: FinalClassifier | None = None,
-        ensemble_weight: float | None = None,
-        seen_offset: float | None = None,
+        ensemble_weight: NonNegative | None = None,
+        seen_offset: NonNegative | None = None,
     ) -> Evaluation:
         """U, S, H, AUSUC of the +D³ classifier on the test rows.
 
@@ -243,10 +212,11 @@ class D3:
             Metrics as means over the draws, with scores, labels and the teacher's scores.
 
         Raises:
-            InputError: draws below 1, no such classifier, or a weight or offset below 0.
+            InputError: an argument outside its range.
             HostError: features or scores of another shape come back from the host.
             NotFiniteError: a loss or gradient of the last steps was not finite.
         """
+        check_arguments(D3.evaluate, locals())
         self._update.guard.look(self.steps)
         instead = {
             "final_classifier": final_classifier,
@@ -255,7 +225,7 @@ class D3:
         }
         changes: dict[str, Any] = {k: v for k, v in instead.items() if v is not None}
         settings = replace(self.settings, **changes)
-        return evaluate(
+        return score_host(
             self.host,
             self._hooks,
             seed=self._seed,
@@ -268,10 +238,8 @@ class D3:
 
     def detach(self) -> None:
         """Remove D³ from the host; nothing of it is left. ``evaluate`` still works."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-            _hooked.discard(self.host.optimizer)
+        if self._step_hook is not None:
+            self._step_hook.remove()
         self._attached = False
         self._update.guard.look(self.steps)
 
@@ -283,7 +251,7 @@ class D3:
             "random": self._stream.state_dict(),
             "rank": process_rank() if self._gather else 0,
             "steps": self.steps,
-            "host_steps": self._host_steps,
+            "host_steps": 0 if self._step_hook is None else self._step_hook.host_steps,
             "settings": asdict(self.settings),
             "seen_classes": self.host.data.seen_classes,
         }
@@ -291,19 +259,29 @@ class D3:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
 
+        Settings that only scoring depends on may differ; they are not taken from the state.
+
         Raises:
-            HostError: the state is of other classes, features or settings; lists what differs, and
-                nothing is changed then.
+            HostError: the state is damaged, or of other classes, features or settings; nothing is
+                changed then.
         """
-        own = self.state_dict()
-        check_state(state, own)
-        before = copy.deepcopy(own)
+        before = copy.deepcopy(self.state_dict())
         try:
+            others = [
+                f"{name} was {state['settings'].get(name)!r}, is {now!r}"
+                for name, now in asdict(self.settings).items()
+                if name not in SCORING and state["settings"].get(name) != now
+            ]
+            if state["seen_classes"].tolist() != self.host.data.seen_classes.tolist():
+                others.append(f"the seen classes were {state['seen_classes'].tolist()[:20]}")
+            if others:
+                raise ValueError(f"other settings or data: {'; '.join(others)}")
             self._load(state)
-        except Exception as error:  # whatever PyTorch makes of a damaged part
+        except Exception as error:  # whatever PyTorch and Python make of a damaged part
             self._load(before)
             raise HostError(
-                f"this state is damaged ({type(error).__name__}: {error}); nothing was changed"
+                f"this state does not fit or is damaged ({error!r}); nothing was changed. Attach "
+                "with the same data and settings first"
             ) from error
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -313,7 +291,12 @@ class D3:
         optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(optimizer.param_groups, options, strict=True):
             group.update(own)  # they follow from the settings, which agree
-        self._update.steps, self._host_steps = int(state["steps"]), int(state["host_steps"])
+        for parameter, moments in optimizer.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("the optimiser's moments are of other shapes than its parameters")
+        self._update.steps = int(state["steps"])
+        if self._step_hook is not None:
+            self._step_hook.host_steps = int(state["host_steps"])
         if self._gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self._stream = stream_of_rank(self._seed, self.host.device, self.steps)
@@ -321,28 +304,7 @@ class D3:
             self._stream.load_state_dict(state["random"])
         with self._stream:
             pass  # a damaged one shows here, not in the next step
-        for parameter, moments in optimizer.state.items():
-            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
-                raise ValueError("the optimiser's moments are of other shapes than its parameters")
 
     def __reduce__(self) -> NoReturn:
         """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
-        raise HostError(
-            "a D3 belongs to its host and cannot be pickled or copied; save d3.state_dict(), and "
-            "give it to load_state_dict() of a D3 attached with the same data and settings"
-        )
-
-
-def _refuse_grad_scaler() -> None:
-    """Under a GradScaler the gradients in a pre-hook may be scaled, or the step skipped."""
-    frame = sys._getframe(1)
-    for _ in range(12):
-        if frame.f_back is None:
-            return
-        frame = frame.f_back
-        if frame.f_code.co_filename == grad_scaler.__file__:
-            raise HostError(
-                'mode="hook" does not work under a GradScaler, whose gradients are scaled and '
-                "whose steps may be skipped. Use the explicit form: attach(..., mode='loss') and "
-                "errG = errG + d3.loss(features=..., labels=...) before scaler.scale(errG)"
-            )
+        raise HostError("a D3 cannot be pickled or copied; save d3.state_dict() instead")

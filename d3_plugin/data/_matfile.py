@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
-from numpy.typing import NDArray
 
 from d3_plugin.errors import MissingExtraError, Problems
 
@@ -51,6 +49,8 @@ def _is_hdf5(file: Path) -> bool:
 
 
 def _read_v5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    import scipy.io
+
     found = scipy.io.loadmat(str(file), variable_names=list(wanted), appendmat=False)
     found = {key: value for key, value in found.items() if key in wanted}
     present = list(found)
@@ -84,74 +84,3 @@ def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[
             else:
                 found[key] = np.atleast_1d(node[()]).T  # MATLAB is column-major, HDF5 row-major
         return found, list(handle.keys())
-
-
-def matrix(
-    raw: dict[str, Any], key: str, expected: str, problems: Problems
-) -> NDArray[np.float32] | None:
-    """A non-empty matrix as float32; None, with a problem noted, if it is anything else."""
-    if key not in raw:
-        return None
-    value = raw[key]
-    if not _is_numeric(value) or value.ndim != 2 or value.size == 0:
-        problems.add(f"{key} is {_describe(value)}; expected a full numeric matrix {expected}")
-        return None
-    with np.errstate(over="ignore"):  # too large for float32 becomes Inf, which is reported
-        return np.asarray(value, dtype=np.float32)
-
-
-def integers(raw: dict[str, Any], key: str, problems: Problems) -> NDArray[np.int64] | None:
-    """A vector of whole numbers as int64: ``loc - 1`` on the files' uint16 could wrap around."""
-    if key not in raw:
-        return None
-    value = raw[key]
-    if not _is_numeric(value) or (value.size and value.size != max(value.shape)):
-        problems.add(f"{key} is {_describe(value)}; expected a vector of whole numbers from 1")
-        return None
-    value = value.ravel()
-    if value.dtype.kind == "f":
-        whole = np.isfinite(value) & (np.floor(value) == value) & (np.abs(value) < 2.0**53)
-        if not whole.all():
-            problems.add(f"{key}: {some(value[~whole])} not whole; expected whole numbers from 1")
-            return None
-    return np.asarray(value, dtype=np.int64)
-
-
-def class_names(
-    raw: dict[str, Any], key: str, att: NDArray[np.float32] | None, problems: Problems
-) -> list[str]:
-    """The names of a cell array, one per column of ``att``; [] if there are none."""
-    if key not in raw:
-        return []
-    value = raw[key]
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "OU":
-        problems.add(
-            f"{key} is {_describe(value)}; expected a cell array of names (or leave it out)"
-        )
-        return []
-    names = ["".join(str(part) for part in np.ravel(cell)).strip() for cell in value.ravel()]
-    if att is not None:
-        problems.check(
-            len(names) == att.shape[1],
-            f"{key} holds {len(names)} names, att has {att.shape[1]} columns (classes); "
-            "expected one name per class (or leave it out)",
-        )
-    return names
-
-
-def _is_numeric(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array {value.shape} of {value.dtype}"
-    return f"a {type(value).__name__}"
-
-
-def some(values: NDArray[Any], noun: str = "values") -> str:
-    """The count and the first few, e.g. ``2 classes (3, 7)``."""
-    shown = ", ".join(
-        f"{value:g}" if values.dtype.kind == "f" else str(value) for value in values[:5]
-    )
-    return f"{len(values)} {noun} ({shown}{', ...' if len(values) > 5 else ''})"

@@ -6,10 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from sklearn.preprocessing import MinMaxScaler
 from torch import Tensor
 
-from d3_plugin.data._datachecks import check_contents, check_types
+from d3_plugin.data._checks import PARTS, as_parts, check_problem
 from d3_plugin.errors import DataError, Problems
 
 
@@ -17,7 +16,9 @@ from d3_plugin.errors import DataError, Problems
 class GZSLData:
     """Features, labels, attributes and the seen/unseen split of one GZSL problem.
 
-    Labels are class ids ``0..C-1``, and every class is either seen or unseen.
+    Labels are class ids ``0..C-1``, and every class is either seen or unseen. Tensors and NumPy
+    arrays of other types are converted once, here: features and attributes of any real type to
+    float32, integer ids of any type (also floats without a fraction) to int64.
 
     Attributes:
         name: shown in tables.
@@ -47,17 +48,23 @@ class GZSLData:
 
     def __post_init__(self) -> None:
         problems = Problems(f"data set {self.name!r}")
-        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
-        check_types(parts, problems)
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
+        parts = as_parts(given, problems)
+        check_problem(parts, problems)
         names = self.class_names
         if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-            problems.add(f"class_names must be a tuple of texts, got {type(names).__name__}")
+            problems.add(f"class_names must be a tuple of str, got {type(names).__name__}")
         problems.raise_as(DataError)
-        check_contents(parts, problems)
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+        seen, unseen = self.seen_classes.tolist(), self.unseen_classes.tolist()
+        in_order = sorted(seen) + sorted(unseen) == seen + unseen
         problems.check(
-            len(names) == self.num_classes,
-            f"{len(names)} class names for {self.num_classes} classes",
+            in_order and sorted(seen + unseen) == list(range(self.num_classes)),
+            f"seen and unseen classes must be sorted and together 0..{self.num_classes - 1}",
         )
+        counts = f"{len(names)} class names for {self.num_classes} classes"
+        problems.check(len(names) == self.num_classes, counts)
         problems.raise_as(DataError)
 
     @property
@@ -79,9 +86,11 @@ class GZSLData:
 
         The practice of Xian et al. (CVPR 2018); test rows may leave [0, 1].
         """
+        from sklearn.preprocessing import MinMaxScaler
+
         scaler = MinMaxScaler().fit(self.train_features.cpu().numpy())
         scaled: dict[str, Any] = {}
-        for part in ("train_features", "test_seen_features", "test_unseen_features"):
-            rows = getattr(self, part)
-            scaled[part] = torch.from_numpy(scaler.transform(rows.cpu().numpy())).to(rows)
+        for name in (f"{part}_features" for part in PARTS):
+            rows = getattr(self, name)
+            scaled[name] = torch.from_numpy(scaler.transform(rows.cpu().numpy())).to(rows)
         return replace(self, **scaled)

@@ -29,11 +29,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
+from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import InputError
+from d3_plugin.errors import InputError, Problems
 
 #: What each attribute means: does the pen pass through this part of the digit's box? The box has
 #: five bands from top to bottom, each with a left, centre and right third. Top centre and bottom
@@ -92,30 +91,27 @@ def load_digits_gzsl(draw: int = 0, split: int | None = None) -> GZSLData:
 
     Source: UCI "Optical Recognition of Handwritten Digits", as shipped with scikit-learn.
     """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     if isinstance(draw, bool) or not isinstance(draw, int) or draw not in range(len(DRAWS)):
         raise InputError(f"load_digits_gzsl: draw must be one of 0..{len(DRAWS) - 1}, got {draw!r}")
     images = load_digits()
-    features = torch.tensor(images.data, dtype=torch.float32)
-    labels = torch.tensor(images.target, dtype=torch.int64)
-    unseen = np.array(DRAWS[draw])
-    is_unseen = np.isin(images.target, unseen)
-    seen_rows, unseen_rows = np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)
-    train_rows, test_seen_rows = train_test_split(
+    is_unseen = np.isin(images.target, DRAWS[draw])
+    seen_rows = np.flatnonzero(~is_unseen)
+    train, test_seen = train_test_split(
         seen_rows,
         test_size=0.2,
         stratify=images.target[seen_rows],
         random_state=draw if split is None else split,
     )
-    return GZSLData(
-        name=f"digits-{draw}",
-        train_features=features[train_rows],
-        train_labels=labels[train_rows],
-        test_seen_features=features[test_seen_rows],
-        test_seen_labels=labels[test_seen_rows],
-        test_unseen_features=features[unseen_rows],
-        test_unseen_labels=labels[unseen_rows],
-        attributes=torch.tensor(_STROKES, dtype=torch.float32) / 2,
-        seen_classes=torch.from_numpy(np.setdiff1d(np.arange(10), unseen)),
-        unseen_classes=torch.from_numpy(unseen),
-        class_names=tuple("0123456789"),
+    sets = {"train": train, "test_seen": test_seen, "test_unseen": np.flatnonzero(is_unseen)}
+    return from_rows(
+        f"digits-{draw}",
+        torch.tensor(images.data, dtype=torch.float32),
+        torch.tensor(images.target, dtype=torch.int64),
+        torch.tensor(_STROKES, dtype=torch.float32) / 2,
+        {part: torch.from_numpy(rows) for part, rows in sets.items()},
+        Problems("digits"),
+        class_names="0123456789",
     )

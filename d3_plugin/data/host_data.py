@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from d3_plugin.data._checks import as_parts
+from d3_plugin.data.build import from_parts
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import HostError, Problems
 
@@ -29,12 +28,12 @@ def as_gzsl_data(data: Any) -> GZSLData:
     Read are the attributes that f-CLSWGAN's ``DATA_LOADER`` and most code derived from it share:
     ``train_feature`` (N, D), ``train_label`` (N,) class ids, ``test_seen_feature``,
     ``test_seen_label``, ``test_unseen_feature``, ``test_unseen_label``, ``attribute`` (C, A),
-    ``seenclasses`` (S,) and ``unseenclasses`` (U,). Tensors or NumPy arrays, on any device.
-    Features are taken as they are: the object has scaled them already.
+    ``seenclasses`` (S,) and ``unseenclasses`` (U,). Tensors or NumPy arrays of any numeric type, on
+    any device. Features are taken as they are: the object has scaled them already.
 
     Raises:
         HostError: attributes are missing; names them all.
-        DataError: their contents contradict each other.
+        DataError: their values are no numbers, or contradict each other.
     """
     if isinstance(data, GZSLData):
         return data
@@ -44,20 +43,7 @@ def as_gzsl_data(data: Any) -> GZSLData:
     if problems.found:
         problems.add("pass a d3_plugin.data.GZSLData instead, or add these attributes")
     problems.raise_as(HostError)
-    parts: dict[str, Tensor] = {}
-    for ours, theirs in _NAMES.items():
-        is_id = ours.endswith(("labels", "classes"))
-        try:
-            value = torch.as_tensor(getattr(data, theirs)).detach()
-            parts[ours] = value.long() if is_id else value.float()
-            changed = is_id and not torch.equal(parts[ours].to(value.dtype), value)
-        except Exception as error:  # PyTorch raises almost anything for what is no array
-            problems.add(f"{theirs} is no tensor or array of numbers ({error})")
-            continue
-        problems.check(not changed, f"{theirs} must hold whole numbers, class ids")
-    problems.raise_as(HostError)
-    for classes in ("seen_classes", "unseen_classes"):
-        parts[classes] = parts[classes].sort().values
-    number = len(parts["attributes"]) if parts["attributes"].ndim else 0
-    names = tuple(str(c) for c in range(number))
-    return GZSLData(name=type(data).__name__, class_names=names, **parts)
+    problems = Problems(f"attach(data={type(data).__name__})")
+    parts = as_parts({name: getattr(data, name) for name in _NAMES.values()}, problems)
+    ours = {own: parts[name] for own, name in _NAMES.items() if name in parts}
+    return from_parts(type(data).__name__, ours, problems)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from d3_plugin.data._matchecks import (
-    SETS,
-    check_classes,
-    check_finite,
-    check_labels,
-    check_sets,
-    given,
-)
-from d3_plugin.data._matfile import class_names, integers, matrix, read
+from d3_plugin.data._checks import as_ids, as_rows, describe
+from d3_plugin.data._matfile import read
+from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, DataError, Problems
 
+_SETS = {"train": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 _UNUSED_SETS = ("train_loc", "val_loc")
 _NAMES = "allclasses_names"
 
@@ -65,61 +61,58 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
         problems.raise_as(DataError)
 
     raw = read(folder / "res101.mat", ("features", "labels"), (), problems)
-    raw |= read(folder / "att_splits.mat", ("att", *SETS), (_NAMES, *_UNUSED_SETS), problems)
-    features = matrix(raw, "features", "(D, N), one column per sample", problems)
-    att = matrix(raw, "att", "(A, C), one column per class", problems)
-    labels = integers(raw, "labels", problems)
-    sets = {key: integers(raw, key, problems) for key in SETS}
-    names = class_names(raw, _NAMES, att, problems)
-
-    check_labels(features, labels, att, names, problems)
-    num_rows = len(labels) if labels is not None else None
-    if num_rows is None and features is not None:
-        num_rows = features.shape[1]
-    check_sets(sets, num_rows, problems)
-    check_classes(sets, labels, problems)
-    check_finite(features, att, sets, problems)
-    problems.raise_as(DataError)
-    if features is None or labels is None or att is None:  # reported above; for the type checker
-        raise DataError(f"{problems.subject}: incomplete")
-    _warn_of_leaks(folder, raw, sets)
-
-    train, seen_test, unseen_test = (given(sets[key]) - 1 for key in SETS)
-    classes = np.unique(labels[np.concatenate((train, unseen_test))])
-    ids = np.searchsorted(classes, labels)  # right for the classes in use, others are not read
-
-    def rows(index: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(features.T[index]), torch.from_numpy(ids[index])
-
-    train_features, train_labels = rows(train)
-    test_seen_features, test_seen_labels = rows(seen_test)
-    test_unseen_features, test_unseen_labels = rows(unseen_test)
-    return GZSLData(
-        name=folder.resolve().name,
-        train_features=train_features,
-        train_labels=train_labels,
-        test_seen_features=test_seen_features,
-        test_seen_labels=test_seen_labels,
-        test_unseen_features=test_unseen_features,
-        test_unseen_labels=test_unseen_labels,
-        attributes=torch.from_numpy(np.ascontiguousarray(att.T[classes - 1])),
-        seen_classes=torch.from_numpy(np.unique(ids[train])),
-        unseen_classes=torch.from_numpy(np.unique(ids[unseen_test])),
-        class_names=tuple(names[c - 1] if names else f"class {c}" for c in classes.tolist()),
+    wanted = ("att", *_SETS.values())
+    raw |= read(folder / "att_splits.mat", wanted, (_NAMES, *_UNUSED_SETS), problems)
+    features = _matrix(raw, "features", "(D, N), one column per sample", problems)
+    attributes = _matrix(raw, "att", "(A, C), one column per class", problems)
+    labels = _ids(raw, "labels", problems)
+    found = {part: _ids(raw, key, problems) for part, key in _SETS.items()}
+    sets = {part: ids for part, ids in found.items() if ids is not None}
+    class_names = _class_names(raw, problems)
+    data = from_rows(
+        folder.resolve().name,
+        features,
+        labels,
+        attributes,
+        sets,
+        problems,
+        names={"attributes": "att", "class_names": _NAMES, **_SETS},
+        class_names=class_names,
+        first=1,
     )
+    _warn_of_leaks(folder, raw, sets)
+    return data
 
 
-def _warn_of_leaks(
-    folder: Path, raw: dict[str, Any], sets: dict[str, NDArray[np.int64] | None]
-) -> None:
+def _matrix(raw: Mapping[str, Any], key: str, shape: str, problems: Problems) -> Tensor | None:
+    """One row per sample or class, where MATLAB has a column."""
+    matrix = as_rows(key, raw[key], problems, shape) if key in raw else None
+    return None if matrix is None else matrix.T
+
+
+def _ids(raw: Mapping[str, Any], key: str, problems: Problems) -> Tensor | None:
+    """Numbers from 0, where MATLAB counts from 1."""
+    ids = as_ids(key, raw[key], problems) if key in raw else None
+    return None if ids is None else ids - 1
+
+
+def _class_names(raw: Mapping[str, Any], problems: Problems) -> list[str]:
+    """The names of a cell array; [] if there are none."""
+    cells = raw.get(_NAMES, np.empty(0, dtype=object))
+    if not isinstance(cells, np.ndarray) or cells.dtype.kind not in "OU":
+        problems.add(f"{_NAMES} is {describe(cells)}; expected a cell array of names, or none")
+        return []
+    return ["".join(str(part) for part in np.ravel(cell)).strip() for cell in cells.ravel()]
+
+
+def _warn_of_leaks(folder: Path, raw: Mapping[str, Any], sets: Mapping[str, Tensor]) -> None:
     leaks = []
     for key in _UNUSED_SETS:
-        index = given(integers(raw, key, Problems(key)))  # unused, so its faults do not matter
-        for test in SETS[1:]:
-            shared = len(np.intersect1d(index, given(sets[test])))
-            if shared:
+        index = _ids(raw, key, Problems(key))  # unused, so its faults do not matter
+        for test in ("test_seen", "test_unseen"):
+            if index is not None and (shared := int(torch.isin(sets[test], index).sum())):
                 leaks.append(
-                    f"{key} contains {shared} of the {len(given(sets[test]))} samples of {test}"
+                    f"{key} contains {shared} of the {len(sets[test])} samples of {_SETS[test]}"
                 )
     if leaks:
         warnings.warn(

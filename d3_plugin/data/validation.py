@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from d3_plugin.checks import is_number
+from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import DataError, InputError, Problems
 
@@ -58,29 +57,20 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
-    problems = Problems("pseudo_unseen")
     if not isinstance(data, GZSLData):
         raise InputError(f"pseudo_unseen: data must be a GZSLData, got {type(data).__name__}")
-    classes = data.seen_classes.cpu().numpy()
-    problems.check(
-        is_number(fraction) and 0 < fraction < 1,
-        f"fraction must be between 0 and 1, exclusive, got {fraction!r}",
-    )
-    problems.check(
-        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32,
-        f"seed must be a whole number in 0..2**32-1, got {seed!r}",
-    )
-    problems.check(
-        len(classes) >= 3,
-        f"data set {data.name!r} has {len(classes)} seen classes; at least 3 are needed to let "
-        "some of them play unseen",
-    )
+    problems = Problems(f"pseudo_unseen of data set {data.name!r}")
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
+    count = len(data.seen_classes)
+    good = is_number(fraction) and 0 < fraction < 1
+    problems.check(good, f"fraction must be between 0 and 1, exclusive, got {fraction!r}")
+    problems.check(whole and 0 <= seed < 2**32, f"seed must be an int in 0..2**32-1, got {seed!r}")
+    problems.check(count >= 3, f"{count} seen classes; at least 3 are needed")
     problems.raise_as(InputError)
-
     # Seen classes are sorted, so the position of a class is its new id.
-    labels = np.searchsorted(classes, data.train_labels.cpu().numpy())
-    counts = np.bincount(labels, minlength=len(classes))
-    small = [data.class_names[classes[c]] for c in np.flatnonzero(counts < 2)]
+    ids = torch.searchsorted(data.seen_classes, data.train_labels)
+    class_names = [data.class_names[c] for c in data.seen_classes.tolist()]
+    small = [class_names[c] for c in (ids.bincount(minlength=count) < 2).nonzero().flatten()]
     if small:
         raise DataError(
             f"data set {data.name!r}: {len(small)} seen classes with fewer than 2 training rows "
@@ -88,37 +78,24 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
             "needs one row to train on and one to test on"
         )
 
-    num_unseen = min(max(round(fraction * len(classes)), 1), len(classes) - 1)
-    rng = np.random.default_rng(seed)
-    unseen = np.sort(rng.choice(len(classes), size=num_unseen, replace=False))
-    seen = np.setdiff1d(np.arange(len(classes)), unseen)
+    from sklearn.model_selection import train_test_split
 
-    train: list[NDArray[np.int64]] = []
-    test: list[NDArray[np.int64]] = []
-    for c in seen:  # one class at a time: a joint stratified draw may leave a small class out
-        kept, held_out = train_test_split(
-            np.flatnonzero(labels == c), test_size=0.2, random_state=seed
-        )
-        train.append(kept)
-        test.append(held_out)
-    train_rows, test_seen_rows = np.concatenate(train), np.concatenate(test)
-    test_unseen_rows = np.flatnonzero(np.isin(labels, unseen))
-
-    features, device = data.train_features, data.train_features.device
-
-    def tensor(values: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(values).to(device)
-
-    return GZSLData(
-        name=f"{data.name}-val{seed}",
-        train_features=features[tensor(train_rows)],
-        train_labels=tensor(labels[train_rows]),
-        test_seen_features=features[tensor(test_seen_rows)],
-        test_seen_labels=tensor(labels[test_seen_rows]),
-        test_unseen_features=features[tensor(test_unseen_rows)],
-        test_unseen_labels=tensor(labels[test_unseen_rows]),
-        attributes=data.attributes[data.seen_classes],
-        seen_classes=tensor(seen),
-        unseen_classes=tensor(unseen),
-        class_names=tuple(data.class_names[c] for c in classes),
+    num_unseen = min(max(round(fraction * count), 1), count - 1)
+    unseen = np.sort(np.random.default_rng(seed).choice(count, size=num_unseen, replace=False))
+    labels = ids.cpu().numpy()
+    cuts = [  # one class at a time: a joint stratified draw may leave a small class out
+        train_test_split(np.flatnonzero(labels == c), test_size=0.2, random_state=seed)
+        for c in np.setdiff1d(np.arange(count), unseen)
+    ]
+    train, test_seen = (np.concatenate(rows) for rows in zip(*cuts, strict=True))
+    sets = {"train": train, "test_seen": test_seen}
+    sets["test_unseen"] = np.flatnonzero(np.isin(labels, unseen))
+    return from_rows(
+        f"{data.name}-val{seed}",
+        data.train_features,
+        ids,
+        data.attributes[data.seen_classes],
+        {part: torch.from_numpy(rows).to(ids.device) for part, rows in sets.items()},
+        problems,
+        class_names=class_names,
     )

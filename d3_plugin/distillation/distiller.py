@@ -78,19 +78,22 @@ class Distiller(nn.Module):
 
     def batch(self, synthetic: Tensor, real: Tensor, labels: Tensor) -> StepBatch:
         """Teacher and student on synthetic rows (M, D) and real rows (B, D); labels (M + B,)."""
+        # Apart, not in one pass: real rows need no gradient through the teacher, and the slice of
+        # a common embedding costs more in backward than the second pass.
         with autocast_off(real):
-            features = torch.cat([synthetic.float(), real.float()])
-            teacher_logits, teacher_embedding = self.teacher(features)
-            student_logits, student_embedding = self.student(features)
-        return StepBatch(
-            features,
-            labels,
-            len(synthetic),
-            teacher_logits,
-            teacher_embedding,
-            student_logits,
-            student_embedding,
-        )
+            synthetic, real = synthetic.float(), real.float()
+            teacher, student = (
+                [net(rows) for rows in (synthetic, real)] for net in (self.teacher, self.student)
+            )
+            return StepBatch(
+                torch.cat([synthetic, real]),
+                labels,
+                len(synthetic),
+                torch.cat([logits for logits, _ in teacher]),
+                torch.cat([logits for logits, _ in student]),
+                (teacher[0][1], teacher[1][1]),
+                (student[0][1], student[1][1]),
+            )
 
     def terms(self, batch: StepBatch) -> dict[str, Tensor]:
         """The weighted terms by name: ``cls``, ``kl``, ``be``, ``od``; none of weight 0."""
@@ -103,10 +106,10 @@ class Distiller(nn.Module):
             terms |= self.id2sd.terms(
                 b.teacher_logits[n:],
                 b.student_logits[n:],
-                b.teacher_embedding[n:],
-                b.student_embedding[n:],
+                b.teacher_embeddings[1],
+                b.student_embeddings[1],
                 b.labels[n:],
             )
             if self.weights["od"]:
-                terms["od"] = self.o2dbd(b.teacher_logits, b.student_logits, b.labels)
+                terms |= self.o2dbd.terms(b.teacher_logits, b.student_logits, b.labels)
             return {name: self.weights[name] * term for name, term in terms.items()}

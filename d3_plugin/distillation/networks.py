@@ -20,7 +20,7 @@ class EmbeddingClassifier(nn.Module):
     def __init__(self, feature_dim: int, embedding_dim: int, num_classes: int) -> None:
         super().__init__()
         self.feature_dim = feature_dim
-        self.embed = nn.Sequential(nn.Linear(feature_dim, embedding_dim), nn.ReLU())
+        self.embed = nn.Sequential(nn.Linear(feature_dim, embedding_dim), nn.ReLU(inplace=True))
         self.classify = nn.Linear(embedding_dim, num_classes)
 
     @torch.no_grad()

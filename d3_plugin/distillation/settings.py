@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from d3_plugin.checks import setting_problems
+from d3_plugin.checks import Count, NonNegative, Positive, setting_problems
 from d3_plugin.errors import InputError
 from d3_plugin.functional.label_space import KLForm
 from d3_plugin.functional.relations import RelationForm
@@ -17,17 +17,6 @@ StudentStart = Literal["teacher", "random"]
 
 SCORING = ("ensemble_weight", "seen_offset")
 """What only ``evaluate()`` looks at: a finished training can be scored again with other values."""
-
-_ABOVE_ZERO = (
-    "temperature",
-    "relation_temperature",
-    "score_temperature",
-    "embedding_dim",
-    "student_lr",
-    "teacher_epochs",
-    "synthetic_rows",
-    "real_rows",
-)
 
 
 @dataclass(frozen=True)
@@ -72,48 +61,36 @@ class D3Settings:
         InputError: lists every value outside its range.
     """
 
-    weight: float = 0.01
-    cls_weight: float = 1.0
-    kl_weight: float = 1.0
-    be_weight: float = 1.0
-    od_weight: float = 0.1
+    weight: NonNegative = 0.01
+    cls_weight: NonNegative = 1.0
+    kl_weight: NonNegative = 1.0
+    be_weight: NonNegative = 1.0
+    od_weight: NonNegative = 0.1
     kl_form: KLForm = "logits"
-    temperature: float = 4.0
+    temperature: Positive = 4.0
     relation: RelationForm = "contrastive"
-    relation_temperature: float = 0.1
+    relation_temperature: Positive = 0.1
     score: ScoreKind = "max_softmax"
-    score_temperature: float = 1.0
+    score_temperature: Positive = 1.0
     od_target: RelationTarget = "domain"
     od_relation: RelationForm = "bce"
     od_rescale: bool = False
     od_standardise: bool = True
     od_softmax_confidence: bool = False
-    od_initial_offset: float = 1.0
-    synthetic_rows: int = 64
-    real_rows: int = 64
-    embedding_dim: int = 1024
+    od_initial_offset: NonNegative = 1.0
+    synthetic_rows: Count = 64
+    real_rows: Count = 64
+    embedding_dim: Count = 1024
     student_start: StudentStart = "teacher"
-    student_lr: float = 2e-4
-    teacher_lr: float = 1e-3
-    teacher_epochs: int = 50
+    student_lr: Positive = 2e-4
+    teacher_lr: Positive = 1e-3
+    teacher_epochs: Count = 50
     final_classifier: FinalClassifier = "both"
-    ensemble_weight: float = 0.5
-    seen_offset: float = 0.3
+    ensemble_weight: NonNegative = 0.5
+    seen_offset: NonNegative = 0.3
 
     def __post_init__(self) -> None:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        problems = setting_problems("D3Settings", type(self), values)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            above_zero = field.name in _ABOVE_ZERO or field.name.endswith("_lr")
-            problems.check(
-                0 <= value < float("inf") and not (above_zero and value == 0),
-                f"{field.name} must be finite and {'above' if above_zero else 'at least'} 0; "
-                f"got {value}",
-            )
-        problems.raise_as(InputError)
+        setting_problems("D3Settings", type(self), vars(self)).raise_as(InputError)
 
     @classmethod
     def released(cls, **changes: Any) -> D3Settings:

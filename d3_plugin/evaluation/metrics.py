@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import auc, recall_score, roc_auc_score
 
 from d3_plugin.checks import is_number
-from d3_plugin.errors import InputError
-from d3_plugin.evaluation._checks import check_class_ids, check_numbers, check_scores
+from d3_plugin.data._checks import check_arrays
+from d3_plugin.errors import InputError, Problems
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -64,19 +63,18 @@ def per_class_accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
         InputError: no integer arrays, a class without a row (a silent 0 or a skipped class would
             change the mean), or a row of another class.
     """
-    check_class_ids("per_class_accuracy", labels=labels, predicted=predicted, classes=classes)
-    if labels.shape != predicted.shape or not len(classes):
-        raise InputError(
-            f"per_class_accuracy: {len(labels)} labels, {len(predicted)} predictions and "
-            f"{len(classes)} classes; there must be a prediction for each label, and a class"
-        )
-    absent = np.setdiff1d(classes, labels)
-    foreign = np.setdiff1d(labels, classes)
-    if len(absent) or len(foreign):
-        raise InputError(
-            f"per_class_accuracy: classes without test rows: {absent.tolist()}; "
-            f"rows of classes not asked for: {foreign.tolist()}; both must be empty"
-        )
+    check_arrays("per_class_accuracy", "iu", 1, labels=labels, predicted=predicted, classes=classes)
+    problems = Problems("per_class_accuracy")
+    sizes = f"{len(labels)} labels, {len(predicted)} predictions, {len(classes)} classes"
+    fits = len(labels) == len(predicted) and len(classes) > 0
+    problems.check(fits, f"{sizes}; expected a prediction for each label, and a class")
+    _check_classes(labels, classes, problems)
+    return _accuracy(labels, predicted, classes)
+
+
+def _accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
+    from sklearn.metrics import recall_score
+
     # labels=classes: a row predicted as any other class must not add that class to the mean.
     return float(recall_score(labels, predicted, labels=classes, average="macro", zero_division=0))
 
@@ -98,36 +96,28 @@ def seen_unseen_curve(
     Raises:
         InputError: lists what is wrong: shapes, types, classes without a column.
     """
-    check_scores("seen_unseen_curve", scores, labels, seen_classes, unseen_classes)
-    margin, correct, is_seen, weight = _domain_decisions(
-        scores, labels, seen_classes, unseen_classes
+    _check_scores("seen_unseen_curve", scores, labels, seen_classes, unseen_classes)
+    return _curve(scores, labels, seen_classes, unseen_classes)
+
+
+def _curve(scores: Floats, labels: Ints, seen: Ints, unseen: Ints) -> tuple[Floats, Floats, Floats]:
+    is_seen = np.isin(labels, seen)
+    best_seen, best_unseen = scores[:, seen], scores[:, unseen]
+    margin = best_seen.max(axis=1) - best_unseen.max(axis=1)
+    in_domain = np.where(
+        is_seen, seen[best_seen.argmax(axis=1)], unseen[best_unseen.argmax(axis=1)]
     )
+    weight = 1.0 / (np.bincount(labels)[labels] * np.where(is_seen, len(seen), len(unseen)))
+    value = np.where(in_domain == labels, weight, 0.0)
     # A row is called seen while its margin exceeds the offset: lower the offset row by row.
     order = np.argsort(-margin, kind="stable")
-    gain = np.where(correct & is_seen, weight, 0.0)[order]
-    loss = np.where(correct & ~is_seen, weight, 0.0)[order]
+    gain, loss = np.where(is_seen, value, 0.0)[order], np.where(is_seen, 0.0, value)[order]
     last_of_tie = np.append(margin[order][1:] != margin[order][:-1], True)
     start = loss.sum()
-    seen = np.append(0.0, np.cumsum(gain)[last_of_tie])
-    unseen = np.append(start, (start - np.cumsum(loss))[last_of_tie])
+    gained = np.append(0.0, np.cumsum(gain)[last_of_tie])
+    left = np.append(start, (start - np.cumsum(loss))[last_of_tie])
     lowest = np.nextafter(margin[order][last_of_tie], -np.inf)
-    return np.append(np.inf, lowest), np.clip(unseen, 0, 1), np.clip(seen, 0, 1)
-
-
-def _domain_decisions(
-    scores: Floats, labels: Ints, seen_classes: Ints, unseen_classes: Ints
-) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]:
-    is_seen = np.isin(labels, seen_classes)
-    best_seen, best_unseen = scores[:, seen_classes], scores[:, unseen_classes]
-    margin = best_seen.max(axis=1) - best_unseen.max(axis=1)
-    predicted = np.where(
-        is_seen,
-        seen_classes[best_seen.argmax(axis=1)],
-        unseen_classes[best_unseen.argmax(axis=1)],
-    )
-    counts = np.bincount(labels, minlength=scores.shape[1])
-    classes_of_domain = np.where(is_seen, len(seen_classes), len(unseen_classes))
-    return margin, predicted == labels, is_seen, 1.0 / (counts[labels] * classes_of_domain)
+    return np.append(np.inf, lowest), np.clip(left, 0, 1), np.clip(gained, 0, 1)
 
 
 def gzsl_metrics(
@@ -144,18 +134,20 @@ def gzsl_metrics(
     Raises:
         InputError: lists what is wrong: shapes, scores that are not finite, absent classes.
     """
-    check_scores("gzsl_metrics", scores, labels, seen_classes, unseen_classes)
+    from sklearn.metrics import auc
+
+    _check_scores("gzsl_metrics", scores, labels, seen_classes, unseen_classes)
     is_seen = np.isin(labels, seen_classes)
     predicted = scores.argmax(axis=1)
-    unseen = per_class_accuracy(labels[~is_seen], predicted[~is_seen], unseen_classes)
-    seen = per_class_accuracy(labels[is_seen], predicted[is_seen], seen_classes)
+    unseen = _accuracy(labels[~is_seen], predicted[~is_seen], unseen_classes)
+    seen = _accuracy(labels[is_seen], predicted[is_seen], seen_classes)
     among_unseen = unseen_classes[scores[~is_seen][:, unseen_classes].argmax(axis=1)]
-    _, curve_u, curve_s = seen_unseen_curve(scores, labels, seen_classes, unseen_classes)
+    _, curve_u, curve_s = _curve(scores, labels, seen_classes, unseen_classes)
     return GZSLMetrics(
         unseen=unseen,
         seen=seen,
         harmonic=harmonic_mean(unseen, seen),
-        zsl=per_class_accuracy(labels[~is_seen], among_unseen, unseen_classes),
+        zsl=_accuracy(labels[~is_seen], among_unseen, unseen_classes),
         ausuc=float(auc(curve_s, curve_u)),
         oracle_harmonic=float(harmonic_means(curve_u, curve_s).max()),
     )
@@ -173,12 +165,42 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
     Raises:
         InputError: one side is empty, or scores that are not finite.
     """
-    check_numbers("ood_auroc", 1, seen_scores=seen_scores, unseen_scores=unseen_scores)
-    finite = np.isfinite(seen_scores).all() and np.isfinite(unseen_scores).all()
-    if not len(seen_scores) or not len(unseen_scores) or not finite:
+    from sklearn.metrics import roc_auc_score
+
+    check_arrays("ood_auroc", "fiu", 1, seen_scores=seen_scores, unseen_scores=unseen_scores)
+    scores = np.concatenate([seen_scores, unseen_scores])
+    if not (len(seen_scores) and len(unseen_scores) and np.isfinite(scores).all()):
         raise InputError(
             f"ood_auroc needs finite scores of both sides, got {len(seen_scores)} seen and "
             f"{len(unseen_scores)} unseen ones"
         )
-    is_seen = np.concatenate([np.ones(len(seen_scores)), np.zeros(len(unseen_scores))])
-    return float(roc_auc_score(is_seen, np.concatenate([seen_scores, unseen_scores])))
+    return float(roc_auc_score(np.arange(len(scores)) < len(seen_scores), scores))
+
+
+def _check_scores(
+    function: str, scores: Floats, labels: Ints, seen_classes: Ints, unseen_classes: Ints
+) -> None:
+    """Scores (N, C) of rows with labels (N,), of every class of the split and of no other."""
+    ids = {"labels": labels, "seen_classes": seen_classes, "unseen_classes": unseen_classes}
+    check_arrays(function, "fiu", 2, scores=scores)
+    check_arrays(function, "iu", 1, **ids)
+    problems = Problems(function)
+    shapes = f"scores {scores.shape} and labels {labels.shape} must be (N, C) and (N,)"
+    problems.check(len(labels) == len(scores), shapes)
+    problems.check(bool(np.isfinite(scores).all()), "scores contain NaN or Inf")
+    split = np.concatenate([seen_classes, unseen_classes])
+    once = len(np.unique(split)) == len(split) and min(len(seen_classes), len(unseen_classes)) > 0
+    problems.check(once, "there must be seen classes and unseen ones, each named once")
+    outside = split[(split < 0) | (split >= scores.shape[1])]
+    problems.check(
+        not len(outside), f"classes {outside[:5]} have no column in scores {scores.shape}"
+    )
+    _check_classes(labels, split, problems)
+
+
+def _check_classes(labels: Ints, classes: Ints, problems: Problems) -> None:
+    """Every class has a row and every row is of one: else its share of a mean is undefined."""
+    absent, foreign = np.setdiff1d(classes, labels).tolist(), np.setdiff1d(labels, classes).tolist()
+    problems.check(not absent, f"classes without test rows: {absent}")
+    problems.check(not foreign, f"rows of classes not asked for: {foreign}; leave them out")
+    problems.raise_as(InputError)

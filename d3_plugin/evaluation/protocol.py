@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +13,14 @@ import pluggy
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import check_choice, check_whole
+from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import FinalClassifier
 from d3_plugin.errors import HostError, InputError
-from d3_plugin.evaluation.final_scores import final_scores
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
 from d3_plugin.functional import id_score
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, eval_mode
 from d3_plugin.hosts.synthesis import synthesize
@@ -71,6 +74,26 @@ def mean_metrics(metrics: list[GZSLMetrics]) -> GZSLMetrics:
 
 
 def evaluate(
+    trainer: Any, *, seed: Seed = 0, draws: Count = 1, plugins: Iterable[object] = ()
+) -> Evaluation:
+    """U, S, H, AUSUC of a trained baseline, measured as :meth:`d3_plugin.D3.evaluate` does.
+
+    Args:
+        trainer: a trainer object that an installed plugin, or one of ``plugins``, knows.
+        seed: of the noise and of the final classifier.
+        draws: how many draws of synthetic features to average over.
+        plugins: further plugins.
+
+    Raises:
+        InputError: ``draws`` is below 1.
+        HostError: no plugin knows the trainer.
+    """
+    check_arguments(evaluate, locals())
+    manager = make_manager(plugins)
+    return score_host(describe_trainer(manager, trainer), manager.hook, seed=seed, draws=draws)
+
+
+def score_host(
     host: Host,
     hooks: pluggy.HookRelay,
     *,
@@ -83,68 +106,60 @@ def evaluate(
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
-    The host is put in eval mode for it and back, and no global random stream moves; the same seed
-    gives the same noise with and without D³.
+    The host is in eval mode meanwhile, and no global random stream moves. The same seed gives the
+    same noise with and without D³.
 
     Args:
         host: the host; its generator is used as it stands.
         hooks: ``manager.hook``.
         seed: of the noise and of the final classifier.
         draws: how many times to synthesise features and train the final classifier.
-        distiller: teacher and student, if D³ is attached.
-        final_classifier: see :class:`~d3_plugin.D3Settings`; all but ``host`` need a
-            distiller.
-        ensemble_weight, seen_offset: see the same; without effect where the host stands alone.
+        distiller: teacher and student; needed for every ``final_classifier`` but ``host``.
+        final_classifier: see :class:`~d3_plugin.D3Settings`.
+        ensemble_weight, seen_offset: see the same; without effect on the host's own classifier.
 
     Returns:
-        Metrics as means over the draws, and what they are of.
+        Metrics as means over the draws, and the scores they are computed from.
 
     Raises:
-        InputError: draws below 1, or no distiller for the student's classifier.
-        HostError: features or scores of another shape come back from the host.
+        HostError: the host returns features or scores of another shape.
     """
-    check_whole("evaluate", draws=draws)
-    check_choice("evaluate", "final_classifier", final_classifier, get_args(FinalClassifier))
-    if distiller is None and final_classifier != "host":
-        raise InputError(f"evaluate: final_classifier={final_classifier!r} needs a distiller")
     data = host.data
     rows = torch.cat([data.test_seen_features, data.test_unseen_features])
     labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
-    host_scores: Tensor | None = None
-    prior = None
-    isolated = RandomStream(seed, host.device, "evaluation")
-    with isolated, eval_mode(host.modules), torch.no_grad():
-        if final_classifier != "student":
-            each = []
-            for _ in range(draws):
-                scorer, prior = _train_final_classifier(host, hooks)
-                score = scorer(_transform(host, hooks, rows))
-                each.append(_checked(host, score, len(rows)))
-            host_scores = torch.stack(each)
-        student_scores = None
-        if distiller is not None and final_classifier != "host":
-            student_scores = distiller.student(rows)[0].log_softmax(dim=1)
-        scores = final_scores(
+    host_scores: list[Tensor] = []
+    student_scores: Tensor | None = None
+    prior = teacher_score = teacher_auroc = None
+    with RandomStream(seed, host.device, "evaluation"), eval_mode(host.modules), torch.no_grad():
+        for _ in range(draws if final_classifier != "student" else 0):
+            scorer, prior = _train_final_classifier(host, hooks)
+            score = scorer(hooks.d3_transform_features(host=host, features=rows))
+            host_scores.append(_checked(host, score, len(rows)))
+        if distiller is not None:
+            if final_classifier != "host":
+                student_scores = distiller.student(rows)[0].log_softmax(dim=1)
+            o2dbd = distiller.o2dbd
+            score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
+            teacher_score = score.double().cpu().numpy()
+            seen_rows = len(data.test_seen_labels)
+            teacher_auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
+        combined = final_scores(
             host_scores,
             student_scores,
             data.seen_classes,
             ensemble_weight=ensemble_weight,
             seen_offset=seen_offset,
         )
-        teacher = _teacher_score(distiller, rows)
-    as_array = _array(scores)
-    seen_rows = len(data.test_seen_labels)
+    scores = _array(combined)
     return Evaluation(
-        _metrics(as_array, labels, data.seen_classes, data.unseen_classes),
-        as_array,
-        labels,
-        host_scores=None if host_scores is None else _array(host_scores),
-        student_scores=None if student_scores is None else _array(student_scores),
+        metrics=_metrics(scores, labels, data.seen_classes, data.unseen_classes),
+        scores=scores,
+        labels=labels,
+        host_scores=_array(torch.stack(host_scores)) if host_scores else None,
         prior=prior,
-        teacher_score=teacher,
-        teacher_auroc=None
-        if teacher is None
-        else ood_auroc(teacher[:seen_rows], teacher[seen_rows:]),
+        teacher_score=teacher_score,
+        teacher_auroc=teacher_auroc,
+        student_scores=None if student_scores is None else _array(student_scores),
     )
 
 
@@ -159,25 +174,56 @@ def rescored(
     """The same host and student, combined with another weight and offset; nothing is trained.
 
     Args:
-        evaluation: what :func:`evaluate` returned of the student, or of both.
+        evaluation: an evaluation of the student, or of both.
         seen_classes, unseen_classes: int64 class ids.
-        ensemble_weight, seen_offset: see :class:`~d3_plugin.distillation.settings.D3Settings`.
+        ensemble_weight, seen_offset: see :class:`~d3_plugin.D3Settings`.
 
     Raises:
         InputError: there are no scores of a student.
     """
-    if evaluation.student_scores is None:
+    host, student = evaluation.host_scores, evaluation.student_scores
+    if student is None:
         raise InputError("rescored: this evaluation has no scores of a student")
-    host = evaluation.host_scores
     scores = final_scores(
-        None if host is None else torch.from_numpy(host),
-        torch.from_numpy(evaluation.student_scores),
+        [] if host is None else list(torch.from_numpy(host)),
+        torch.from_numpy(student),
         seen_classes,
         ensemble_weight=ensemble_weight,
         seen_offset=seen_offset,
     ).numpy()
     metrics = _metrics(scores, evaluation.labels, seen_classes, unseen_classes)
     return replace(evaluation, scores=scores, metrics=metrics)
+
+
+def final_scores(
+    host_scores: Sequence[Tensor],
+    student_scores: Tensor | None,
+    seen_classes: Tensor,
+    *,
+    ensemble_weight: float,
+    seen_offset: float,
+) -> Tensor:
+    """A weighted product of experts (Hinton, 2002), with calibrated stacking (Chao et al., 2016).
+
+    Args:
+        host_scores: (N, C) scores of the host's classifier for each draw; may be empty.
+        student_scores: (N, C) log-probabilities of the student; without them the host's scores are
+            returned as they are.
+        seen_classes: (S,) int64 class ids.
+        ensemble_weight: of the student's log-probabilities when added to the host's.
+        seen_offset: ``seen_offset * log(S)`` is subtracted from the scores of seen classes.
+
+    Returns:
+        (draws, N, C); of the student alone (1, N, C).
+    """
+    if student_scores is None:
+        return torch.stack(list(host_scores))
+    if host_scores:
+        scores = torch.stack(list(host_scores)).log_softmax(dim=2)
+    else:
+        scores = student_scores[None].clone()
+    scores[:, :, seen_classes] -= seen_offset * math.log(len(seen_classes))
+    return scores + ensemble_weight * student_scores if host_scores else scores
 
 
 def _array(scores: Tensor) -> npt.NDArray[np.float32]:
@@ -192,23 +238,16 @@ def _metrics(
     return mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in scores])
 
 
-def _teacher_score(distiller: Distiller | None, rows: Tensor) -> npt.NDArray[np.float64] | None:
-    if distiller is None:
-        return None
-    o2dbd = distiller.o2dbd
-    score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
-    return score.double().cpu().numpy()
-
-
 def _train_final_classifier(
     host: Host, hooks: pluggy.HookRelay
 ) -> tuple[Scorer, npt.NDArray[np.float64]]:
+    """The classifier, and the share of each class in its training rows."""
     data = host.data
     classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
     synthetic = synthesize(host, hooks, classes, differentiable=False)
     features = torch.cat([data.train_features, synthetic.to(data.train_features)])
     labels = torch.cat([data.train_labels, classes])
-    features = _transform(host, hooks, features)
+    features = hooks.d3_transform_features(host=host, features=features)
     with torch.enable_grad():  # evaluation as a whole runs without gradient, training must not
         scorer: Scorer = hooks.d3_train_classifier(
             host=host, features=features, labels=labels, num_classes=data.num_classes
@@ -217,15 +256,10 @@ def _train_final_classifier(
     return scorer, prior.cpu().numpy()
 
 
-def _transform(host: Host, hooks: pluggy.HookRelay, features: Tensor) -> Tensor:
-    transformed: Tensor = hooks.d3_transform_features(host=host, features=features)
-    return transformed
-
-
 def _checked(host: Host, score: Tensor, rows: int) -> Tensor:
     expected = (rows, host.data.num_classes)
     if score.shape != expected:
-        source = "attach(train_classifier=...)" if host.train_classifier else "d3_train_classifier"
+        source = "attach(train_classifier=...) or d3_train_classifier"
         raise HostError(
             f"the classifier that {source} returns must score {expected}, got {tuple(score.shape)}"
         )

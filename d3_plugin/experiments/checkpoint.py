@@ -13,7 +13,7 @@ import torch
 from d3_plugin.attachment.d3 import D3
 from d3_plugin.errors import DataError
 from d3_plugin.experiments.files import write_atomically
-from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
 _FORMAT = 1
 
@@ -52,7 +52,7 @@ class Checkpoint:
             "step": step,
             "trainer": self.trainer.state_dict(),
             "d3": None if self.d3 is None else self.d3.state_dict(),
-            "random": RandomStream.of_globals(self.device).state_dict(),
+            "random": global_streams(self.device),
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -75,9 +75,7 @@ class Checkpoint:
                 self.trainer.load_state_dict(state["trainer"])
                 if self.d3 is not None:
                     self.d3.load_state_dict(state["d3"])
-                stream = RandomStream.of_globals(self.device)
-                stream.load_state_dict(state["random"])
-                stream.make_global()
+                set_global_streams(state["random"], self.device)
                 return int(state["step"])
             problem = "is the checkpoint of another run"
         except FileNotFoundError:  # none yet, or another command has just finished the run

@@ -17,8 +17,7 @@ from d3_plugin.checks import setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import InputError
-from d3_plugin.evaluation.baseline import evaluate
-from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
 from d3_plugin.hooks.manager import host_families, make_manager

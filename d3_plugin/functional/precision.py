@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+_AS_IT_IS: AbstractContextManager[None] = nullcontext()
+
 
 def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All tensors in their common dtype, which is float32 at least."""
@@ -18,6 +20,8 @@ def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def autocast_off(like: Tensor) -> AbstractContextManager[None]:
     """A context in which autocast does not lower the precision of sums and logarithms."""
-    if like.is_meta:  # has no autocast to turn off
-        return nullcontext()
-    return torch.autocast(device_type=like.device.type, enabled=False)
+    device = like.device.type
+    # Making the context costs as much as a small operation.
+    if device != "meta" and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return _AS_IT_IS

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d3_plugin.checks import check_choice, check_matrices, check_positive, check_tensors
 from d3_plugin.errors import InputError
 from d3_plugin.functional.precision import autocast_off, full_precision
 
@@ -35,34 +34,35 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
         (N, M) in [-1, 1], float32 or float64.
 
     Raises:
-        InputError: a wrong shape or dtype.
+        InputError: shapes that disagree.
     """
     _check_widths("cosine_matrix", rows, columns)
     return _scaled_cosines(rows, columns, 1.0)
 
 
 def _check_widths(function: str, rows: Tensor, columns: Tensor) -> None:
-    check_matrices(function, rows=rows)
-    check_matrices(function, columns=columns)
-    check_tensors(function, rows=rows, columns=columns)
-    if rows.shape[1] != columns.shape[1]:
+    if rows.ndim != 2 or rows.shape[1:] != columns.shape[1:]:
         raise InputError(
-            f"{function}: rows are {rows.shape[1]} wide, columns {columns.shape[1]}; "
-            "both must live in the same space"
+            f"{function} takes rows (N, K) and columns (M, K) of one K, got {tuple(rows.shape)} "
+            f"and {tuple(columns.shape)}"
         )
 
 
 def _scaled_cosines(rows: Tensor, columns: Tensor, scale: float) -> Tensor:
-    """The cosines times ``scale``, which costs nothing on the rows' lengths."""
+    """The cosines times ``scale``.
+
+    The columns' lengths divide the product, which is small, instead of the columns.
+    """
     with autocast_off(rows):
         rows, columns = full_precision(rows, columns)
-        return _of_length(rows, scale) @ _of_length(columns, 1.0).T
+        return (rows * _inverse_length(rows, scale)) @ columns.T * _inverse_length(columns, 1.0).T
 
 
-def _of_length(x: Tensor, wanted: float) -> Tensor:
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    factor = torch.where(length > _SHORTEST, wanted / length.clamp_min(_SHORTEST), 0.0)
-    return x * factor
+def _inverse_length(x: Tensor, scale: float) -> Tensor:
+    """``scale`` over the length of each row (N, 1); 0 for an all-zero row."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    inverse: Tensor = scale / length.clamp_min(_SHORTEST)
+    return inverse.masked_fill(length <= _SHORTEST, 0.0)
 
 
 def relation_loss(
@@ -98,28 +98,28 @@ def relation_loss(
         0-dim tensor, at least 0; 0 for an empty matrix.
 
     Raises:
-        InputError: shapes that disagree, an unknown form, a temperature not above 0.
+        InputError: shapes that disagree, a ``same`` that is not bool, or an unknown form.
     """
-    check_choice("relation_loss", "form", form, RELATION_FORMS)
-    check_positive("relation_loss", temperature=temperature)
     _check_widths("relation_loss", rows, columns)
-    check_tensors("relation_loss", rows=rows, same=same)
-    contrastive = form == "contrastive"
-    cosine = _scaled_cosines(rows, columns, 1 / temperature if contrastive else 1.0)
-    if same.shape != cosine.shape or same.dtype != torch.bool:
+    if same.shape != (len(rows), len(columns)) or same.dtype != torch.bool:
         raise InputError(
-            f"relation_loss: same must be a bool {tuple(cosine.shape)} matrix, "
+            f"relation_loss takes same as a bool ({len(rows)}, {len(columns)}) matrix, "
             f"got {same.dtype} {tuple(same.shape)}"
         )
+    if form not in RELATION_FORMS:
+        raise InputError(f"relation_loss takes form {', '.join(RELATION_FORMS)}; got {form!r}")
+    contrastive = form == "contrastive"
+    cosine = _scaled_cosines(rows, columns, 1 / temperature if contrastive else 1.0)
     if cosine.numel() == 0:
         return cosine.sum()
     with autocast_off(cosine):
         if contrastive:
             # log softmax_j = c_j - logsumexp, averaged over the positives: no (N, M) of its own.
             positives = same.sum(dim=1)
-            mean_positive = torch.where(same, cosine, 0.0).sum(dim=1) / positives.clamp_min(1)
-            per_row = torch.where(positives > 0, cosine.logsumexp(dim=1) - mean_positive, 0.0)
-            return per_row.sum() / (positives > 0).sum().clamp_min(1)
+            mean_positive = cosine.masked_fill(~same, 0.0).sum(dim=1) / positives.clamp_min(1)
+            counts = positives > 0
+            per_row = (cosine.logsumexp(dim=1) - mean_positive).masked_fill(~counts, 0.0)
+            return per_row.sum() / counts.sum().clamp_min(1)
         p = (cosine + 1) / 2 if rescale else cosine
         if form == "bce_with_logits":
             return F.binary_cross_entropy_with_logits(p, same.float())

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import FLOATING, check_choice, check_matrices, check_positive, check_tensors
+from d3_plugin.checks import check_matrices
 from d3_plugin.errors import InputError
 from d3_plugin.functional.precision import autocast_off, full_precision
 
@@ -38,14 +38,14 @@ def id_score(
         (N,) scores, float32 or float64.
 
     Raises:
-        InputError: a wrong shape or dtype, an unknown kind, a temperature not above 0.
+        InputError: a wrong shape or dtype, or an unknown kind.
 
     >>> id_score(torch.tensor([[9.0, 0.0], [0.1, 0.0]])).argmax().item()
     0
     """
     check_matrices("id_score", teacher_logits=teacher_logits)
-    check_choice("id_score", "kind", kind, SCORE_KINDS)
-    check_positive("id_score", temperature=temperature)
+    if kind not in SCORE_KINDS:
+        raise InputError(f"id_score takes kind {', '.join(SCORE_KINDS)}; got {kind!r}")
     with autocast_off(teacher_logits):
         (logits,) = full_precision(teacher_logits)
         logits = logits / temperature
@@ -71,19 +71,14 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
         (N, 2) probabilities; column 0 is the confidence that the row is in-distribution.
 
     Raises:
-        InputError: a score that is not (N,), or a weight or offset of more than one element.
+        InputError: a score that is not floating (N,), or more than one weight or offset.
 
     Source: D3GZSL, the learnable sigmoid of O²DBD.
     """
-    check_tensors("id_confidence", score=score, weight=weight, offset=offset)
-    if score.ndim != 1:
-        raise InputError(f"id_confidence: score must be (N,), got {tuple(score.shape)}")
-    if score.dtype not in FLOATING:
-        raise InputError(f"id_confidence: score must be floating, got {score.dtype}")
-    if not all(t.ndim < 2 and t.numel() == 1 and t.dtype in FLOATING for t in (weight, offset)):
+    if score.ndim != 1 or not score.is_floating_point() or weight.numel() * offset.numel() != 1:
         raise InputError(
-            "id_confidence: weight and offset must be floating tensors of one element, got "
-            f"{weight.dtype} {tuple(weight.shape)} and {offset.dtype} {tuple(offset.shape)}"
+            "id_confidence takes floating scores (N,) and one weight and one offset, got "
+            f"{score.dtype} {tuple(score.shape)}, {tuple(weight.shape)} and {tuple(offset.shape)}"
         )
     with autocast_off(score):
         s, w, b = full_precision(score, weight, offset)

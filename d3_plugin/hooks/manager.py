@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from importlib.metadata import entry_points
+from typing import Any
 
 import pluggy
 
 from d3_plugin.errors import D3Warning, PluginError
 from d3_plugin.hooks import defaults, specs
-from d3_plugin.hosts.host import HostFamily
+from d3_plugin.hosts.host import Host, HostFamily
 
 
 def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> pluggy.PluginManager:
@@ -38,8 +39,6 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
             if strict:
                 raise PluginError(message) from error
             warnings.warn(message, D3Warning, stacklevel=2)
-    if not isinstance(plugins, Iterable) or isinstance(plugins, (str, bytes)):
-        raise PluginError(f"plugins must be a list of modules or objects, got {plugins!r}")
     for plugin in plugins:
         try:
             _register(manager, plugin, None)
@@ -56,6 +55,33 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -
     except pluggy.PluginValidationError:
         manager.unregister(plugin)
         raise
+
+
+def bind(manager: pluggy.PluginManager, trainer: Any) -> Host | None:
+    """Describe a host, and keep only the plugins that speak for it.
+
+    Every other plugin with ``d3_describe_host`` is unregistered, so that the hooks of a family
+    answer for its own hosts alone.
+
+    Args:
+        manager: of one attachment.
+        trainer: the trainer object, or None for a script, which belongs to no family.
+
+    Returns:
+        What the first plugin that knows the trainer says of it, or None.
+    """
+    name = "d3_describe_host"
+    describing = [each.plugin for each in reversed(manager.hook.d3_describe_host.get_hookimpls())]
+    host: Host | None = None
+    for plugin in describing if trainer is not None else []:
+        others = [other for other in describing if other is not plugin]
+        host = manager.subset_hook_caller(name, others)(trainer=trainer)
+        if host is not None:
+            describing = others
+            break
+    for plugin in describing:
+        manager.unregister(plugin)
+    return host
 
 
 def host_families(manager: pluggy.PluginManager) -> dict[str, HostFamily]:

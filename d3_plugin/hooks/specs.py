@@ -1,9 +1,11 @@
 """The hooks of d3_plugin (pluggy project ``d3_plugin``).
 
 A plugin is a module or object with functions marked :data:`hookimpl`, registered through the
-entry-point group ``d3_plugin`` or handed to ``attach(..., plugins=[...])``. Hooks that answer for
-one host return ``None`` for every other host; the first answer is used, the plugin registered last
-is asked first, and the defaults of :mod:`d3_plugin.hooks.defaults` are asked at the end.
+entry-point group ``d3_plugin`` or handed to ``attach(..., plugins=[...])``. A plugin with
+``d3_describe_host`` is asked only for the hosts that it describes; a plugin without it, a logger or
+an extra loss term, for every host. The first answer that is not None counts: functions given to
+``attach`` come first, then the plugin registered last, and :mod:`d3_plugin.hooks.defaults` at the
+end.
 """
 
 from __future__ import annotations

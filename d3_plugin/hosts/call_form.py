@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+
+from d3_plugin.errors import HostError
 
 CONDITION_NAMES = (
     "c",
@@ -21,9 +25,12 @@ CONDITION_NAMES = (
 )
 """Parameters of a generator's ``forward`` that take the attributes."""
 
+Synthesis = Callable[[Tensor, Tensor], Tensor]
+"""``(class_ids (N,), attributes (N, A)) -> features (N, D)``."""
 
-def call_generator(generator: nn.Module, noise: Tensor, attributes: Tensor) -> Tensor:
-    """Features (N, D) for noise (N, Z) and attributes (N, A).
+
+def generator_call(generator: nn.Module) -> Synthesis:
+    """How this generator is called: ``(noise (N, Z), attributes (N, A)) -> features (N, D)``.
 
     The attributes go by keyword to the first parameter of ``forward`` that has one of
     :data:`CONDITION_NAMES`; without one they are the second argument. TF-VAEGAN's ``forward(z,
@@ -31,14 +38,39 @@ def call_generator(generator: nn.Module, noise: Tensor, attributes: Tensor) -> T
     """
     names = _forward_parameters(generator)
     condition = next((name for name in names if name in CONDITION_NAMES), None)
-    features: Tensor
     if condition is None:
-        features = generator(noise, attributes)
-    elif names[0] == condition:
-        features = generator(attributes, noise)
-    else:
-        features = generator(noise, **{condition: attributes})
-    return features
+        return lambda noise, attributes: generator(noise, attributes)
+    if names[0] == condition:
+        return lambda noise, attributes: generator(attributes, noise)
+    return lambda noise, attributes: generator(noise, **{condition: attributes})
+
+
+def default_synthesis(generator: nn.Module, noise_dim: int | None = None) -> Synthesis:
+    """The generator on standard normal noise and attributes, both in the generator's dtype.
+
+    Args:
+        generator: called as :func:`generator_call` says.
+        noise_dim: Z; None for what the first linear layer takes beside the attributes.
+    """
+    call, dtype = generator_call(generator), next(generator.parameters()).dtype
+
+    def synthesize(class_ids: Tensor, attributes: Tensor) -> Tensor:
+        attributes = attributes.to(dtype)
+        width = noise_dim or noise_width(generator, attributes.shape[1])
+        noise = torch.randn(len(class_ids), width, dtype=dtype, device=attributes.device)
+        try:
+            return call(noise, attributes)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (TypeError, RuntimeError) as error:
+            raise HostError(
+                f"calling generator(noise {tuple(noise.shape)}, attributes "
+                f"{tuple(attributes.shape)}) failed: {error}. If the noise has another width pass "
+                "attach(noise_dim=...); if the generator is called in another way pass "
+                "attach(synthesize=lambda class_ids, attributes: ...)"
+            ) from error
+
+    return synthesize
 
 
 def noise_width(generator: nn.Module, attribute_dim: int) -> int:

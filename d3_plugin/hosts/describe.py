@@ -8,9 +8,11 @@ from typing import Any
 import pluggy
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from d3_plugin.data.host_data import as_gzsl_data
-from d3_plugin.errors import D3Warning, HostError, Problems
+from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.hooks.manager import bind
 from d3_plugin.hosts.host import Host
 
 
@@ -18,19 +20,20 @@ def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = No
     """The host that a plugin recognises, with its data on the generator's device.
 
     Args:
-        manager: the plugins.
+        manager: the plugins; of those that describe hosts, only the one that knows this trainer
+            stays in it.
         trainer: the trainer object.
         data: the user's data, to be used instead of the trainer's.
 
     Raises:
         HostError: no plugin knows the trainer, or ``data`` is another problem than the trainer's.
     """
-    host: Host | None = manager.hook.d3_describe_host(trainer=trainer)
+    names = ", ".join(sorted(name for name, _ in manager.list_name_plugin()))
+    host = bind(manager, trainer)
     if host is None:
-        names = ", ".join(sorted(name for name, _ in manager.list_name_plugin()))
         raise HostError(
-            f"no plugin knows a trainer of type {type(trainer).__name__} (installed: {names}). "
-            "Pass generator=, optimizer= and data= instead, or write a plugin with d3_describe_host"
+            f"no plugin knows a {type(trainer).__name__} (installed: {names}); pass generator=, "
+            "optimizer= and data= instead, or write a plugin with d3_describe_host"
         )
     if data is not None:
         _replace_data(host, data)
@@ -48,7 +51,7 @@ def _replace_data(host: Host, data: Any) -> None:
     if not same_problem:
         raise HostError(
             f"data= ({given.name}) has other classes or another feature width than the trainer's "
-            f"own ({own.name}); pass what the trainer was made with, or leave data= out"
+            f"own ({own.name}); leave data= out"
         )
     if not torch.equal(own.train_features.cpu(), given.train_features.cpu()):
         warnings.warn(
@@ -61,26 +64,20 @@ def _replace_data(host: Host, data: Any) -> None:
 
 
 def describe_script(
-    generator: nn.Module | None, optimizer: torch.optim.Optimizer | None, data: Any
+    manager: pluggy.PluginManager,
+    generator: nn.Module | None,
+    optimizer: torch.optim.Optimizer | None,
+    data: Any,
 ) -> Host:
-    """A host from its parts.
+    """A host from its parts; plugins that describe hosts leave the manager.
 
     Raises:
-        HostError: lists every part that is missing or wrong.
+        HostError: a part is missing.
     """
-    problems = Problems("attach() without a trainer needs generator=, optimizer= and data=")
-    problems.check(
-        isinstance(generator, nn.Module) and any(True for _ in generator.parameters()),
-        f"generator must be a module with parameters, got {type(generator)}",
-    )
-    problems.check(
-        isinstance(optimizer, torch.optim.Optimizer),
-        f"optimizer must be the generator's torch optimizer, got {type(optimizer)}",
-    )
-    problems.check(data is not None, "data is missing")
-    problems.raise_as(HostError)
-    if generator is None or optimizer is None:  # for the type checker; raised above
-        raise HostError("generator and optimizer are needed")
+    parameter = None if generator is None else next(generator.parameters(), None)
+    if generator is None or parameter is None or optimizer is None or data is None:
+        raise HostError("attach() needs a trainer, or generator=, optimizer= and data=")
+    bind(manager, None)
     host = Host("script", generator, optimizer, as_gzsl_data(data))
     host.data = host.data.to(host.device)
     return host
@@ -92,6 +89,8 @@ def check_optimizer(host: Host) -> None:
     Raises:
         HostError: it does not; names those it lacks.
     """
+    if any(map(is_lazy, host.generator.parameters())):
+        raise HostError("the generator has lazy layers: call it once, then make the optimizer")
     owned = {id(p) for group in host.optimizer.param_groups for p in group["params"]}
     foreign = [
         name
@@ -100,7 +99,6 @@ def check_optimizer(host: Host) -> None:
     ]
     if foreign:
         raise HostError(
-            f"{len(foreign)} parameters of the generator are not in the optimizer given "
-            f"({', '.join(foreign[:5])}): is it the critic's, or were the parameters replaced (by "
-            ".to() or a wrapper) after the optimizer was made? Attach after both are final"
+            f"the optimizer lacks {len(foreign)} parameters of the generator "
+            f"({', '.join(foreign[:5])}): is it the critic's, or was it made before .to()?"
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
+from d3_plugin.hosts.call_form import Synthesis, default_synthesis
 
 Scorer = Callable[[Tensor], Tensor]
 """A trained classifier: (N, D) features -> (N, C) logits or log-probabilities over all classes."""
@@ -31,8 +33,6 @@ class Host:
             optimiser, from the first on. Above 1 where the host's own step is as short as D³'s.
         noise_dim: width of the generator's noise, for the default synthesis; None to read it from
             the generator's first linear layer.
-        synthesize: a script's own ``(class_ids, attributes) -> features``.
-        train_classifier: a script's own ``(features, labels, num_classes) -> scorer``.
     """
 
     name: str
@@ -44,8 +44,6 @@ class Host:
     synthetic_per_class: int = 200
     interval: int = 1
     noise_dim: int | None = None
-    synthesize: Callable[[Tensor, Tensor], Tensor] | None = None
-    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None
 
     def __post_init__(self) -> None:
         self.modules = self.modules or (self.generator,)
@@ -53,6 +51,11 @@ class Host:
     @property
     def device(self) -> torch.device:
         return next(self.generator.parameters()).device
+
+    @cached_property
+    def from_noise(self) -> Synthesis:
+        """The generator on noise and attributes; its call form is found out once."""
+        return default_synthesis(self.generator, self.noise_dim)
 
 
 @dataclass
@@ -63,17 +66,27 @@ class StepBatch:
         features: (N, D); gradient reaches the generator's rows through it.
         labels: (N,) class ids.
         num_synthetic: how many rows, from the first on, are synthetic.
-        teacher_logits, teacher_embedding: (N, S), (N, K).
-        student_logits, student_embedding: (N, C), (N, K).
+        teacher_logits, student_logits: (N, S), (N, C).
+        teacher_embeddings, student_embeddings: those of the synthetic rows and of the real ones.
     """
 
     features: Tensor
     labels: Tensor
     num_synthetic: int
     teacher_logits: Tensor
-    teacher_embedding: Tensor
     student_logits: Tensor
-    student_embedding: Tensor
+    teacher_embeddings: tuple[Tensor, Tensor]
+    student_embeddings: tuple[Tensor, Tensor]
+
+    @property
+    def teacher_embedding(self) -> Tensor:
+        """(N, K)."""
+        return torch.cat(self.teacher_embeddings)
+
+    @property
+    def student_embedding(self) -> Tensor:
+        """(N, K)."""
+        return torch.cat(self.student_embeddings)
 
 
 @dataclass(frozen=True)

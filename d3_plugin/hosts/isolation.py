@@ -1,10 +1,18 @@
-"""Keeps D³'s own work from leaving traces in the host: random streams, buffers, modes."""
+"""Keeps D³'s own work from leaving traces in the host: random streams, module state, modes.
+
+What has to be put back is collected beforehand and put back by one call into C (:func:`together`),
+made in a ``finally`` of the function that does the work: Python looks for a KeyboardInterrupt only
+between calls, so none can split it or get in before it.
+"""
 
 from __future__ import annotations
 
+import pickle
 import random
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.distributed import process_rank
+
+Undo = Callable[[], object]
+
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_PLAIN = nn.Module()  # the attributes that every module has
+
+_numpy_random: Any = np.random  # its type stubs lack set_bit_generator
+_PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # the global stream
+_PYTHON_SETSTATE: Any = super(random.Random, _PYTHON).setstate
+
+
+def together(calls: Iterable[Undo]) -> Undo:
+    """All calls, which must be partials of C functions, as one; a second call does nothing."""
+    call: Any = partial.__call__
+    return partial(deque, map(call, calls), 0)
 
 
 class RandomStream:
@@ -29,45 +52,55 @@ class RandomStream:
     """
 
     def __init__(self, seed: int, device: torch.device, purpose: str = "") -> None:
-        self._cuda = device if device.type == "cuda" else None
-        self._own: dict[str, Any] = {}
-        outside = self._read()
         entropy = [seed, *f"d3_plugin {purpose}".encode()]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        torch.default_generator.manual_seed(seed)
-        if self._cuda is not None:
-            with torch.cuda.device(self._cuda):
-                torch.cuda.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - hosts draw from the global stream
-        random.seed(seed)
-        self._own = self._read()
-        self._write(outside)
-        self._outside: dict[str, Any] | None = None
-
-    def _read(self) -> dict[str, Any]:
-        state = {
-            "cpu": torch.get_rng_state(),
-            "numpy": np.random.get_state(),  # noqa: NPY002
-            "python": random.getstate(),
+        self._device = device
+        self._own = {
+            kind: torch.Generator(generator.device).manual_seed(seed).get_state()
+            for kind, generator in self._generators().items()
         }
-        if self._cuda is not None:
-            state["cuda"] = torch.cuda.get_rng_state(self._cuda)
-        return state
+        self._python = random.Random(seed).getstate()
+        legacy: Any = np.random.RandomState(seed).get_state(legacy=False)
+        self._numpy = np.random.MT19937()
+        self._numpy.state = legacy
 
-    def _write(self, state: dict[str, Any]) -> None:
-        torch.set_rng_state(state["cpu"])
-        np.random.set_state(state["numpy"])  # noqa: NPY002
-        random.setstate(state["python"])
-        if self._cuda is not None:
-            torch.cuda.set_rng_state(state["cuda"], self._cuda)
+    def _generators(self) -> dict[str, torch.Generator]:
+        """PyTorch's global generators that are covered."""
+        if self._device.type != "cuda":
+            return {"cpu": torch.default_generator}
+        torch.cuda.init()
+        given = self._device.index
+        index = torch.cuda.current_device() if given is None else given
+        return {"cpu": torch.default_generator, "cuda": torch.cuda.default_generators[index]}
+
+    def outside(self) -> Undo:
+        """What puts the global streams back to where they stand now."""
+        calls: list[Undo] = []
+        calls += [partial(g.set_state, g.get_state()) for g in self._generators().values()]
+        numpy: Any = np.random.get_state()  # noqa: NPY002
+        calls.append(partial(_numpy_random.set_bit_generator, _numpy_random.get_bit_generator()))
+        if numpy[3]:  # a second normal number is waiting, which changing the generator drops
+            calls.append(partial(np.random.set_state, numpy))
+        _, internal, gauss = random.getstate()  # random.setstate itself is Python, not C
+        calls.append(partial(_PYTHON_SETSTATE, internal))
+        calls.append(partial(setattr, _PYTHON, "gauss_next", gauss))
+        return together(calls)
+
+    def begin(self) -> None:
+        """The global streams go on from where this one stands."""
+        for kind, generator in self._generators().items():
+            generator.set_state(self._own[kind])
+        _numpy_random.set_bit_generator(self._numpy)
+        random.setstate(self._python)
+
+    def end(self) -> None:
+        """This stream goes on from where the global ones stand."""
+        self._own = {kind: generator.get_state() for kind, generator in self._generators().items()}
+        self._python = random.getstate()
 
     def __enter__(self) -> None:
-        self._outside = self._read()
-        try:
-            self._write(self._own)
-        except BaseException:
-            self._write(self._outside)
-            raise
+        self._undo = self.outside()
+        self.begin()
 
     def __exit__(
         self,
@@ -75,35 +108,45 @@ class RandomStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._own = self._read()
-        if self._outside is not None:
-            self._write(self._outside)
-            self._outside = None
-
-    @classmethod
-    def of_globals(cls, device: torch.device) -> RandomStream:
-        """A stream that stands where the global ones stand now."""
-        stream = cls(0, device)
-        stream._own = stream._read()
-        return stream
-
-    def make_global(self) -> None:
-        """The global streams go on from where this one stands."""
-        self._write(self._own)
+        self.end()
+        self._undo()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, in types that ``torch.load(weights_only=True)`` reads."""
-        kind, keys, *rest = self._own["numpy"]
-        return {**self._own, "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest)}
+        state = self._numpy.state["state"]
+        keys = torch.from_numpy(state["key"].astype(np.int64))
+        return {**self._own, "numpy": (keys, int(state["pos"])), "python": self._python}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        kind, keys, *rest = state["numpy"]
-        own = {**state, "numpy": (kind, keys.cpu().numpy().astype(np.uint32), *rest)}
         # torch.load(map_location=...) may have moved them; generators take CPU byte tensors only.
-        own = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in own.items()}
-        if self._cuda is not None and "cuda" not in own:  # saved in a run on the CPU
-            own["cuda"] = self._own["cuda"]
-        self._own = own
+        for kind in self._own:
+            if kind in state:  # a run on a GPU may go on from one on the CPU
+                self._own[kind] = state[kind].cpu()
+        keys, pos = state["numpy"]
+        numbers: Any = {"key": keys.cpu().numpy().astype(np.uint32), "pos": pos}
+        self._numpy.state = {"bit_generator": "MT19937", "state": numbers}
+        self._python = state["python"]
+
+
+def global_streams(device: torch.device) -> dict[str, Any]:
+    """The state of the global random streams, in types that ``torch.load`` reads safely."""
+    numpy: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, *rest = numpy
+    states: dict[str, Any] = {"cpu": torch.get_rng_state(), "python": random.getstate()}
+    states["numpy"] = (kind, torch.from_numpy(keys.astype(np.int64)), *rest)
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_global_streams(states: dict[str, Any], device: torch.device) -> None:
+    """Go on from :func:`global_streams`."""
+    kind, keys, *rest = states["numpy"]
+    torch.set_rng_state(states["cpu"].cpu())
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    random.setstate(states["python"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
 def stream_of_rank(seed: int, device: torch.device, steps: int = 0) -> RandomStream:
@@ -117,16 +160,77 @@ def stream_of_rank(seed: int, device: torch.device, steps: int = 0) -> RandomStr
     return RandomStream(seed, device, f"training {rank} {steps}" if rank or steps else "training")
 
 
+class ModuleState:
+    """Everything that a forward pass may change in modules, to be put back.
+
+    These are buffers (batch-norm statistics, spectral-norm vectors), also new and re-bound ones;
+    parameters that are not trained, such as averages; plain attributes, such as counters; and
+    random generators of their own. What is changed in place inside a list, dict or other object
+    is not covered, see :func:`uncovered`.
+
+    Attributes:
+        undo: puts it back, except for attributes that were added.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        calls: list[Undo] = []
+        self._saved: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        for part in (part for module in modules for part in module.modules()):
+            if isinstance(part, torch.jit.ScriptModule):  # has no dicts of its own
+                values: list[Any] = [*part.buffers(recurse=False)]
+            else:
+                self._saved += [(own, dict(own)) for own in (part._buffers, vars(part))]
+                values = [*part._buffers.values(), *vars(part).values()]
+                values += part._parameters.values()
+            for value in values:
+                if isinstance(value, Tensor) and not value.requires_grad:
+                    # .data: no version bump, so graphs that saved the buffer still run backward.
+                    calls.append(partial(value.data.copy_, value.detach().clone()))
+                elif isinstance(value, torch.Generator):
+                    calls.append(partial(value.set_state, value.get_state()))
+                elif isinstance(value, np.random.Generator):
+                    bits = value.bit_generator
+                    calls.append(partial(setattr, bits, "state", bits.state))
+                elif isinstance(value, np.random.RandomState):
+                    calls.append(partial(value.set_state, value.get_state()))
+                elif isinstance(value, random.Random):
+                    calls.append(partial(value.setstate, value.getstate()))
+        self.undo = together([*(partial(own.update, was) for own, was in self._saved), *calls])
+
+    def drop_added(self) -> None:
+        """Remove the attributes and buffers that were not there before."""
+        for own, was in self._saved:
+            for name in own.keys() - was.keys():
+                del own[name]
+
+
+def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
+    """Contents of the attributes that :class:`ModuleState` does not put back, by name."""
+    found = {}
+    for part in (part for module in modules for part in module.modules()):
+        for name, value in vars(part).items():
+            plain = isinstance(value, (nn.Module, Tensor, *_GENERATORS))
+            if name in vars(_PLAIN) or plain:
+                continue
+            try:
+                found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
+            except Exception:  # what cannot be pickled cannot be compared
+                continue
+    return found
+
+
 @contextmanager
-def buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Put buffers (batch-norm statistics, spectral-norm vectors) back as they were."""
-    kept = [(b, b.detach().clone()) for module in modules for b in module.buffers()]
+def state_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put back what a forward pass changes, see :class:`ModuleState`."""
+    state = ModuleState(modules)
     try:
         yield
     finally:
-        for buffer, value in kept:
-            # .data: no version bump, so graphs that saved the buffer still run backward.
-            buffer.data.copy_(value)
+        state.undo()
+        state.drop_added()
+
+
+buffers_kept = state_kept
 
 
 @contextmanager

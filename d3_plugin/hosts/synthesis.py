@@ -8,7 +8,7 @@ from torch import Tensor
 
 from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import buffers_kept
+from d3_plugin.hosts.isolation import ModuleState
 
 
 def synthesize(
@@ -25,20 +25,24 @@ def synthesize(
         (N, D) features.
 
     Raises:
-        HostError: the hook or the script's function returned something else, or lost the gradient.
+        HostError: the hook or the user's function returned something else, or lost the gradient.
     """
-    with buffers_kept(host.modules), torch.set_grad_enabled(differentiable):
-        rows: Tensor | None = hooks.d3_synthesize_features(
-            host=host, class_ids=classes, differentiable=differentiable
-        )
-    source = "d3_synthesize_features" if host.synthesize is None else "attach(synthesize=...)"
-    expected = (len(classes), host.data.feature_dim)
-    if not isinstance(rows, Tensor) or rows.shape != expected:
-        got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows)
-        raise HostError(f"{source} must return {expected} features, got {got}")
-    if differentiable and not rows.requires_grad:
+    state = ModuleState(host.modules)
+    try:
+        with torch.set_grad_enabled(differentiable):
+            rows = hooks.d3_synthesize_features(
+                host=host, class_ids=classes, differentiable=differentiable
+            )
+    finally:
+        state.undo()
+        state.drop_added()
+    shape = (len(classes), host.data.feature_dim)
+    fits = isinstance(rows, Tensor) and rows.shape == shape
+    if not fits or (differentiable and not rows.requires_grad):
+        got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
         raise HostError(
-            f"{source} returned features without gradient: is there a torch.no_grad(), .detach() "
-            "or .data on the way from the generator?"
+            f"the generator, attach(synthesize=...) or a plugin must return features {shape}, got "
+            f"{got}{' without gradient: look for no_grad(), .detach() or .data' if fits else ''}"
         )
-    return rows
+    result: Tensor = rows
+    return result

@@ -5,20 +5,19 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from d3_plugin.checks import (
-    check_choice,
-    check_flags,
+    NonNegative,
+    Positive,
+    check_arguments,
     check_labels,
     check_matrices,
-    check_positive,
     check_seen_classes,
-    is_number,
 )
 from d3_plugin.distributed import gather_rows, mean_over_processes
 from d3_plugin.errors import InputError
 from d3_plugin.functional import label_space_kl, relation_loss
-from d3_plugin.functional.label_space import KL_FORMS, KLForm
+from d3_plugin.functional.label_space import KLForm
 from d3_plugin.functional.precision import full_precision
-from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
+from d3_plugin.functional.relations import RelationForm
 
 
 class ID2SDLoss(nn.Module):
@@ -60,27 +59,18 @@ class ID2SDLoss(nn.Module):
         self,
         seen_classes: Tensor,
         *,
-        kl_weight: float = 1.0,
-        be_weight: float = 1.0,
+        kl_weight: NonNegative = 1.0,
+        be_weight: NonNegative = 1.0,
         kl_form: KLForm = "logits",
-        temperature: float = 1.0,
+        temperature: Positive = 1.0,
         relation: RelationForm = "contrastive",
-        relation_temperature: float = 0.1,
+        relation_temperature: Positive = 0.1,
         gather: bool = False,
     ) -> None:
+        check_arguments(ID2SDLoss.__init__, locals())
+        check_seen_classes("ID2SDLoss", seen_classes)
         super().__init__()
-        name = type(self).__name__
-        check_choice(name, "kl_form", kl_form, KL_FORMS)
-        check_choice(name, "relation", relation, RELATION_FORMS)
-        check_positive(name, temperature=temperature, relation_temperature=relation_temperature)
-        check_seen_classes(name, seen_classes)
-        check_flags(name, gather=gather)
-        weights = (kl_weight, be_weight)
-        if not all(is_number(weight) and weight >= 0 for weight in weights):
-            raise InputError(
-                f"{name}: weights must be finite and at least 0, got {kl_weight!r}, {be_weight!r}"
-            )
-        self.width = int(seen_classes.long().max()) + 1  # the student's logits are as wide at least
+        self.width = int(seen_classes.max()) + 1
         self.register_buffer("seen_classes", seen_classes.long(), persistent=False)
         self.kl_weight, self.be_weight = kl_weight, be_weight
         self.kl_form, self.temperature = kl_form, temperature
@@ -107,31 +97,10 @@ class ID2SDLoss(nn.Module):
         student_embedding: Tensor,
         labels: Tensor,
     ) -> dict[str, Tensor]:
-        """The unweighted terms ``kl`` and ``be``, without those of weight 0.
+        """The unweighted terms ``kl`` and ``be``, without those of weight 0; checks nothing.
 
-        Args:
-            teacher_logits: (N, S), in-distribution rows only, as everywhere here.
-            student_logits: (N, C).
-            teacher_embedding, student_embedding: (N, K).
-            labels: (N,) integer, any numbering in which equal means the same class.
-
-        Raises:
-            InputError: shapes or dtypes that disagree.
+        Args: as in :meth:`forward`.
         """
-        name = type(self).__name__
-        check_matrices(
-            name,
-            teacher_logits=teacher_logits,
-            student_logits=student_logits,
-            teacher_embedding=teacher_embedding,
-            student_embedding=student_embedding,
-        )
-        check_labels(name, student_logits, labels)
-        if student_logits.shape[1] < self.width:
-            raise InputError(
-                f"{name}: student logits are {student_logits.shape[1]} wide, but seen_classes goes "
-                f"up to {self.width - 1}; they must cover all classes, seen and unseen"
-            )
         terms: dict[str, Tensor] = {}
         if self.kl_weight:
             kl = label_space_kl(
@@ -146,7 +115,7 @@ class ID2SDLoss(nn.Module):
             terms["be"] = relation_loss(
                 teacher_embedding,
                 student_embedding,
-                labels.long()[:, None] == labels.long()[None, :],
+                labels[:, None] == labels,
                 self.relation,
                 temperature=self.relation_temperature,
             )
@@ -160,7 +129,33 @@ class ID2SDLoss(nn.Module):
         student_embedding: Tensor,
         labels: Tensor,
     ) -> Tensor:
-        """The weighted sum of :meth:`terms` as a 0-dim tensor; 0 for no rows."""
+        """The weighted sum of :meth:`terms`.
+
+        Args:
+            teacher_logits: (N, S) floating, in-distribution rows only, as everywhere here.
+            student_logits: (N, C) floating.
+            teacher_embedding, student_embedding: (N, K) floating.
+            labels: (N,) integer, any numbering in which equal means the same class.
+
+        Returns:
+            0-dim tensor, float32 or float64; 0 for no rows.
+
+        Raises:
+            InputError: shapes or dtypes that disagree.
+        """
+        check_matrices(
+            "ID2SDLoss",
+            teacher_logits=teacher_logits,
+            student_logits=student_logits,
+            teacher_embedding=teacher_embedding,
+            student_embedding=student_embedding,
+        )
+        check_labels("ID2SDLoss", labels, len(student_logits))
+        if student_logits.shape[1] < self.width:
+            raise InputError(
+                f"ID2SDLoss takes student logits over all classes, {self.width} wide at least, "
+                f"got {tuple(student_logits.shape)}"
+            )
         terms = self.terms(
             teacher_logits, student_logits, teacher_embedding, student_embedding, labels
         )

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from d3_plugin.checks import (
-    check_choice,
-    check_flags,
-    check_label_range,
+    Count,
+    Positive,
+    check_arguments,
     check_labels,
     check_matrices,
-    check_positive,
     check_seen_classes,
-    check_whole,
-    is_number,
 )
 from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
 from d3_plugin.functional import id_confidence, id_score, relation_loss
 from d3_plugin.functional.precision import autocast_off, full_precision
-from d3_plugin.functional.relations import RELATION_FORMS, RelationForm
-from d3_plugin.functional.scores import SCORE_KINDS, ScoreKind
+from d3_plugin.functional.relations import RelationForm
+from d3_plugin.functional.scores import ScoreKind
 
 RelationTarget = Literal["domain", "class"]
 
@@ -66,39 +63,23 @@ class O2DBDLoss(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: Count,
         seen_classes: Tensor,
         *,
         score: ScoreKind = "max_softmax",
-        score_temperature: float = 1.0,
+        score_temperature: Positive = 1.0,
         target: RelationTarget = "domain",
         relation: RelationForm = "bce",
-        relation_temperature: float = 0.1,
+        relation_temperature: Positive = 0.1,
         rescale: bool = False,
         softmax_confidence: bool = False,
         initial_weight: float = 1.0,
         initial_offset: float = 1.0,
         gather: bool = False,
     ) -> None:
+        check_arguments(O2DBDLoss.__init__, locals())
+        check_seen_classes("O2DBDLoss", seen_classes, num_classes)
         super().__init__()
-        name = type(self).__name__
-        check_choice(name, "score", score, SCORE_KINDS)
-        check_choice(name, "target", target, get_args(RelationTarget))
-        check_choice(name, "relation", relation, RELATION_FORMS)
-        check_positive(
-            name,
-            num_classes=num_classes,
-            score_temperature=score_temperature,
-            relation_temperature=relation_temperature,
-        )
-        check_whole(name, num_classes=num_classes)
-        check_seen_classes(name, seen_classes, num_classes)
-        check_flags(name, rescale=rescale, softmax_confidence=softmax_confidence, gather=gather)
-        if not (is_number(initial_weight) and is_number(initial_offset)):
-            raise InputError(
-                f"{name}: initial_weight and initial_offset must be numbers, got "
-                f"{initial_weight!r} and {initial_offset!r}"
-            )
         self.score, self.score_temperature = score, score_temperature
         self.target, self.relation = target, relation
         self.relation_temperature, self.rescale = relation_temperature, rescale
@@ -163,44 +144,51 @@ class O2DBDLoss(nn.Module):
             pair: Tensor = self.head(logits.log_softmax(dim=1).to(self.head.weight.dtype))
             return pair.softmax(dim=1)
 
+    def terms(
+        self, teacher_logits: Tensor, student_logits: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss as ``{"od": loss}``; checks nothing.
+
+        Args: as in :meth:`forward`, ``labels`` int64.
+        """
+        student, teacher = self.student_pair(student_logits), self.confidence(teacher_logits)
+        if self.gather:
+            student, teacher, labels = gather_rows(student, teacher, labels)
+        groups = self.is_seen[labels] if self.target == "domain" else labels
+        loss = relation_loss(
+            student,
+            teacher,
+            groups[:, None] == groups,
+            self.relation,
+            temperature=self.relation_temperature,
+            rescale=self.rescale,
+        )
+        return {"od": loss}
+
     def forward(self, teacher_logits: Tensor, student_logits: Tensor, labels: Tensor) -> Tensor:
         """The loss over all rows of a batch, seen and synthetic unseen.
 
         Args:
-            teacher_logits: (N, S).
-            student_logits: (N, C).
+            teacher_logits: (N, S) floating.
+            student_logits: (N, C) floating.
             labels: (N,) integer class ids in 0..C-1; they say which rows are unseen.
 
         Returns:
             0-dim tensor, at least 0; 0 for no rows.
 
         Raises:
-            InputError: shapes or dtypes that disagree.
+            InputError: shapes or dtypes that disagree; on the CPU also labels out of range.
         """
-        name = type(self).__name__
-        check_matrices(name, teacher_logits=teacher_logits, student_logits=student_logits)
-        check_labels(name, student_logits, labels)
-        check_label_range(name, labels, self.head.in_features)
-        widths = teacher_logits.shape[1], student_logits.shape[1]
-        expected = self.num_seen, self.head.in_features
-        if widths != expected:
+        check_matrices("O2DBDLoss", teacher_logits=teacher_logits, student_logits=student_logits)
+        num_classes = self.head.in_features
+        check_labels("O2DBDLoss", labels, len(student_logits), num_classes)
+        if (teacher_logits.shape[1], student_logits.shape[1]) != (self.num_seen, num_classes):
             raise InputError(
-                f"{name}: teacher and student logits must be {expected[0]} and {expected[1]} wide "
-                f"(seen and all classes), got {widths[0]} and {widths[1]}"
+                f"O2DBDLoss takes teacher logits (N, {self.num_seen}) and student logits "
+                f"(N, {num_classes}), got {tuple(teacher_logits.shape)} and "
+                f"{tuple(student_logits.shape)}"
             )
-        student, teacher = self.student_pair(student_logits), self.confidence(teacher_logits)
-        if self.gather:
-            student, teacher, labels = gather_rows(student, teacher, labels)
-        labels = labels.long()
-        groups = self.is_seen[labels] if self.target == "domain" else labels
-        return relation_loss(
-            student,
-            teacher,
-            groups[:, None] == groups[None, :],
-            self.relation,
-            temperature=self.relation_temperature,
-            rescale=self.rescale,
-        )
+        return self.terms(teacher_logits, student_logits, labels.long())["od"]
 
     def extra_repr(self) -> str:
         return (

@@ -18,20 +18,21 @@ In the tests of an adapter::
 checks keep no state, and leave the global random streams as they were.
 """
 
+from d3_plugin.errors import AdapterError, Problems
 from d3_plugin.testing.case import AdapterCase
-from d3_plugin.testing.classifier_check import check_classifier
-from d3_plugin.testing.family_check import check_family
-from d3_plugin.testing.host_checks import check_description, check_other_hosts
-from d3_plugin.testing.kit import ADAPTER_CHECKS, check_adapter
-from d3_plugin.testing.synthesis_checks import (
+from d3_plugin.testing.checks import (
+    check_classifier,
+    check_description,
+    check_family,
     check_synthesis_finite,
     check_synthesis_form,
     check_synthesis_gradient,
     check_synthesis_leaves_host,
     check_synthesis_order,
     check_synthesis_seed,
+    check_training,
+    check_weight_zero,
 )
-from d3_plugin.testing.training_checks import check_training, check_weight_zero
 
 __all__ = [
     "ADAPTER_CHECKS",
@@ -40,7 +41,6 @@ __all__ = [
     "check_classifier",
     "check_description",
     "check_family",
-    "check_other_hosts",
     "check_synthesis_finite",
     "check_synthesis_form",
     "check_synthesis_gradient",
@@ -50,3 +50,36 @@ __all__ = [
     "check_training",
     "check_weight_zero",
 ]
+
+ADAPTER_CHECKS = (
+    check_description,
+    check_synthesis_form,
+    check_synthesis_order,
+    check_synthesis_finite,
+    check_synthesis_seed,
+    check_synthesis_gradient,
+    check_synthesis_leaves_host,
+    check_classifier,
+    check_weight_zero,
+    check_training,
+    check_family,
+)
+"""Every check, for ``pytest.mark.parametrize``; each raises :class:`AdapterError` on its own."""
+
+
+def check_adapter(case: AdapterCase) -> None:
+    """Run every check, also after one that failed.
+
+    Args:
+        case: the adapter and how to build a small trainer of it.
+
+    Raises:
+        AdapterError: lists the first problem that each check found.
+    """
+    problems = Problems("the adapter does not pass the kit")
+    for check in ADAPTER_CHECKS:
+        try:
+            check(case)
+        except AdapterError as error:
+            problems.add(str(error))
+    problems.raise_as(AdapterError)

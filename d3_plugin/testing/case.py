@@ -1,33 +1,30 @@
-"""What the kit checks, and the state it looks at."""
+"""An adapter to be checked, and what the checks look at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pluggy
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.checks import setting_problems
 from d3_plugin.data import GZSLData
-from d3_plugin.errors import AdapterError, InputError, Problems
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.errors import AdapterError, InputError
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import RandomStream, buffers_kept
-
-HOOK = "d3_synthesize_features"
-ROWS = 20
-
-
-class TrainedHost(NamedTuple):
-    """A trainer after ``fit()``, as its adapter describes it, and the plugins asked."""
-
-    trainer: Any
-    host: Host
-    manager: pluggy.PluginManager
+from d3_plugin.hosts.isolation import RandomStream, state_kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +42,7 @@ class AdapterCase:
             which its ``fit()`` is quick. Needed if there is such a family.
 
     Raises:
-        InputError: an attribute is not that; lists all.
+        InputError: an attribute is of another type, lists all; or there is one unseen class only.
     """
 
     build: Callable[[GZSLData, int], Any]
@@ -54,28 +51,100 @@ class AdapterCase:
     family_settings: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        problems = Problems("AdapterCase")
-        problems.check(
-            callable(self.build), f"build must be a function (data, seed), got {self.build!r}"
-        )
-        if problems.check(
-            isinstance(self.data, GZSLData), f"data must be GZSLData, got {type(self.data)}"
-        ):
-            number = len(self.data.unseen_classes)
-            problems.check(number > 1, f"data must have 2 or more unseen classes, got {number}")
-        problems.raise_as(InputError)
+        setting_problems("AdapterCase", AdapterCase, vars(self)).raise_as(InputError)
+        if len(self.data.unseen_classes) < 2:
+            raise InputError("AdapterCase: data must have 2 or more unseen classes, got 1")
 
-    def trained(self) -> TrainedHost:
-        """A new trainer, trained: some are not ready to synthesise before.
+    def attached(self, trainer: Any, weight: float, mode: Mode) -> D3:
+        settings = D3Settings(weight=weight, embedding_dim=32, teacher_epochs=2, synthetic_rows=16)
+        return attach(trainer, settings=settings, mode=mode, plugins=self.plugins)
 
-        Raises:
-            HostError: no plugin knows the trainer.
-        """
+    def trained(self, weight: float | None = None) -> TrainedHost:
+        """A new trainer after ``fit()``, with D³ of this weight or without."""
         with seeded(0):
             trainer = self.build(self.data, 0)
+            d3 = None if weight is None else self.attached(trainer, weight, "hook")
             trainer.fit()
+            streams = torch.rand(4).tolist(), np.random.random(4).tolist(), random.random()  # noqa: NPY002
         manager = make_manager(self.plugins)
-        return TrainedHost(trainer, describe_trainer(manager, trainer), manager)
+        host = describe_trainer(manager, trainer)
+        return TrainedHost(trainer, host, manager.hook, streams, d3.steps if d3 else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedHost:
+    """A trainer after ``fit()``, as its adapter describes it, and the hooks that speak for it.
+
+    Attributes:
+        trainer, host, hook: the three of them.
+        streams: what PyTorch's, NumPy's and Python's global random streams gave next.
+        steps: D³'s, in ``fit()``.
+    """
+
+    trainer: Any
+    host: Host
+    hook: pluggy.HookRelay
+    streams: tuple[Any, ...]
+    steps: int
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """By name: the trainer, its attributes, and what ``Host`` lists."""
+        parts = {"trainer": self.trainer, **getattr(self.trainer, "__dict__", {})}
+        parts |= {"generator": self.host.generator}
+        parts |= {f"Host.modules[{i}]": module for i, module in enumerate(self.host.modules)}
+        return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+    def end(self) -> dict[str, Any]:
+        """All that the training has left behind, by name."""
+        history = repr(getattr(self.trainer, "history", None))  # exact, and NaN is like NaN
+        others = {"history": history, "global random streams": self.streams}
+        return {**others, **state_of(self.modules)}
+
+    def call(self, name: str, **inputs: Any) -> Any:
+        """What a hook returns for these inputs, which it must not change."""
+        return on_copies(name, partial(getattr(self.hook, name), host=self.host), **inputs)
+
+    def rows(self, differentiable: bool, ids: Tensor | None = None, seed: int = 0) -> Tensor:
+        """Features (N, D) as D³ asks for them, from a seed; of 20 unseen class ids by default."""
+        name, data = "d3_synthesize_features", self.host.data
+        ids = data.unseen_classes.repeat(20)[:20] if ids is None else ids
+        with seeded(seed), state_kept(self.host.modules), torch.set_grad_enabled(differentiable):
+            rows: Tensor = self.call(name, class_ids=ids, differentiable=differentiable)
+        got, wanted = form_of(rows), form_of(data.train_features[:1].expand(len(ids), -1))
+        expect(got == wanted, f"differentiable={differentiable} gives {got}, expected {wanted}")
+        return rows
+
+    @property
+    def ways(self) -> dict[str, Callable[..., Tensor]]:
+        """The two ways to synthesise: ``rows(ids, seed)`` by what messages call them."""
+        return {f"differentiable={each}": partial(self.rows, each) for each in (False, True)}
+
+    @contextmanager
+    def unchanged(self, call: str) -> Iterator[None]:
+        """What happens within must leave every module of the host as it was."""
+        before = self.end()
+        yield
+        expect_none(differences(before, self.end()), f"{call} changes")
+
+
+def expect(ok: bool, problem: str) -> None:
+    if not ok:
+        raise AdapterError(problem)
+
+
+def expect_none(names: list[str], problem: str) -> None:
+    """Fails if there are names, with the first five behind ``problem``."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    expect(not names, f"{problem} {', '.join(names[:5])}{more}")
+
+
+def on_copies(name: str, function: Callable[..., Any], **inputs: Any) -> Any:
+    """What a function returns for copies of these inputs, which it must not change."""
+    copies = copy.deepcopy(inputs)
+    result = function(**copies)
+    expect_none(differences(inputs, copies), f"{name} changes in place its")
+    return result
 
 
 def seeded(seed: int) -> AbstractContextManager[None]:
@@ -84,72 +153,37 @@ def seeded(seed: int) -> AbstractContextManager[None]:
     return RandomStream(seed, torch.device(device), "adapter kit")
 
 
-def unseen_ids(ready: TrainedHost) -> Tensor:
-    """Class ids (``ROWS``,) that take turns among the unseen classes."""
-    return ready.host.data.unseen_classes.repeat(ROWS)[:ROWS]
-
-
-def rows_of(ready: TrainedHost, ids: Tensor, differentiable: bool, seed: int = 0) -> Tensor:
-    """Rows as D³ asks for them: one per class id, under ``no_grad`` where none is wanted.
-
-    Raises:
-        AdapterError: something else came back.
-    """
-    host = ready.host
-    with seeded(seed), buffers_kept(host.modules), torch.set_grad_enabled(differentiable):
-        rows = ready.manager.hook.d3_synthesize_features(
-            host=host, class_ids=ids, differentiable=differentiable
-        )
-    expected = (len(ids), host.data.feature_dim)
-    if isinstance(rows, Tensor) and rows.shape == expected:
-        return rows
-    got = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else str(type(rows))
-    raise AdapterError(
-        f"{HOOK}(differentiable={differentiable}) returns {got}, expected a tensor {expected}; "
-        "return one row in the space of host.data for each class id"
-    )
-
-
-def modules_of(trainer: Any, host: Host) -> dict[str, nn.Module]:
-    """Every module of a host by name: the trainer's attributes, and what ``Host`` lists beside."""
-    if isinstance(trainer, nn.Module):
-        return {"trainer": trainer}
-    attributes = getattr(trainer, "__dict__", {})
-    found = {name: value for name, value in attributes.items() if isinstance(value, nn.Module)}
-    known = {id(part) for module in found.values() for part in module.modules()}
-    for number, module in enumerate(host.modules):
-        if id(module) not in known:
-            found[f"Host.modules[{number}]"] = module
-    return found
+def form_of(value: object) -> str:
+    """Dtype, shape and device of a tensor, or the type of anything else."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{value.dtype} {tuple(value.shape)} on {value.device}"
 
 
 def state_of(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Values, gradients, flags and modes of the modules, each by a name for messages."""
-    parameters = [each for name, m in modules.items() for each in m.named_parameters(name)]
-    buffers = [each for name, m in modules.items() for each in m.named_buffers(name)]
-    parts = [each for name, m in modules.items() for each in m.named_modules(prefix=name)]
-    gradients = [(key, parameter.grad) for key, parameter in parameters]
-    return {
-        **{f"parameter {key}": parameter.detach().clone() for key, parameter in parameters},
-        **{f"buffer {key}": buffer.detach().clone() for key, buffer in buffers},
-        **{f"requires_grad of {key}": parameter.requires_grad for key, parameter in parameters},
-        **{f".grad of {key}": None if g is None else g.clone() for key, g in gradients},
-        **{f"train/eval mode of {key}": part.training for key, part in parts},
-    }
+    state: dict[str, Any] = {}
+    for name, module in modules.items():
+        state |= {f"{name}.{key}": copy.deepcopy(v) for key, v in module.state_dict().items()}
+        for key, parameter in module.named_parameters(name):
+            state[f"requires_grad of {key}"] = parameter.requires_grad
+            state[f".grad of {key}"] = copy.deepcopy(parameter.grad)
+        for key, part in module.named_modules(prefix=name):
+            state[f"train/eval mode of {key}"] = part.training
+    return state
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """The names of what is not the same in both, or in one only."""
+
+    def same(one: Any, other: Any) -> bool:
+        tensors = isinstance(one, Tensor) and isinstance(other, Tensor)
+        return torch.equal(one, other) if tensors else one is other or one == other
+
     return [n for n in {**before, **after} if not same(before.get(n), after.get(n))]
 
 
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
-    return type(one) is type(other) and bool(one == other)
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+def without_gradient(generator: nn.Module) -> list[str]:
+    """Trainable parameters whose ``.grad`` is missing or all zeros."""
+    trainable = ((name, p) for name, p in generator.named_parameters() if p.requires_grad)
+    return [name for name, p in trainable if p.grad is None or not p.grad.any()]

@@ -27,7 +27,7 @@ from d3_plugin import (
 )
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.networks import EmbeddingClassifier
-from tests.script_host import SMALL, ScriptHost, assert_equal, attach
+from tests.toys import SMALL, ScriptHost, assert_equal, attach
 
 Copy = Callable[[Any], Any]
 COPIES: dict[str, Copy] = {

@@ -9,16 +9,16 @@ import torch
 
 from d3_plugin import D3Settings, D3Warning, HostError
 from d3_plugin.data import GZSLData
-from tests.script_host import SMALL, ScriptHost, assert_equal, attach, weight_zero
+from tests.toys import SMALL, WEIGHT_ZERO, ScriptHost, assert_equal, attach
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])
-def test_weight_zero_is_bit_identical(toy_data: GZSLData, mode: str) -> None:
-    alone = ScriptHost(toy_data)
+def test_weight_zero_is_bit_identical(toy_data: GZSLData, device: torch.device, mode: str) -> None:
+    alone = ScriptHost(toy_data, device=device)
     alone.run(6)
     alone_state = alone.state()
-    beside = ScriptHost(toy_data)
-    d3 = attach(beside, weight_zero(), mode=mode)
+    beside = ScriptHost(toy_data, device=device)
+    d3 = attach(beside, WEIGHT_ZERO, mode=mode)
     before = d3.distiller.student.embed[0].weight.clone()
     beside.run(6, d3 if mode == "loss" else None)
     assert_equal(alone_state, beside.state())
@@ -27,8 +27,10 @@ def test_weight_zero_is_bit_identical(toy_data: GZSLData, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])
-def test_attach_and_detach_leave_no_trace(toy_data: GZSLData, mode: str) -> None:
-    host = ScriptHost(toy_data)
+def test_attach_and_detach_leave_no_trace(
+    toy_data: GZSLData, device: torch.device, mode: str
+) -> None:
+    host = ScriptHost(toy_data, device=device)
     host.net_d.requires_grad_(False)
     host.net_g.drop.eval()  # a mixed mode, which a plain .train() would not restore
     state, traces = host.state(), host.traces()
@@ -52,9 +54,9 @@ def test_d3_changes_the_generator_and_only_it(toy_data: GZSLData) -> None:
     assert not torch.equal(alone.net_g.hidden.weight, beside.net_g.hidden.weight)
 
 
-def test_gradient_is_that_of_the_weighted_terms(toy_data: GZSLData) -> None:
+def test_gradient_is_that_of_the_weighted_terms(toy_data: GZSLData, device: torch.device) -> None:
     """Against autograd straight through synthesis, teacher and student."""
-    host = ScriptHost(toy_data)
+    host = ScriptHost(toy_data, device=device)
     host.net_g.eval()  # no dropout: the same rows again
     d3 = attach(host)
     host.sample()
@@ -64,9 +66,9 @@ def test_gradient_is_that_of_the_weighted_terms(toy_data: GZSLData) -> None:
     got = torch.autograd.grad(loss, list(host.net_g.parameters()))
 
     with stream:
-        drawn = torch.randint(2, (SMALL.synthetic_rows,))
-        classes = toy_data.unseen_classes[drawn]
-        att = toy_data.attributes[classes]
+        drawn = torch.randint(2, (SMALL.synthetic_rows,), device=device)
+        classes = host.data.unseen_classes[drawn]
+        att = host.data.attributes[classes]
         synthetic = host.net_g(torch.randn_like(att), att)
     labels = torch.cat([classes, host.input_label])
     terms = before.terms(before.batch(synthetic, host.input_res, labels))
@@ -78,8 +80,7 @@ def test_gradient_is_that_of_the_weighted_terms(toy_data: GZSLData) -> None:
         assert w.abs().max() > 0
 
 
-def test_loss_is_a_plain_scalar_with_no_way_to_the_heads(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
+def test_loss_is_a_plain_scalar_with_no_way_to_the_heads(host: ScriptHost) -> None:
     d3 = attach(host)
     loss = d3.loss()
     assert loss.shape == ()
@@ -88,17 +89,15 @@ def test_loss_is_a_plain_scalar_with_no_way_to_the_heads(toy_data: GZSLData) -> 
     assert all(p.grad is not None for p in host.net_g.parameters())
 
 
-def test_two_losses_in_one_backward(toy_data: GZSLData) -> None:
+def test_two_losses_in_one_backward(host: ScriptHost) -> None:
     """Gradient accumulation: the student has moved on, the graphs must not mind."""
-    host = ScriptHost(toy_data)
     d3 = attach(host)
     (d3.loss() + d3.loss()).backward()
     assert d3.steps == 2
     assert torch.isfinite(host.net_g.hidden.weight.grad).all()
 
 
-def test_no_gradient_step_warns_once_and_the_student_learns(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
+def test_no_gradient_step_warns_once_and_the_student_learns(host: ScriptHost) -> None:
     d3 = attach(host)
     host.net_g.requires_grad_(False)
     before = d3.distiller.student.classify.weight.clone()
@@ -110,8 +109,7 @@ def test_no_gradient_step_warns_once_and_the_student_learns(toy_data: GZSLData) 
         d3.loss()  # the filter turns a second warning into an error
 
 
-def test_streams_are_restored_when_synthesis_fails(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
+def test_streams_are_restored_when_synthesis_fails(host: ScriptHost) -> None:
     calls = []
 
     def once(class_ids: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
@@ -127,34 +125,34 @@ def test_streams_are_restored_when_synthesis_fails(toy_data: GZSLData) -> None:
     assert_equal(state, host.state())
 
 
-def test_grad_scaler_explicit_form(toy_data: GZSLData) -> None:
+def test_grad_scaler_explicit_form(toy_data: GZSLData, device: torch.device) -> None:
     gradients = []
     for scale in (None, 1024.0):
-        host = ScriptHost(toy_data)
+        host = ScriptHost(toy_data, device=device)
         d3 = attach(host)
         if scale is None:
             d3.loss().backward()
         else:
-            scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            scaler = torch.amp.GradScaler(device.type, init_scale=scale)
             scaler.scale(d3.loss()).backward()
             scaler.unscale_(host.optimizer_g)
         gradients.append([p.grad for p in host.net_g.parameters()])
     torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
 
 
-def test_autocast_host(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
+def test_autocast_host(toy_data: GZSLData, device: torch.device) -> None:
+    host = ScriptHost(toy_data, device=device)
     d3 = attach(host)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = d3.loss(features=host.input_res, labels=toy_data.train_labels[:8])
+    host.sample()
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        loss = d3.loss(features=host.input_res, labels=host.input_label)
     assert loss.dtype == torch.float32
     loss.backward()
     assert torch.isfinite(host.net_g.hidden.weight.grad).all()
 
 
-def test_half_precision_features_keep_small_gradients(toy_data: GZSLData) -> None:
+def test_half_precision_features_keep_small_gradients(host: ScriptHost) -> None:
     """At weight 1e-6 a float16 gradient would be all zeros; a GradScaler's factor saves it."""
-    host = ScriptHost(toy_data)
     settings = D3Settings(embedding_dim=8, teacher_epochs=3, weight=1e-6)
     d3 = attach(
         host, settings, synthesize=lambda ids, att: host.net_g(torch.randn_like(att), att).half()

@@ -7,7 +7,7 @@ import torch
 
 from d3_plugin import HostError
 from d3_plugin.data import GZSLData
-from tests.script_host import ScriptHost, assert_equal, attach
+from tests.toys import ScriptHost, assert_equal, attach
 
 
 def test_detached_hook_mode_is_the_baseline_again(toy_data: GZSLData) -> None:
@@ -58,8 +58,7 @@ def test_explicit_form_and_hook_mode_give_the_same_gradient(toy_data: GZSLData) 
         torch.testing.assert_close(explicit, hooked, rtol=1e-6, atol=1e-9)
 
 
-def test_hook_mode_leaves_other_gradients_alone(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
+def test_hook_mode_leaves_other_gradients_alone(host: ScriptHost) -> None:
     attach(host, mode="hook")
     host.critic_step()
     critic_grad = host.net_d.weight.grad.clone()
@@ -68,23 +67,21 @@ def test_hook_mode_leaves_other_gradients_alone(toy_data: GZSLData) -> None:
     assert torch.equal(critic_grad, host.net_d.weight.grad)
 
 
-def test_hook_mode_refuses_what_would_go_wrong_silently(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
+def test_hook_mode_refuses_what_would_go_wrong_silently(host: ScriptHost) -> None:
     d3 = attach(host, mode="hook")
-    with pytest.raises(HostError, match=r"step\(closure\).*explicit form"):
+    with pytest.raises(HostError, match="closure"):
         host.optimizer_g.step(lambda: host.generator_loss())
-    with pytest.raises(HostError, match="adds its gradient in optimizer"):
+    with pytest.raises(HostError, match="hook"):
         d3.loss()
-    with pytest.raises(HostError, match=r"already; call detach\(\)"):
+    with pytest.raises(HostError, match="detach"):
         attach(host, mode="hook")
     d3.detach()
     attach(host, mode="hook")
 
 
-def test_grad_scaler_hook_mode_is_refused(toy_data: GZSLData) -> None:
-    host = ScriptHost(toy_data)
+def test_grad_scaler_hook_mode_is_refused(host: ScriptHost) -> None:
     attach(host, mode="hook")
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(host.generator_loss()).backward()
-    with pytest.raises(HostError, match=r"GradScaler.*explicit form.*d3\.loss"):
+    with pytest.raises(HostError, match="GradScaler"):
         scaler.step(host.optimizer_g)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,10 @@ import torch
 from torch import Tensor
 
 from d3_plugin import D3, D3Warning, hookimpl
-from d3_plugin.data import GZSLData
-from d3_plugin.distillation.finite import FiniteGuard
+from d3_plugin.distillation.student_step import FiniteGuard
 from d3_plugin.errors import NotFiniteError
 from d3_plugin.hosts.host import Host, StepBatch
-from tests.script_host import ScriptHost, assert_equal, attach
+from tests.toys import SMALL, ScriptHost, assert_equal, attach
 
 
 class Term:
@@ -33,14 +33,13 @@ def learned(d3: D3) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_bad_batch_changes_nothing(toy_data: GZSLData, bad: float) -> None:
-    host = ScriptHost(toy_data)
+def test_a_bad_batch_changes_nothing(host: ScriptHost, bad: float) -> None:
     d3 = attach(host)
     before = learned(d3)
     host.sample()
     broken = host.input_res.clone()
     broken[3, 1] = bad
-    with pytest.warns(D3Warning, match="left out 1 of its first 1 steps.*: real rows, cls, kl"):
+    with pytest.warns(D3Warning, match=r"left out 1 of.*: real rows, cls, kl"):
         loss = d3.loss(features=broken, labels=host.input_label)
     assert loss == 0
     loss.backward()
@@ -53,14 +52,14 @@ def test_a_bad_batch_changes_nothing(toy_data: GZSLData, bad: float) -> None:
     assert d3.steps == 2
 
 
-def test_a_bad_term_is_named(toy_data: GZSLData) -> None:
-    d3 = attach(ScriptHost(toy_data), plugins=[Term(lambda b: b.features.sum() * float("nan"))])
+def test_a_bad_term_is_named(host: ScriptHost) -> None:
+    d3 = attach(host, plugins=[Term(lambda b: b.features.sum() * float("nan"))])
     with pytest.warns(D3Warning, match=r"in: odd, total, gradients\."):
         d3.loss()
 
 
-def test_a_bad_gradient_behind_a_finite_loss_is_seen(toy_data: GZSLData) -> None:
-    d3 = attach(ScriptHost(toy_data), plugins=[Term(lambda b: (0 * b.student_logits).sum().sqrt())])
+def test_a_bad_gradient_behind_a_finite_loss_is_seen(host: ScriptHost) -> None:
+    d3 = attach(host, plugins=[Term(lambda b: (0 * b.student_logits).sum().sqrt())])
     before = learned(d3)
     with pytest.warns(D3Warning, match=r"in: gradients\."):
         assert d3.loss() == 0
@@ -68,15 +67,14 @@ def test_a_bad_gradient_behind_a_finite_loss_is_seen(toy_data: GZSLData) -> None
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])
-def test_a_diverged_generator_ends_the_training(toy_data: GZSLData, mode: str) -> None:
-    host = ScriptHost(toy_data)
+def test_a_diverged_generator_ends_the_training(host: ScriptHost, mode: str) -> None:
     d3 = attach(host, mode=mode)
     with torch.no_grad():
         host.net_g.hidden.bias.fill_(float("nan"))
     step = d3.loss if mode == "loss" else host.optimizer_g.step
     with pytest.warns(D3Warning, match="synthetic rows"):
         [step() for _ in range(99)]
-    with pytest.raises(NotFiniteError, match=r"synthetic rows.*The last 100 steps"):
+    with pytest.raises(NotFiniteError, match=r"synthetic rows.*last 100 steps"):
         step()
 
 
@@ -93,23 +91,16 @@ def test_warnings_come_ever_more_seldom() -> None:
 
 
 def test_elsewhere_than_on_the_cpu_it_looks_every_fifty_steps() -> None:
-    guard = FiniteGuard(torch.device("meta"))
-    assert guard._every == 50
     guard = FiniteGuard(torch.device("cpu"))
-    guard._every = 50
+    guard._on_cpu = False
     for step in range(1, 50):
         guard.check(step, {"a": torch.tensor(float("nan") if step == 7 else 1.0)})
-    with pytest.warns(D3Warning, match="left out 1 of its first 50 steps"):
+    with pytest.warns(D3Warning, match="left out 1 of its first 50"):
         guard.check(50, {"a": torch.tensor(1.0)})
 
 
-def test_without_any_term_a_bad_step_is_still_named(toy_data: GZSLData) -> None:
-    from dataclasses import replace
-
-    from tests.script_host import SMALL
-
+def test_without_any_term_a_bad_step_is_still_named(host: ScriptHost) -> None:
     none = replace(SMALL, cls_weight=0.0, kl_weight=0.0, be_weight=0.0, od_weight=0.0)
-    host = ScriptHost(toy_data)
     d3 = attach(host, none)
     with torch.no_grad():
         host.net_g.hidden.bias.fill_(float("nan"))

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
-from d3_adapters.fclswgan.networks import Critic, Generator
+from d3_adapters.fclswgan.trainer import Generator
+from d3_adapters.gan import Critic
 from d3_plugin.data import GZSLData
 
 FEATURES, ATTRIBUTES, SEEN, BATCH, STEPS = 2048, 312, 40, 64, 3

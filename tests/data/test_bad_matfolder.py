@@ -101,17 +101,20 @@ TRAIN = (29, 2, 24, 4, 7, 9, 12, 14)
 ONE_PROBLEM = {
     "fewer labels": (
         change_of("labels", lambda old: np.concatenate((old, old[:3]))),
-        "features (3, 30) has 30 columns (samples), labels has 33 values",
+        "features holds 30 samples, labels 33 values",
     ),
     "label 0": (change_of("labels", with_entry(2, 0)), "labels: 1 values (0) below 1"),
     "label not whole": (
         change_of("labels", with_entry(2, 1.5)),
-        "labels: 1 values (1.5) not whole",
+        "labels: 1 values (1.5) that are not integers",
     ),
-    "label NaN": (change_of("labels", with_entry(2, np.nan)), "labels: 1 values (nan) not whole"),
+    "label NaN": (
+        change_of("labels", with_entry(2, np.nan)),
+        "labels: 1 values (nan) that are not integers",
+    ),
     "label huge": (
         change_of("labels", with_entry(2, 1e300)),
-        "labels: 1 values (1e+300) not whole",
+        "labels: 1 values (1e+300) that are not integers",
     ),
     "labels a matrix": (
         change_of("labels", np.ones((6, 5))),
@@ -119,21 +122,21 @@ ONE_PROBLEM = {
     ),
     "labels text": (change_of("labels", np.array(["a", "b"])), "labels is an array (2,) of <U1"),
     "class without attributes": (
-        change_of("labels", with_entry(2, 9)),
-        "labels: 1 classes (9) without attributes; expected one column of att (2, 5) per class",
+        change_of("labels", with_entry(0, 9)),
+        "test_unseen_loc: 1 classes (9) without attributes; expected 1..5",
     ),
     "attributes NaN": (change_of("att", with_column(4, np.nan)), "att: 1 classes (4) with NaN or"),
     "features NaN": (
         change_of("features", with_column(24, np.nan)),
-        "features: 1 samples (24) with NaN or Inf",
+        "trainval_loc: 1 rows (24) with NaN or Inf in features",
     ),
     "features too large": (
         change_of("features", with_column(30, 1e39)),
-        "features: 1 samples (30) with NaN or Inf",
+        "test_unseen_loc: 1 rows (30) with NaN or Inf in features",
     ),
     "features sparse": (
         change_of("features", scipy.sparse.csc_matrix(np.ones((3, 30)))),
-        "expected a full numeric matrix (D, N)",
+        "expected a dense numeric matrix (D, N)",
     ),
     "features empty": (
         change_of("features", np.zeros((0, 30))),
@@ -141,7 +144,7 @@ ONE_PROBLEM = {
     ),
     "names too few": (
         change_of("allclasses_names", np.array(NAMES[:4], dtype=object)[:, None]),
-        "allclasses_names holds 4 names, att has 5 columns (classes)",
+        "allclasses_names holds 4 names for 5 classes",
     ),
     "names numbers": (
         change_of("allclasses_names", np.ones((5, 1))),
@@ -149,15 +152,15 @@ ONE_PROBLEM = {
     ),
     "index 0": (
         change_of("trainval_loc", index(*TRAIN, 0)),
-        "trainval_loc: 1 indices (0) out of range; expected 1..30",
+        "trainval_loc: 1 rows (0) out of range; expected 1..30",
     ),
     "index 31": (
         change_of("test_unseen_loc", index(1, 5, 31, 99)),
-        "test_unseen_loc: 2 indices (31, 99) out of range; expected 1..30",
+        "test_unseen_loc: 2 rows (31, 99) out of range; expected 1..30",
     ),
     "index not whole": (
         change_of("test_seen_loc", index(27, 19.25)),
-        "test_seen_loc: 1 values (19.25) not whole",
+        "test_seen_loc: 1 values (19.25) that are not integers",
     ),
     "empty train": (
         change_of("trainval_loc", np.zeros((0, 1))),
@@ -170,27 +173,27 @@ ONE_PROBLEM = {
     ),
     "duplicates": (
         change_of("trainval_loc", index(*TRAIN, 2, 2, 14)),
-        "trainval_loc: 2 indices (2, 14) more than once",
+        "trainval_loc: 2 rows (2, 14) more than once",
     ),
     "test_seen overlaps train": (
         change_of("test_seen_loc", index(27, 19, 24, 2)),
-        "trainval_loc and test_seen_loc share 2 samples (2, 24); expected disjoint",
+        "trainval_loc and test_seen_loc share 2 rows (2, 24)",
     ),
     "seen class without test rows": (
         change_of("test_seen_loc", index(27, 17)),
-        "1 seen classes (4) without samples in test_seen_loc",
+        "test_seen_loc: 1 seen classes (4) without rows",
     ),
     "test_seen class not trained": (
         change_of("test_seen_loc", index(27, 19, 13)),
-        "test_seen_loc: 1 classes (3) not in trainval_loc",
+        "test_seen_loc: 1 classes (3) that are not seen classes",
     ),
     "seen and unseen": (
         change_of("test_unseen_loc", index(1, 5, 17, 22, 19)),
-        "2 classes (2, 4) both seen (in trainval_loc) and unseen (in test_unseen_loc)",
+        "trainval_loc and test_unseen_loc: 2 classes (2, 4) both seen and unseen",
     ),
 }
 # One cause with two true consequences: the expected problem and the only other one allowed.
-CONSEQUENCE = {"seen and unseen": "test_seen_loc and test_unseen_loc share 3 samples (17, 19, 22)"}
+CONSEQUENCE = {"seen and unseen": "test_seen_loc and test_unseen_loc share 3 rows (17, 19, 22)"}
 
 
 @pytest.mark.parametrize("case", ONE_PROBLEM)
@@ -211,14 +214,14 @@ def test_one_problem_v73(tmp_path: Path) -> None:
     with h5py.File(folder / RES, "r+") as handle:
         del handle["features"]
         handle.create_group("features")
-    assert problems_of(folder)[0].startswith("features is a Group; expected a full numeric matrix")
+    assert problems_of(folder)[0].startswith("features is a Group; expected a dense numeric matrix")
 
 
 def test_test_unseen_overlaps_train(tmp_path: Path) -> None:
     found = problems_of(make(tmp_path, change_of("test_unseen_loc", index(1, 5, 29))))
     assert len(found) == 2
-    assert found[0].startswith("trainval_loc and test_unseen_loc share 1 samples (29)")
-    assert found[1].startswith("1 classes (4) both seen")
+    assert found[0].startswith("trainval_loc and test_unseen_loc share 1 rows (29)")
+    assert found[1].endswith("1 classes (4) both seen and unseen")
 
 
 def test_transposed_matrices(tmp_path: Path) -> None:
@@ -230,13 +233,13 @@ def test_transposed_matrices(tmp_path: Path) -> None:
     found = problems_of(make(tmp_path, change))
     assert len(found) == 2
     assert found[0].endswith("; transpose features")
-    assert found[1].startswith("att (5, 8) has as many rows as labels has classes (5)")
+    assert found[1].startswith("att holds 8 vectors of length 5 for 5 classes; transpose it")
 
 
 def test_everything_is_listed_at_once(tmp_path: Path) -> None:
     def change(res: Variables, att: Variables) -> None:
         res["labels"][2, 0] = 0
-        res["labels"][7, 0] = 6
+        res["labels"][6, 0] = 6
         res["features"][0, :20] = np.inf
         att["att"][0, 0] = np.nan
         att["trainval_loc"] = index(*TRAIN, 2, 1)
@@ -247,11 +250,12 @@ def test_everything_is_listed_at_once(tmp_path: Path) -> None:
     expected = [
         "att_splits.mat has no variable 'test_unseen_loc'",
         "labels: 1 values (0) below 1",
-        "labels: 1 classes (6) without attributes",
-        "trainval_loc: 1 indices (2) more than once",
-        "test_seen_loc: 1 indices (40) out of range",
-        "2 seen classes (1, 4) without samples in test_seen_loc",
-        "features: 8 samples (1, 2, 4, 7, 9, ...) with NaN or Inf",
+        "trainval_loc: 1 rows (2) more than once",
+        "test_seen_loc: 1 rows (40) out of range",
+        "trainval_loc: 8 rows (2, 4, 7, 9, 12, ...) with NaN or Inf",
+        "trainval_loc: 1 classes (6) without attributes",
+        "test_seen_loc: 1 rows (17) with NaN or Inf",
+        "test_seen_loc: 3 seen classes (1, 4, 6) without rows",
         "att: 1 classes (1) with NaN or Inf",
     ]
     assert len(found) == len(expected)
@@ -265,4 +269,4 @@ def test_one_unreadable_file_hides_nothing_in_the_other(tmp_path: Path) -> None:
     found = problems_of(folder)
     assert len(found) == 2
     assert found[0].startswith("res101.mat cannot be read as a MATLAB file")
-    assert found[1].startswith("trainval_loc: 1 indices (2) more than once")
+    assert found[1].startswith("trainval_loc: 1 rows (2) more than once")

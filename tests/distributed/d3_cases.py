@@ -1,9 +1,10 @@
-"""What each process does for ``test_wrapper.py``: an attached D³ beside a generator in DDP."""
+"""What each process does for ``test_d3_processes.py``: an attached D³ beside a generator in DDP."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,53 +13,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import d3_plugin
-from d3_plugin import D3, D3Settings, HostError
-from d3_plugin.data import GZSLData
+from d3_plugin import D3, HostError
 from d3_plugin.distributed import same_start
-from tests.script_host import SMALL, ScriptHost, attach
+from tests.toys import SMALL, PlainGenerator, ScriptHost, attach, toy_problem
 
 ROWS, SYNTHETIC = 6, 5  # of a process
-
-
-def problem(unseen: list[int]) -> GZSLData:
-    """Four seen classes and as many unseen ones as asked for."""
-    generator = torch.Generator().manual_seed(3)
-    seen = [c for c in range(4 + len(unseen)) if c not in unseen]
-    attributes = torch.rand(4 + len(unseen), 5, generator=generator)
-    centres = attributes @ torch.rand(5, 12, generator=generator) / 3
-
-    def rows(classes: list[int], per_class: int) -> tuple[Tensor, Tensor]:
-        labels = torch.tensor(classes).repeat_interleave(per_class)
-        noise = 0.03 * torch.randn(len(labels), 12, generator=generator)
-        return (centres[labels] + noise).clamp(0, 1), labels
-
-    (train, y), (test_s, y_s), (test_u, y_u) = rows(seen, 20), rows(seen, 5), rows(unseen, 5)
-    names = tuple(f"class {c}" for c in range(len(attributes)))
-    return GZSLData(
-        name="made up",
-        train_features=train,
-        train_labels=y,
-        test_seen_features=test_s,
-        test_seen_labels=y_s,
-        test_unseen_features=test_u,
-        test_unseen_labels=y_u,
-        attributes=attributes,
-        seen_classes=torch.tensor(seen),
-        unseen_classes=torch.tensor(unseen),
-        class_names=names,
-    )
-
-
-class Both(nn.Module):
-    """``generator(noise, attributes)`` without batch norm, whose statistics are a process's own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 12), nn.Sigmoid())
-
-    def forward(self, noise: Tensor, attributes: Tensor) -> Tensor:
-        out: Tensor = self.net(torch.cat([noise, attributes], dim=1))
-        return out
 
 
 def flat(parameters: Iterator[nn.Parameter]) -> Tensor:
@@ -70,9 +29,9 @@ def two_steps(part: int, parts: int, *, ddp: bool) -> dict[str, Tensor]:
 
     A single unseen class and noise from a table: the processes draw what one process draws.
     """
-    data, processes = problem([2]), dist.get_world_size()
+    data, processes = toy_problem((0, 1, 3, 4), (2,)), dist.get_world_size()
     torch.manual_seed(5)
-    generator: nn.Module = Both()
+    generator: nn.Module = PlainGenerator()
     optimizer = torch.optim.SGD(generator.parameters(), lr=0.1)
     if ddp:
         generator = DistributedDataParallel(generator)
@@ -91,11 +50,10 @@ def two_steps(part: int, parts: int, *, ddp: bool) -> dict[str, Tensor]:
         calls.append(class_ids)
         return inner(own(tables[len(calls)]), attributes)
 
-    settings = D3Settings(
-        embedding_dim=8,
-        teacher_epochs=3,
+    settings = replace(
+        SMALL,
+        od_relation="contrastive",  # BCE takes the log of 1 - c, all rounding where c is near 1
         synthetic_rows=SYNTHETIC * processes // parts,
-        weight=0.5,
         student_start="random",  # a copy has a KL gradient of rounding errors only
     )
     d3 = d3_plugin.attach(
@@ -212,7 +170,7 @@ WRONG_WAYS = {way.__name__: way for way in (backward_after, without_ddp)}
 
 def make(way: str = "plain", **options: Any) -> tuple[ScriptHost, D3]:
     """A script whose batches and noise differ by rank, with its generator in DDP."""
-    host = ScriptHost(problem([1, 4]), seed=dist.get_rank())
+    host = ScriptHost(toy_problem(), seed=dist.get_rank())
     host.net_g = DistributedDataParallel(host.net_g)
     options = {"gather": True, "mode": "hook" if way == "stepped_by_hook" else "loss"} | options
     return host, attach(host, SMALL, **options)
@@ -290,7 +248,7 @@ def synthesised_through_ddp() -> dict[str, Tensor]:
 def one_process_alone() -> None:
     """Rank 0 uses D³ without ``gather`` and meets nobody: a collective operation would hang."""
     if dist.get_rank() == 0:
-        host = ScriptHost(problem([1, 4]))
+        host = ScriptHost(toy_problem())
         plain(host, attach(host, SMALL))
 
 

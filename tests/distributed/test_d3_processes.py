@@ -10,7 +10,7 @@ import torch
 from d3_plugin.data import GZSLData
 from tests.distributed.d3_cases import WAYS, WRONG_WAYS, wrapper_in_ddp
 from tests.distributed.processes import in_processes
-from tests.script_host import SMALL, ScriptHost, assert_equal, attach
+from tests.toys import SMALL, ScriptHost, assert_equal, attach
 
 Answers = list[dict[str, Any]]
 

@@ -16,7 +16,7 @@ FORMS = sorted(students(gather=False))
 Answers = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, 3])
 def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """Of every process; they are started once for all tests."""
     return in_processes(losses_in_ddp, request.param, tmp_path_factory.mktemp("losses"))

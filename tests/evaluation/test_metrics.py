@@ -1,82 +1,34 @@
-"""The GZSL numbers against brute force: every offset tried, every class counted in a loop."""
+"""The GZSL numbers against brute force."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from d3_plugin.errors import InputError
-from d3_plugin.evaluation.metrics import (
+from d3_plugin.evaluation import (
     gzsl_metrics,
     harmonic_mean,
     ood_auroc,
     per_class_accuracy,
     seen_unseen_curve,
 )
-
-SEEN = np.array([0, 2, 3])
-UNSEEN = np.array([1, 4])
-few_examples = settings(max_examples=60, deadline=None)
-
-
-def naive_accuracy(labels, predicted, classes):
-    per_class = []
-    for c in classes:
-        hits = [p == c for y, p in zip(labels, predicted, strict=True) if y == c]
-        per_class.append(sum(hits) / len(hits))
-    return sum(per_class) / len(per_class)
-
-
-def naive_harmonic(u, s):
-    return 0.0 if u + s == 0 else 2 * u * s / (u + s)
-
-
-def naive_point(scores, labels, offset):
-    """(U, S) after subtracting an offset from the seen columns and predicting again."""
-    predicted = []
-    for row in scores:
-        moved = [v - offset if c in SEEN else v for c, v in enumerate(row)]
-        predicted.append(moved.index(max(moved)))
-    return (
-        naive_accuracy(labels, predicted, UNSEEN),
-        naive_accuracy(labels, predicted, SEEN),
-    )
-
-
-def offsets_between_margins(scores):
-    """One offset above every row's margin, one between each two, one below all: descending."""
-    margins = sorted({max(r[SEEN]) - max(r[UNSEEN]) for r in scores}, reverse=True)
-    between = [(a + b) / 2 for a, b in itertools.pairwise(margins)]
-    return [margins[0] + 1, *between, margins[-1] - 1]
-
-
-def naive_curve(scores, labels):
-    return [naive_point(scores, labels, offset) for offset in offsets_between_margins(scores)]
-
-
-def trapezoids(points):
-    area = 0.0
-    for (u0, s0), (u1, s1) in itertools.pairwise(points):
-        area += (s1 - s0) * (u0 + u1) / 2
-    return area
-
-
-def random_rows(seed, rows=30, ties=False):
-    """Imbalanced labels of five classes, every class with a row; ties: few distinct margins."""
-    rng = np.random.default_rng(seed)
-    labels = np.concatenate([np.arange(5), rng.choice(5, rows - 5, p=[0.5, 0.2, 0.1, 0.05, 0.15])])
-    scores = rng.normal(size=(rows, 5)) + 1.5 * np.eye(5)[labels]
-    scores[:, SEEN] += 0.7
-    return (np.round(scores) if ties else scores), labels
-
-
-problems = st.tuples(st.integers(0, 10**6), st.integers(5, 40), st.booleans())
-
+from tests.evaluation.brute_force import (
+    SEEN,
+    UNSEEN,
+    few_examples,
+    naive_accuracy,
+    naive_curve,
+    naive_harmonic,
+    naive_point,
+    problems,
+    random_rows,
+    trapezoids,
+)
 
 # --- by hand
 
@@ -152,74 +104,6 @@ def test_absent_and_foreign_classes_are_both_named():
         per_class_accuracy(labels, labels, np.array([0, 1, 2, 3]))
     assert "classes without test rows: [2, 3]" in str(caught.value)
     assert "rows of classes not asked for: [5]" in str(caught.value)
-
-
-# --- the curve
-
-
-@few_examples
-@given(problem=problems)
-def test_curve_equals_brute_force(problem):
-    scores, labels = random_rows(*problem)
-    _, u, s = seen_unseen_curve(scores, labels, SEEN, UNSEEN)
-    expected = naive_curve(scores, labels)
-    assert np.stack([u, s], axis=1) == pytest.approx(np.array(expected), abs=1e-12)
-
-
-@few_examples
-@given(problem=problems)
-def test_values_hold_up_to_and_at_their_offset_but_not_at_the_next(problem):
-    """(offsets[i+1], offsets[i]], as the docstring says.
-
-    Scores are multiples of 1/64, so that subtracting such an offset is exact.
-    """
-    scores, labels = random_rows(*problem)
-    scores = np.round(scores * 64) / 64
-    offsets, u, s = seen_unseen_curve(scores, labels, SEEN, UNSEEN)
-    assert offsets[0] == math.inf
-    assert (np.diff(offsets) < 0).all()
-    margin = scores[:, SEEN].max(axis=1) - scores[:, UNSEEN].max(axis=1)
-    for i in range(len(offsets)):
-        inside = [offsets[i]]  # the closed end
-        following = offsets[i + 1] if i + 1 < len(offsets) else -1e6
-        inside.append(np.nextafter(following, np.inf))  # just above the open end
-        if math.isfinite(offsets[i]):
-            inside.append((offsets[i] + following) / 2)
-        for offset in inside:
-            called_seen = margin > offset
-            right = np.where(called_seen[:, None], _only(scores, SEEN), _only(scores, UNSEEN))
-            predicted = right.argmax(axis=1)
-            assert naive_accuracy(labels, predicted, UNSEEN) == pytest.approx(u[i])
-            assert naive_accuracy(labels, predicted, SEEN) == pytest.approx(s[i])
-
-
-def _only(scores, classes):
-    """Scores with every other class out of reach."""
-    kept = np.full_like(scores, -np.inf)
-    kept[:, classes] = scores[:, classes]
-    return kept
-
-
-@few_examples
-@given(problem=problems)
-def test_curve_runs_from_all_unseen_to_all_seen(problem):
-    scores, labels = random_rows(*problem)
-    offsets, u, s = seen_unseen_curve(scores, labels, SEEN, UNSEEN)
-    assert len(offsets) == len(u) == len(s)
-    assert s[0] == 0
-    assert u[-1] == pytest.approx(0, abs=1e-12)
-    assert (np.diff(u) <= 0).all()
-    assert (np.diff(s) >= 0).all()
-    assert ((u >= 0) & (u <= 1) & (s >= 0) & (s <= 1)).all()
-
-
-def test_rows_of_equal_margin_move_together():
-    """Both rows have margin 1: no point of the curve has one called seen and the other not."""
-    scores, labels = np.array([[2.0, 1.0], [1.0, 0.0]]), np.array([0, 1])
-    offsets, u, s = seen_unseen_curve(scores, labels, np.array([0]), np.array([1]))
-    assert (u.tolist(), s.tolist()) == ([1.0, 0.0], [0.0, 1.0])
-    assert offsets[1] == np.nextafter(1.0, -np.inf)
-    assert gzsl_metrics(scores, labels, np.array([0]), np.array([1])).ausuc == 0.5
 
 
 # --- gzsl_metrics

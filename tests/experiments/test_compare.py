@@ -139,7 +139,7 @@ def test_damaged_run_is_named(tmp_path: Path) -> None:
         ({"seeds": 0, "cuts": 0, "data": "imagenet", "d3": {"wieght": 1}}, "compare: 4 problems"),
         (
             {"host": {"stepz": 3, "lr": "high"}},
-            r"(?s)2 problems.*'stepz'.*lr must be a number.*'high'",
+            r"(?s)2 problems.*'stepz'.*lr must be a finite number.*'high'",
         ),
         ({"host": {"steps": -5}}, "steps must be above 0"),
         ({"device": "tpuu"}, "tpuu"),

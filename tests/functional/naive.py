@@ -1,6 +1,6 @@
 """The formulas once more, as loops over scalars; shares no code with the package.
 
-Every number is a 0-dim float64 tensor, so that autograd gives reference gradients too.
+Every number is a 0-dim float64 tensor on the CPU, so that autograd gives reference gradients too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Scalars = list[Tensor]
 
 
 def scalars(vector: Tensor) -> Scalars:
-    return list(vector.double().unbind())
+    return list(vector.double().cpu().unbind())
 
 
 def matrix(x: Tensor) -> list[Scalars]:
@@ -71,7 +71,8 @@ def id_score(logits: Tensor, kind: str = "max_softmax", temperature: float = 1.0
 
 
 def id_confidence_of(score: Tensor, weight: Tensor, offset: Tensor) -> Scalars:
-    c = sigmoid(weight.double().squeeze() * (score + offset.double().squeeze()))
+    ((w,), (b,)) = scalars(weight), scalars(offset)
+    c = sigmoid(w * (score + b))
     return [c, 1 - c]
 
 

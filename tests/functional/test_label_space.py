@@ -18,38 +18,39 @@ from tests.functional import naive
 
 FORMS = ["logits", "double_softmax"]
 SHAPES = [(1, 1, 1), (1, 2, 5), (6, 3, 3), (5, 4, 9)]  # N, S, C
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-DTYPES = list(TOLERANCE)
-HALVES = [torch.bfloat16, torch.float16]
 
 every_form = pytest.mark.parametrize("form", FORMS)
 few_examples = settings(max_examples=30, deadline=None)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 logit_rows = arrays(np.float64, (4, 3), elements=st.floats(-5, 5, width=32))
 
 
 def random_problem(
-    n: int, s: int, c: int, seed: int = 0, dtype: torch.dtype = torch.float64
+    n: int,
+    s: int,
+    c: int,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     teacher = 2 * torch.randn(n, s, generator=generator, dtype=torch.float64)
     student = 2 * torch.randn(n, c, generator=generator, dtype=torch.float64)
-    return teacher.to(dtype), student.to(dtype), torch.randperm(c, generator=generator)[:s]
+    seen = torch.randperm(c, generator=generator)[:s]
+    return teacher.to(device, dtype), student.to(device, dtype), seen.to(device)
 
 
 @every_form
-@every_dtype
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 4.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kl_equals_loop(form, dtype, temperature, shape):
+def test_kl_equals_loop(form, device, dtype, tolerance, temperature, shape):
     for seed in range(3):
-        problem = random_problem(*shape, seed=seed, dtype=dtype)
+        problem = random_problem(*shape, seed=seed, dtype=dtype, device=device)
         kl = label_space_kl(*problem, temperature, form)
         assert kl.shape == ()
         assert kl.dtype == dtype
-        tol = TOLERANCE[dtype]
+        assert kl.device.type == device.type
         expected = naive.label_space_kl(*problem, temperature, form)
-        torch.testing.assert_close(kl.double(), expected, rtol=tol, atol=tol)
+        torch.testing.assert_close(kl.double().cpu(), expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("temperature", "factor"), [(1.0, 1.0), (2.0, 4.0)])
@@ -73,8 +74,8 @@ def test_seen_classes_are_taken_in_their_order():
 
 @every_form
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_kl_gradcheck(form, temperature):
-    teacher, student, seen = random_problem(3, 4, 6)
+def test_kl_gradcheck(form, device, temperature):
+    teacher, student, seen = random_problem(3, 4, 6, device=device)
     teacher.requires_grad_(), student.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda t, s: label_space_kl(t, s, seen, temperature, form), (teacher, student)
@@ -92,13 +93,12 @@ def test_unseen_columns_get_no_gradient(form):
 
 
 @every_form
-@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
 @pytest.mark.parametrize("shape", [(0, 2, 3), (1, 2, 3), (5, 1, 1), (5, 2, 3)])
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e4])
-def test_kl_and_gradient_are_finite(form, dtype, shape, size):
-    teacher, student, seen = random_problem(*shape)
-    teacher = (size * teacher.sign()).to(dtype).requires_grad_()
-    student = (-size * student.sign()).to(dtype).requires_grad_()
+def test_kl_and_gradient_are_finite(form, device, any_dtype, shape, size):
+    teacher, student, seen = random_problem(*shape, device=device)
+    teacher = (size * teacher.sign()).to(any_dtype).requires_grad_()
+    student = (-size * student.sign()).to(any_dtype).requires_grad_()
     kl = label_space_kl(teacher, student, seen, form=form)
     kl.backward()
     assert kl.isfinite()
@@ -118,9 +118,8 @@ def test_teacher_and_student_as_far_apart_as_float16_goes():
 
 
 @every_form
-@pytest.mark.parametrize("dtype", HALVES)
-def test_half_precision_is_computed_in_float32(form, dtype):
-    teacher, student, seen = random_problem(6, 3, 5, dtype=dtype)
+def test_half_precision_is_computed_in_float32(form, device, half):
+    teacher, student, seen = random_problem(6, 3, 5, dtype=half, device=device)
     kl = label_space_kl(teacher, student, seen, form=form)
     assert kl.dtype == torch.float32
     expected = label_space_kl(teacher.float(), student.float(), seen, form=form)
@@ -128,10 +127,9 @@ def test_half_precision_is_computed_in_float32(form, dtype):
 
 
 @every_form
-@pytest.mark.parametrize("dtype", HALVES)
-def test_autocast_does_not_change_kl(form, dtype):
-    teacher, student, seen = random_problem(6, 3, 5, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=dtype):
+def test_autocast_does_not_change_kl(form, device, half):
+    teacher, student, seen = random_problem(6, 3, 5, dtype=torch.float32, device=device)
+    with torch.autocast(device.type, dtype=half):
         inside = label_space_kl(teacher, student, seen, form=form)
     assert inside.dtype == torch.float32
     expected = label_space_kl(teacher, student, seen, form=form)
@@ -237,33 +235,18 @@ def test_second_softmax_makes_the_term_nearly_zero():
     assert twice == pytest.approx(math.tanh(0.5), rel=1e-6)
 
 
-def test_kl_rejects_unknown_form():
-    with pytest.raises(InputError, match="form is one of logits, double_softmax; got 'softmax'"):
-        label_space_kl(*random_problem(2, 2, 3), form="softmax")
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
-def test_kl_rejects_temperature(temperature):
-    with pytest.raises(InputError, match="label_space_kl: temperature must be above 0 and finite"):
-        label_space_kl(*random_problem(2, 2, 3), temperature=temperature)
-
-
-@pytest.mark.parametrize("seen", [torch.arange(3), torch.tensor(0), torch.zeros(2, 1).long()])
-def test_kl_rejects_seen_classes_of_another_shape(seen):
-    with pytest.raises(InputError, match=r"seen_classes .* one of the student's 4 columns for"):
-        label_space_kl(torch.zeros(3, 2), torch.zeros(3, 4), seen)
-
-
-def test_kl_rejects_a_teacher_wider_than_the_student():
-    with pytest.raises(InputError, match="must name one of the student's 2 columns"):
-        label_space_kl(torch.zeros(3, 4), torch.zeros(3, 2), torch.arange(4))
-
-
-def test_kl_lists_every_problem():
-    with pytest.raises(InputError) as caught:
-        label_space_kl(torch.zeros(3, 2), torch.zeros(4, dtype=torch.int32), torch.arange(2))
-    message = str(caught.value)
-    assert message.startswith("label_space_kl: 3 problems:")
-    assert "student_logits must be (N, K) with K > 0, got (4,)" in message
-    assert "student_logits must be floating point, got torch.int32" in message
-    assert "same number of rows, got {'teacher_logits': 3, 'student_logits': 4}" in message
+@pytest.mark.parametrize(
+    ("teacher", "student", "seen", "form", "match"),
+    [
+        (torch.zeros(3, 2), torch.zeros(3, 4), torch.arange(2), "softmax", "double_softmax"),
+        (torch.zeros(3, 2), torch.zeros(3, 4), torch.arange(3), "logits", r"\(3,\)"),
+        (torch.zeros(3, 2), torch.zeros(3, 4), torch.tensor(0), "logits", r"\(\)"),
+        (torch.zeros(3, 2), torch.zeros(3, 4), torch.zeros(2, 1).long(), "logits", r"\(2, 1\)"),
+        (torch.zeros(3, 2), torch.zeros(4, 4), torch.arange(2), "logits", r"\(3, 2\).*\(4, 4\)"),
+        (torch.zeros(3, 2), torch.zeros(3), torch.arange(2), "logits", r"student_logits .*\(3,\)"),
+        (torch.zeros(3, 2).int(), torch.zeros(3, 4), torch.arange(2), "logits", "torch.int32"),
+    ],
+)
+def test_kl_refuses(teacher, student, seen, form, match):
+    with pytest.raises(InputError, match=match):
+        label_space_kl(teacher, student, seen, form=form)

@@ -17,13 +17,9 @@ from tests.functional import naive
 
 KINDS = ["max_softmax", "log_max_softmax", "max_logit", "energy", "entropy"]
 SHAPES = [(1, 1), (1, 4), (7, 2), (5, 9)]
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-DTYPES = list(TOLERANCE)
-HALVES = [torch.bfloat16, torch.float16]
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 few_examples = settings(max_examples=30, deadline=None)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 logit_matrices = arrays(
     np.float64,
     st.tuples(st.integers(1, 5), st.integers(2, 6)),
@@ -32,26 +28,32 @@ logit_matrices = arrays(
 
 
 def random_logits(
-    rows: int, classes: int, seed: int = 0, dtype: torch.dtype = torch.float64
+    rows: int,
+    classes: int,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return (3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)).to(dtype)
+    logits = 3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
+    return logits.to(device, dtype)
 
 
 def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)
+    actual, expected = actual.double().cpu(), expected.double().cpu()
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-@every_dtype
 @every_kind
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 4.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_score_equals_loop(kind, dtype, temperature, shape):
+def test_score_equals_loop(kind, device, dtype, tolerance, temperature, shape):
     for seed in range(3):
-        logits = random_logits(*shape, seed=seed, dtype=dtype)
+        logits = random_logits(*shape, seed=seed, dtype=dtype, device=device)
         score = id_score(logits, kind, temperature)
         assert score.dtype == dtype
-        assert_near(score, naive.id_score(logits, kind, temperature), TOLERANCE[dtype])
+        assert score.device.type == device.type
+        assert_near(score, naive.id_score(logits, kind, temperature), tolerance)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +74,19 @@ def test_score_by_hand(kind, expected):
 
 @every_kind
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_score_gradcheck(kind, temperature):
-    logits = random_logits(4, 3).requires_grad_()
+def test_score_gradcheck(kind, device, temperature):
+    logits = random_logits(4, 3, device=device).requires_grad_()
     assert torch.autograd.gradcheck(lambda v: id_score(v, kind, temperature), (logits,))
 
 
 @every_kind
-@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
 @pytest.mark.parametrize("rows", [0, 1, 6])
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e4])
-def test_score_and_gradient_are_finite(kind, dtype, rows, classes, size):
+def test_score_and_gradient_are_finite(kind, device, any_dtype, rows, classes, size):
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0, -1.0, -1.0])[:rows, None]
     columns = torch.tensor([1.0, -1.0, 0.0])[:classes]
-    logits = (size * signs * columns).to(dtype).requires_grad_()
+    logits = (size * signs * columns).to(device, any_dtype).requires_grad_()
     score = id_score(logits, kind)
     score.sum().backward()
     assert score.shape == (rows,)
@@ -95,18 +96,16 @@ def test_score_and_gradient_are_finite(kind, dtype, rows, classes, size):
 
 
 @every_kind
-@pytest.mark.parametrize("dtype", HALVES)
-def test_half_precision_is_computed_in_float32(kind, dtype):
-    logits = random_logits(6, 5, dtype=dtype)
+def test_half_precision_is_computed_in_float32(kind, device, half):
+    logits = random_logits(6, 5, dtype=half, device=device)
     assert id_score(logits, kind).dtype == torch.float32
     torch.testing.assert_close(id_score(logits, kind), id_score(logits.float(), kind))
 
 
 @every_kind
-@pytest.mark.parametrize("dtype", HALVES)
-def test_autocast_does_not_change_score(kind, dtype):
-    logits = random_logits(6, 5, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=dtype):
+def test_autocast_does_not_change_score(kind, device, half):
+    logits = random_logits(6, 5, dtype=torch.float32, device=device)
+    with torch.autocast(device.type, dtype=half):
         inside = id_score(logits, kind)
     assert inside.dtype == torch.float32
     torch.testing.assert_close(inside, id_score(logits, kind), rtol=1e-6, atol=1e-6)
@@ -172,49 +171,36 @@ def test_scores_stay_in_their_range(values):
     assert ((entropy >= -math.log(classes) - 1e-12) & (entropy <= 1e-12)).all()
 
 
-def test_score_rejects_unknown_kind():
-    with pytest.raises(InputError, match=r"id_score: kind is one of max_softmax, .*got 'msp'"):
-        id_score(torch.zeros(2, 2), "msp")
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
-def test_score_rejects_temperature(temperature):
-    with pytest.raises(InputError, match="temperature must be above 0 and finite, got"):
-        id_score(torch.zeros(2, 2), temperature=temperature)
-
-
 @pytest.mark.parametrize("shape", [(), (3,), (3, 0), (2, 3, 4)])
-def test_score_rejects_shape(shape):
-    with pytest.raises(InputError, match=r"teacher_logits must be \(N, K\) with K > 0"):
+def test_score_refuses_a_shape(shape):
+    with pytest.raises(InputError, match=r"teacher_logits .*\(" + ", ".join(map(str, shape))):
         id_score(torch.zeros(shape))
 
 
-def test_score_rejects_integers_and_lists_every_problem():
-    with pytest.raises(InputError) as caught:
-        id_score(torch.zeros(3, dtype=torch.long))
-    message = str(caught.value)
-    assert message.startswith("id_score: 2 problems:")
-    assert "must be (N, K) with K > 0, got (3,)" in message
-    assert "floating point, got torch.int64; call .float() on it" in message
+def test_score_refuses_integers_and_an_unknown_kind():
+    with pytest.raises(InputError, match="int64"):
+        id_score(torch.zeros(3, 2, dtype=torch.long))
+    with pytest.raises(InputError, match=r"max_softmax.*got 'msp'"):
+        id_score(torch.zeros(2, 2), "msp")
 
 
 # --- id_confidence
 
 
-def parameters(weight: float = 1.3, offset: float = -0.4, dtype: torch.dtype = torch.float64):
-    return torch.tensor([weight], dtype=dtype), torch.tensor([offset], dtype=dtype)
+def parameters(weight: float = 1.3, offset: float = -0.4, **options):
+    options = {"dtype": torch.float64} | options
+    return torch.tensor([weight], **options), torch.tensor([offset], **options)
 
 
-@every_dtype
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize(("weight", "offset"), [(1.0, 0.0), (1.3, -0.4), (-2.0, 3.0)])
-def test_confidence_equals_loop(dtype, rows, weight, offset):
+def test_confidence_equals_loop(device, dtype, tolerance, rows, weight, offset):
     for seed in range(3):
-        score = random_logits(rows, 1, seed=seed, dtype=dtype)[:, 0]
-        w, b = parameters(weight, offset, dtype)
+        score = random_logits(rows, 1, seed=seed, dtype=dtype, device=device)[:, 0]
+        w, b = parameters(weight, offset, dtype=dtype, device=device)
         pair = id_confidence(score, w, b)
         assert pair.dtype == dtype
-        assert_near(pair, naive.id_confidence(score, w, b), TOLERANCE[dtype])
+        assert_near(pair, naive.id_confidence(score, w, b), tolerance)
 
 
 def test_confidence_gradcheck():
@@ -223,11 +209,10 @@ def test_confidence_gradcheck():
     assert torch.autograd.gradcheck(id_confidence, (score, w, b))
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, *HALVES])
 @pytest.mark.parametrize("score", [[], [0.0], [1e4, -1e4]])
-def test_confidence_and_gradient_are_finite(score, dtype):
-    s = torch.tensor(score, dtype=dtype, requires_grad=True)
-    w, b = (p.requires_grad_() for p in parameters(dtype=dtype))
+def test_confidence_and_gradient_are_finite(score, device, any_dtype):
+    s = torch.tensor(score, dtype=any_dtype, device=device, requires_grad=True)
+    w, b = (p.requires_grad_() for p in parameters(dtype=any_dtype, device=device))
     pair = id_confidence(s, w, b)
     pair[:, 0].sum().backward()
     assert pair.shape == (len(score), 2)
@@ -235,11 +220,10 @@ def test_confidence_and_gradient_are_finite(score, dtype):
     assert all(t.grad.isfinite().all() for t in (s, w, b))
 
 
-@pytest.mark.parametrize("dtype", HALVES)
-def test_autocast_does_not_change_confidence(dtype):
-    score = random_logits(6, 1, dtype=torch.float32)[:, 0]
-    w, b = parameters(dtype=torch.float32)
-    with torch.autocast("cpu", dtype=dtype):
+def test_autocast_does_not_change_confidence(device, half):
+    score = random_logits(6, 1, dtype=torch.float32, device=device)[:, 0]
+    w, b = parameters(dtype=torch.float32, device=device)
+    with torch.autocast(device.type, dtype=half):
         inside = id_confidence(score, w, b)
     assert inside.dtype == torch.float32
     torch.testing.assert_close(inside, id_confidence(score, w, b), rtol=1e-6, atol=1e-6)
@@ -273,6 +257,14 @@ def test_confidence_sums_to_one_and_grows_with_score(score, more, weight, offset
     assert pair[1, 0] > pair[0, 0]
 
 
-def test_confidence_of_a_matrix_is_refused() -> None:
-    with pytest.raises(InputError, match=r"must be \(N,\), got \(2, 3\)"):
-        id_confidence(torch.zeros(2, 3), torch.ones(1), torch.zeros(1))
+@pytest.mark.parametrize(
+    ("score", "weight", "match"),
+    [
+        (torch.zeros(2, 3), torch.ones(1), r"\(2, 3\)"),
+        (torch.zeros(2).long(), torch.ones(1), "torch.int64"),
+        (torch.zeros(2), torch.ones(3), r"\(3,\)"),
+    ],
+)
+def test_confidence_refuses(score, weight, match):
+    with pytest.raises(InputError, match=match):
+        id_confidence(score, weight, torch.zeros(1))

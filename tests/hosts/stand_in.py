@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 import torch
 
-from d3_plugin.data import load
+from d3_plugin.data import GZSLData, load
 
 
 def write_folder(target: Path, source: Path | None) -> dict[str, int]:
@@ -23,7 +23,7 @@ def write_folder(target: Path, source: Path | None) -> dict[str, int]:
         Feature width D, attribute width A, number of classes C and of seen classes S.
     """
     if source is None:
-        features, splits = _digits()
+        features, splits = as_mat(load("digits-1"))
     else:
         features = scipy.io.loadmat(source / "res101.mat")
         splits = scipy.io.loadmat(source / "att_splits.mat")
@@ -40,8 +40,8 @@ def write_folder(target: Path, source: Path | None) -> dict[str, int]:
     return {"D": len(features["features"]), "A": width, "C": classes, "S": len(seen)}
 
 
-def _digits() -> tuple[dict[str, Any], dict[str, Any]]:
-    data = load("digits-1")
+def as_mat(data: GZSLData) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``res101.mat`` and ``att_splits.mat`` would hold of this problem."""
     parts = ("train", "test_seen", "test_unseen")
     rows = torch.cat([getattr(data, f"{part}_features") for part in parts]).numpy()
     labels = torch.cat([getattr(data, f"{part}_labels") for part in parts]).numpy()

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import d3_plugin
-from d3_plugin import D3Settings, HostError
+from d3_plugin import HostError, attach
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.call_form import CONDITION_NAMES, call_generator, noise_width
+from d3_plugin.hosts.call_form import CONDITION_NAMES, generator_call, noise_width
+from tests.toys import FeedbackGenerator, parts_of
 
 NOISE, ATT = torch.zeros(3, 2), torch.ones(3, 4)
 
@@ -46,7 +46,7 @@ def test_attributes_arrive(signature: object, wrapped: bool) -> None:
                 *inspect.signature(signature).parameters.values(),
             ]
         )
-    got = call_generator(nn.DataParallel(net) if wrapped else net, NOISE, ATT)
+    got = generator_call(nn.DataParallel(net) if wrapped else net)(NOISE, ATT)
     assert torch.equal(got, ATT)
 
 
@@ -55,9 +55,9 @@ def test_scripted_and_compiled_generators() -> None:
         def forward(self, z: Tensor, c: Tensor) -> Tensor:
             return c * 2
 
-    assert torch.equal(call_generator(torch.jit.script(Net()), NOISE, ATT), ATT * 2)
+    assert torch.equal(generator_call(torch.jit.script(Net()))(NOISE, ATT), ATT * 2)
     compiled = torch.compile(Net(), backend="eager")
-    assert torch.equal(call_generator(compiled, NOISE, ATT), ATT * 2)
+    assert torch.equal(generator_call(compiled)(NOISE, ATT), ATT * 2)
 
 
 @pytest.mark.parametrize(
@@ -76,51 +76,24 @@ def test_noise_width(layers: list[nn.Module], expected: int) -> None:
     assert noise_width(nn.DataParallel(nn.Sequential(*layers)), 4) == expected
 
 
-class Narrow(nn.Module):
-    """7 wide noise beside 5 attributes, taken by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = nn.Linear(12, 12)
-
-    def forward(self, z: Tensor, a1: None = None, c: Tensor | None = None) -> Tensor:
-        return self.out(torch.cat([z, c], dim=1))
-
-
-def attach(net: nn.Module, data: GZSLData, **options: object) -> d3_plugin.D3:
-    return d3_plugin.attach(
-        generator=net,
-        optimizer=torch.optim.Adam(net.parameters()),
-        data=data,
-        settings=D3Settings(embedding_dim=8, teacher_epochs=2),
-        **options,
-    )
-
-
 def test_attach_needs_no_word_about_either(toy_data: GZSLData) -> None:
-    net = Narrow()
-    attach(net, toy_data).loss().backward()
-    assert net.out.weight.grad[:, :7].abs().max() > 0
+    """7 wide noise beside 5 attributes, taken by name."""
+    parts = parts_of(FeedbackGenerator(7, 5, 12), toy_data)
+    attach(**parts).loss().backward()
+    assert parts["generator"].fc1.weight.grad[:, :7].abs().max() > 0
     with pytest.raises(HostError, match=r"noise \(2, 5\).*noise_dim="):
-        attach(net, toy_data, noise_dim=5)
+        attach(**parts, noise_dim=5)
 
 
 def test_generator_that_no_rule_knows(toy_data: GZSLData) -> None:
-    class OneTensor(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.out = nn.Linear(10, 12)
-
-        def forward(self, both: Tensor) -> Tensor:
-            return self.out(both)
-
-    net = OneTensor()
+    """One that takes a single tensor."""
+    net = nn.Linear(10, 12)
+    parts = parts_of(net, toy_data)
     with pytest.raises(HostError, match=r"noise \(2, 5\), attributes \(2, 5\).*synthesize="):
-        attach(net, toy_data)
+        attach(**parts)
     d3 = attach(
-        net,
-        toy_data,
+        **parts,
         synthesize=lambda ids, att: net(torch.cat([torch.randn(len(att), 5), att], dim=1)),
     )
     d3.loss().backward()
-    assert net.out.weight.grad.abs().max() > 0
+    assert net.weight.grad.abs().max() > 0

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import scipy.io
 import torch
+
+from tests.toys import toy_problem
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "examples" / "hosts"
@@ -17,6 +20,7 @@ DRIVER = REPOSITORY / "tests" / "hosts"
 sys.path.insert(0, str(DRIVER))
 from insertions import Insertion, insert, read_insertions  # noqa: E402
 from run_host import problems  # noqa: E402
+from stand_in import as_mat  # noqa: E402
 
 PAGES = sorted(FOLDER.glob("*.md"))
 MINIATURE = """\
@@ -171,7 +175,12 @@ def test_driver_on_a_miniature_host(tmp_path: Path) -> None:
     (clone / "clswgan.py").write_text(MINIATURE)
     (clone / "networks" / "net.py").write_text(NETWORK)
     command = [str(DRIVER / "run_host.py"), "fclswgan", "clone", "--page", "fclswgan.md"]
-    command += ["--work", "work", "--", "--ngh", "16"]
+    (tmp_path / "data").mkdir()
+    features, splits = as_mat(toy_problem())
+    features["features"] *= 16  # the host divides by it
+    scipy.io.savemat(tmp_path / "data" / "res101.mat", features)
+    scipy.io.savemat(tmp_path / "data" / "att_splits.mat", splits)
+    command += ["--data", "data", "--work", "work", "--", "--ngh", "16"]
     done = subprocess.run(
         [sys.executable, *command],
         cwd=tmp_path,

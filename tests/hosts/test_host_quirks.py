@@ -10,8 +10,7 @@ from torch import nn
 
 from d3_plugin import D3Warning, HostError
 from d3_plugin.data import GZSLData
-from tests.script_host import ScriptHost, assert_equal, attach
-from tests.vae_host import VAEHost
+from tests.toys import ScriptHost, VAEHost, assert_equal, attach
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])
@@ -126,7 +125,7 @@ def test_wrapped_generator(toy_data: GZSLData) -> None:
 def test_optimizer_of_the_encoder(toy_data: GZSLData) -> None:
     """In TF-VAEGAN and FREE the one called ``optimizer`` is the encoder's."""
     host = VAEHost(toy_data)
-    with pytest.raises(HostError, match=r"4 parameters of the generator.*is it the critic's"):
+    with pytest.raises(HostError, match=r"fc1\.weight.*critic"):
         host.attach(optimizer=host.optimizers["e"])
 
 
@@ -158,14 +157,12 @@ def test_uninitialised_labels(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
     d3 = attach(host, labels_are="mapped")
     labels = torch.searchsorted(toy_data.seen_classes, toy_data.train_labels[:8])
-    for later in (False, True):
-        for garbage in (94388301298432, -7):
-            wrong = labels.clone()
-            wrong[3] = garbage
-            with pytest.raises(HostError, match=f"{garbage}.*not mapped|not mapped.*{garbage}"):
-                d3.loss(toy_data.train_features[:8], wrong)
-        if not later:
-            d3.loss(toy_data.train_features[:8], labels)
+    for garbage in (94388301298432, -7):
+        wrong = labels.clone()
+        wrong[3] = garbage
+        with pytest.raises(HostError, match=f"{garbage}.*not mapped"):
+            d3.loss(toy_data.train_features[:8], wrong)
+    d3.loss(toy_data.train_features[:8], labels)
 
 
 def test_learning_rate_decay_over_param_groups(toy_data: GZSLData) -> None:

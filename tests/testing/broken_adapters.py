@@ -1,11 +1,10 @@
-"""Adapters with one fault each: what it is, which check must say it, and which others trip too."""
+"""Adapters with one fault each, in description or synthesis, and which check must say so."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,7 +58,7 @@ def broken(check: str, says: str, *also: str) -> Callable[[type[TinyHooks]], typ
 # The description.
 
 
-@broken("check_description", r"answers for an object that is no trainer of this adapter")
+@broken("check_description", r"gives Host\(name=.* for an object of another kind.*isinstance")
 class AnswersForAll(TinyHooks):
     @hookimpl
     def d3_describe_host(self, trainer: Any) -> Host | None:
@@ -69,7 +68,7 @@ class AnswersForAll(TinyHooks):
         return Host("tiny", net, torch.optim.SGD(net.parameters(), lr=1.0), None)
 
 
-@broken("check_description", r"raises AttributeError for an object that is no trainer")
+@broken("check_description", r"AttributeError: 'object' object has no attribute 'generator'")
 class AsksForAnAttribute(TinyHooks):
     @hookimpl
     def d3_describe_host(self, trainer: Any) -> Host | None:
@@ -78,7 +77,7 @@ class AsksForAnAttribute(TinyHooks):
 
 @broken(
     "check_description",
-    r"returns None for TinyTrainer, expected a Host; is the plugin installed",
+    r"gives None for the trainer.*plugin is neither.installed",
     "check_synthesis_form",
     *ON_ROWS,
     "check_family",
@@ -90,7 +89,7 @@ class KnowsNothing(TinyHooks):
 
 @broken(
     "check_description",
-    r"Host.optimizer: 4 parameters of the generator are not in the optimizer",
+    r"the optimizer lacks 4 parameters of the generator",
     "check_weight_zero",
     "check_training",
 )
@@ -102,7 +101,7 @@ class OptimizerOfTheCritic(TinyHooks):
 
 @broken(
     "check_description",
-    r"Host.optimizer is <class 'NoneType'>, expected the torch optimizer",
+    r"AttributeError: 'NoneType' object .*``Host.optimizer`` the torch optimizer",
     "check_weight_zero",
     "check_training",
 )
@@ -131,7 +130,7 @@ class AverageAsGenerator(TinyHooks):
 
 @broken(
     "check_description",
-    r"Host.data has unseen_classes \[.*those of the data .*\[1, 4\]",
+    r"Host.data has seen_classes \[0, 1, 2\], not \[0, 2, 3, 5\]",
     "check_synthesis_order",  # there is one unseen class only
 )
 class OtherClasses(TinyHooks):
@@ -142,7 +141,11 @@ class OtherClasses(TinyHooks):
 # Synthesis.
 
 
-@broken("check_synthesis_form", r"returns torch.float64, expected .* torch.float32")
+@broken(
+    "check_synthesis_form",
+    r"gives torch.float64 \(20, 12\) on cpu, expected torch.float32",
+    *ON_ROWS[:-2],
+)
 class DoubleRows(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(ids).double()
@@ -150,7 +153,7 @@ class DoubleRows(TinyHooks):
 
 @broken(
     "check_synthesis_form",
-    r"2 problems.*differentiable=False.* shape \(2, 12\), expected a tensor \(20, 12\)",
+    r"differentiable=False gives .* \(2, 12\) on cpu, expected .* \(20, 12\)",
     *ON_ROWS,
 )
 class RowPerDistinctClass(TinyHooks):
@@ -158,13 +161,13 @@ class RowPerDistinctClass(TinyHooks):
         return trainer.synthesize(ids.unique())
 
 
-@broken("check_synthesis_order", r"4 problems.*where class 1 was asked for, rows of the other")
+@broken("check_synthesis_order", r"rows of another class where 1 was asked for")
 class SortedByClass(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(ids.sort().values)
 
 
-@broken("check_synthesis_order", r"2 problems.*differentiable=False.*row i must belong to class_id")
+@broken("check_synthesis_order", r"differentiable=False gives.*row i belongs to ``class_ids\[i\]``")
 class GroupedByClass(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         if differentiable:
@@ -173,13 +176,13 @@ class GroupedByClass(TinyHooks):
         return torch.cat(groups)
 
 
-@broken("check_synthesis_order", r"do not sort or group the ids")
+@broken("check_synthesis_order", r"do not sort.or group the ids")
 class Reversed(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(ids).flip(0)
 
 
-@broken("check_synthesis_order", r"2 problems.*the same rows for class 1 and class 4")
+@broken("check_synthesis_order", r"gives two classes the same rows")
 class OneClassOnly(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         return trainer.synthesize(torch.zeros_like(ids))
@@ -187,7 +190,7 @@ class OneClassOnly(TinyHooks):
 
 @broken(
     "check_synthesis_finite",
-    r"differentiable=False\) returns NaN or Inf in 1 of 20 rows",
+    r"differentiable=False gives NaN or Inf",
     "check_synthesis_order",
     "check_classifier",
     "check_weight_zero",
@@ -214,7 +217,7 @@ class OwnStream(TinyHooks):
     trainer = OwnStreamTrainer
 
 
-@broken("check_synthesis_seed", r"2 problems.*the same rows for two global seeds")
+@broken("check_synthesis_seed", r"the same rows for two global seeds")
 class SeedsInTheHook(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         torch.manual_seed(0)
@@ -223,7 +226,7 @@ class SeedsInTheHook(TinyHooks):
 
 @broken(
     "check_synthesis_gradient",
-    r"no gradient to 4 of the generator's 4 parameters.*0\.weight.*\.detach\(\)",
+    r"no gradient in 0.weight, 0.bias, 2.weight, 2.bias.*\.detach\(\)",
     "check_training",
 )
 class Detached(TinyHooks):
@@ -233,7 +236,7 @@ class Detached(TinyHooks):
 
 @broken(
     "check_synthesis_gradient",
-    r"no gradient to 2 of the generator's 4 parameters, expected it in all: 0.weight, 0.bias",
+    r"no gradient in 0.weight, 0.bias\. Expected",
     "check_training",
 )
 class FirstLayerCutOff(TinyHooks):
@@ -244,22 +247,11 @@ class FirstLayerCutOff(TinyHooks):
         return leave(bend(hidden))
 
 
-@broken("check_synthesis_gradient", r"differentiable=False\) returns rows with gradient")
+@broken("check_synthesis_gradient", r"differentiable=False gives rows with gradient")
 class AlwaysWithGradient(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         with torch.enable_grad():
             return trainer.synthesize(ids)
-
-
-@broken(
-    "check_synthesis_leaves_host",
-    r"in train mode.*train/eval mode of generator",
-    "check_weight_zero",
-)
-class LeavesEvalMode(TinyHooks):
-    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
-        trainer.generator.eval()
-        return trainer.synthesize(ids)
 
 
 class NormTrainer(TinyTrainer):
@@ -270,7 +262,20 @@ class NormTrainer(TinyTrainer):
 
 @broken(
     "check_synthesis_leaves_host",
-    r"buffer norm.running_mean, buffer norm.running_var.*list in Host.modules every module",
+    r"in train mode.*train/eval mode of norm",
+    "check_weight_zero",
+)
+class LeavesEvalMode(TinyHooks):
+    trainer = NormTrainer
+
+    def rows(self, trainer: Any, ids: Tensor, differentiable: bool) -> Tensor:
+        trainer.norm.eval()
+        return trainer.synthesize(ids)
+
+
+@broken(
+    "check_synthesis_leaves_host",
+    r"changes norm.running_mean, norm.running_var.*list in ``Host.modules`` every module",
     "check_weight_zero",
 )
 class UnlistedModule(TinyHooks):
@@ -298,242 +303,3 @@ class LeavesFrozen(TinyHooks):
     def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
         trainer.generator[0].weight.requires_grad_(differentiable)
         return trainer.synthesize(ids)
-
-
-# Transform and classifier.
-
-
-@broken("check_classifier", r"makes rows 32 and 92 wide of real and synthetic ones")
-class WidthOfTheBatch(TinyHooks):
-    def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
-        return torch.cat([features, features @ features.T], dim=1)
-
-
-@broken("check_classifier", r"2 problems.*of real rows \(80, 12\), expected a tensor \(80, D'\)")
-class DropsRows(TinyHooks):
-    def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
-        return features[::2]
-
-
-@broken("check_classifier", r"d3_transform_features changes the real rows.*return a new tensor")
-class TransformsInPlace(TinyHooks):
-    def transform(self, trainer: TinyTrainer, features: Tensor) -> Tensor:
-        return features.mul_(2)
-
-
-@broken("check_classifier", r"changes the features or labels that it is given")
-class ClassifiesInPlace(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        features -= features.mean(dim=0)
-        return super().classify(trainer, features, labels, num_classes)
-
-
-@broken("check_classifier", r"changes the rows that it scores")
-class ScoresInPlace(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        score = super().classify(trainer, features, labels, num_classes)
-        return lambda rows: score(rows.mul_(2))
-
-
-@broken("check_classifier", r"shape \(10, 4\), expected a tensor \(10, 6\).*seen and unseen")
-class SeenClassesOnly(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        score = super().classify(trainer, features, labels, num_classes)
-        return lambda rows: score(rows)[:, trainer.data.seen_classes]
-
-
-@broken("check_classifier", r"scores NaN or Inf")
-class LogarithmOfZero(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        score = super().classify(trainer, features, labels, num_classes)
-        return lambda rows: (1000 * score(rows)).softmax(dim=1).log()
-
-
-@broken("check_classifier", r"returns <class 'torch.Tensor'>, expected a function")
-class ScoresAtOnce(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        return super().classify(trainer, features, labels, num_classes)(features)
-
-
-@broken("check_classifier", r"changes the host.*parameter generator.2.bias; train a classifier of")
-class ClassifierTrainsGenerator(TinyHooks):
-    def classify(
-        self, trainer: TinyTrainer, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Any:
-        trainer.generator[2].bias.data += 1
-        return super().classify(trainer, features, labels, num_classes)
-
-
-# Training.
-
-
-@broken(
-    "check_weight_zero",
-    r"with D³ at weight 0 differs from one without in parameter generator.*leave no trace",
-)
-class SlowsTheHostDown(TinyHooks):
-    def rows(self, trainer: TinyTrainer, ids: Tensor, differentiable: bool) -> Tensor:
-        trainer.optimizer.param_groups[0]["lr"] *= 0.5
-        return trainer.synthesize(ids)
-
-
-class UnseededTrainer(TinyTrainer):
-    def fit(self) -> None:
-        stream = torch.Generator()
-        stream.seed()
-        with torch.no_grad():
-            self.generator[0].weight += torch.randn(
-                self.generator[0].weight.shape, generator=stream
-            )
-        super().fit()
-
-
-@broken("check_weight_zero", r"two trainings without D³ from the same seed differ")
-class UnseededFit(TinyHooks):
-    trainer = UnseededTrainer
-
-
-@broken("check_training", r"fit\(\) made no step of D³.*leaves the generator where one without")
-class OptimizerOfItsOwn(TinyHooks):
-    def describe(self, trainer: TinyTrainer) -> Any:
-        own = torch.optim.Adam(trainer.generator.parameters())
-        return replace(super().describe(trainer), optimizer=own)
-
-
-# Hosts of others.
-
-
-@broken("check_other_hosts", r"d3_transform_features of plugin .* answers for a host of another")
-class TransformsEveryHost(TinyHooks):
-    @hookimpl
-    def d3_transform_features(self, features: Tensor) -> Tensor:
-        return features
-
-
-@broken(
-    "check_other_hosts", r"d3_synthesize_features of plugin .* raises AttributeError for a host"
-)
-class SynthesizesForEveryHost(TinyHooks):
-    @hookimpl
-    def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor:
-        return host.trainer.synthesize(class_ids)
-
-
-# The family.
-
-
-@dataclass
-class ChangeableSettings:
-    steps: int = 3
-
-
-@broken("check_family", r"ChangeableSettings can be changed, expected @dataclass\(frozen=True\)")
-class ChangeableFamily(TinyHooks):
-    settings = ChangeableSettings
-
-
-@dataclass(frozen=True)
-class IncompleteSettings:
-    hidden: int
-    steps: int = 3
-
-
-@broken("check_family", r"IncompleteSettings has no default for hidden")
-class FamilyWithoutDefaults(TinyHooks):
-    settings = IncompleteSettings
-
-
-class NoDataclass:
-    steps = 3
-
-
-@broken("check_family", r"HostFamily.settings is <class .*NoDataclass'>, expected a class marked")
-class FamilyWithoutDataclass(TinyHooks):
-    settings = NoDataclass
-
-
-@dataclass(frozen=True)
-class SettingsWithPath:
-    steps: int = 3
-    folder: Path = Path()
-
-
-@broken("check_family", r"cannot be written to results.json")
-class FamilyWithPath(TinyHooks):
-    settings = SettingsWithPath
-
-
-@broken("check_family", r"family_settings: no setting 'stepz'")
-class MisspeltSettings(TinyHooks):
-    family_settings = {"stepz": 2}  # noqa: RUF012
-
-
-@broken("check_family", r"offers 'tiny', but family_settings are not given")
-class UncheckedFamily(TinyHooks):
-    family_settings = None
-
-
-@broken("check_family", r"offers none named 'tiny' like the Host")
-class FamilyOfAnotherName(TinyHooks):
-    family = "tinier"
-
-
-class SilentTrainer(TinyTrainer):
-    def fit(self) -> None:
-        super().fit()
-        self.history = [{"error": entry["error"]} for entry in self.history]
-
-
-@broken("check_family", r"history after fit\(\) is \[.*expected a list of dicts with \"step\"")
-class HistoryWithoutSteps(TinyHooks):
-    trainer = SilentTrainer
-
-
-class FreshTrainer(TinyTrainer):
-    """Starts wherever the global stream stands: good enough under a seed, but not for a pair."""
-
-    def __init__(self, data: GZSLData, seed: int, steps: int = 3) -> None:
-        state = torch.get_rng_state()
-        super().__init__(data, seed, steps)
-        torch.set_rng_state(state)
-        for layer in (self.generator[0], self.generator[2]):
-            layer.reset_parameters()
-
-
-@broken("check_family", r"starts from another generator \(parameter generator.0.weight")
-class UnseededFamily(TinyHooks):
-    trainer = FreshTrainer
-
-
-class NetTrainer(TinyTrainer):
-    """Calls its generator ``net``."""
-
-    def __init__(self, data: GZSLData, seed: int, steps: int = 3) -> None:
-        super().__init__(data, seed, steps)
-        self.net = self.generator
-        del self.generator
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
-
-    def synthesize(self, ids: Tensor) -> Tensor:
-        attributes = self.data.attributes[ids]
-        return self.net(torch.cat([torch.randn_like(attributes), attributes], dim=1))
-
-
-@broken("check_family", r"build returns a NetTrainer without a module named generator")
-class FamilyWithoutGenerator(TinyHooks):
-    trainer = NetTrainer
-
-    def describe(self, trainer: Any) -> Any:
-        return Host("tiny", trainer.net, trainer.optimizer, trainer.data, trainer=trainer)

@@ -15,6 +15,7 @@ from d3_plugin import D3Error, InputError
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import AdapterError
 from d3_plugin.testing import ADAPTER_CHECKS, AdapterCase, check_adapter
+from tests.testing import broken_training
 from tests.testing.broken_adapters import BROKEN, Broken
 from tests.testing.tiny_adapter import TinyHooks
 
@@ -66,6 +67,7 @@ def test_fault_is_caught_by_its_check_and_hides_no_other(toy_data: GZSLData, fau
 
 
 def test_every_check_has_a_fault() -> None:
+    assert broken_training.__name__ in {fault.hooks.__module__ for fault in BROKEN}
     assert {check.__name__ for check in ADAPTER_CHECKS} == {fault.check for fault in BROKEN}
 
 
@@ -73,8 +75,9 @@ def test_all_failures_come_in_one_error(toy_data: GZSLData) -> None:
     class Twice(TinyHooks):
         family = "other"
 
-        def rows(self, *arguments: Any) -> Any:
-            return super().rows(*arguments).double()
+        def rows(self, trainer: Any, *arguments: Any) -> Any:
+            trainer.generator[0].weight.requires_grad_(arguments[1])
+            return super().rows(trainer, *arguments)
 
         def classify(self, *arguments: Any) -> Any:
             raise KeyError("no classifier")
@@ -83,10 +86,11 @@ def test_all_failures_come_in_one_error(toy_data: GZSLData) -> None:
         check_adapter(tiny_case(toy_data, Twice))
     text = str(caught.value)
     assert isinstance(caught.value, AssertionError)
-    assert text.startswith("the adapter does not pass the kit: 3 problems:\n")
-    assert "check_synthesis_form: 2 problems" in text
-    assert "check_classifier: the adapter raised KeyError: 'no classifier'" in text
-    assert "check_family: family_settings are given" in text
+    assert text.startswith("the adapter does not pass the kit: 4 problems:\n")
+    assert "check_synthesis_leaves_host: differentiable=False in train mode changes" in text
+    assert "check_classifier: KeyError: 'no classifier'" in text
+    assert "check_weight_zero: D³ at weight 0 changes where training ends: " in text
+    assert "check_family: family None, family_settings" in text
 
 
 def test_case_says_all_that_is_wrong_with_it(toy_data: GZSLData) -> None:

@@ -85,21 +85,15 @@ class TinyHooks:
         return self.describe(trainer) if isinstance(trainer, TinyTrainer) else None
 
     @hookimpl
-    def d3_synthesize_features(
-        self, host: Host, class_ids: Tensor, differentiable: bool
-    ) -> Tensor | None:
-        if host.name != "tiny":
-            return None
+    def d3_synthesize_features(self, host: Host, class_ids: Tensor, differentiable: bool) -> Tensor:
         return self.rows(host.trainer, class_ids, differentiable)
 
     @hookimpl
-    def d3_transform_features(self, host: Host, features: Tensor) -> Tensor | None:
-        return self.transform(host.trainer, features) if host.name == "tiny" else None
+    def d3_transform_features(self, host: Host, features: Tensor) -> Tensor:
+        return self.transform(host.trainer, features)
 
     @hookimpl
     def d3_train_classifier(
         self, host: Host, features: Tensor, labels: Tensor, num_classes: int
-    ) -> Scorer | None:
-        if host.name != "tiny":
-            return None
+    ) -> Scorer:
         return self.classify(host.trainer, features, labels, num_classes)

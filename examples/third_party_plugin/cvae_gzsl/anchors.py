@@ -10,9 +10,9 @@ from torch import Tensor
 from d3_plugin.data import GZSLData
 
 
-@functools.lru_cache(maxsize=1)  # asked for in every step of a training, always for the same data
+@functools.lru_cache(maxsize=1)  # the same in every step of a training
 def anchors(data: GZSLData, temperature: float) -> Tensor:
-    """Seen class means, mixed by the similarity of attributes: (C, D), one anchor per class.
+    """Seen class means, weighted by the similarity of attributes: (C, D), one anchor per class.
 
     ``t_c = sum_s softmax_s(cos(a_c, a_s) / temperature) mean_s`` over the seen classes ``s``.
     """
@@ -24,7 +24,7 @@ def anchors(data: GZSLData, temperature: float) -> Tensor:
 
 
 def anchor_loss(features: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared distance, over the classes there are, of a class's mean row from its target.
+    """Mean squared distance of each class's mean row from its target, over the classes in a batch.
 
     Args:
         features: (N, D) synthetic rows.

@@ -5,30 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from cvae_gzsl.anchors import anchor_loss, anchors
-from cvae_gzsl.classifier import gaussian_classifier
 from cvae_gzsl.trainer import CVAESettings, CVAETrainer
 from d3_plugin import Host, HostFamily, StepBatch, hookimpl
-from d3_plugin.data import GZSLData
 from d3_plugin.hosts.host import Scorer
-
-
-def _build(data: GZSLData, settings: CVAESettings, seed: int, device: torch.device) -> CVAETrainer:
-    return CVAETrainer(data, settings, seed=seed, device=device)
 
 
 @hookimpl
 def d3_host_families() -> list[HostFamily]:
     summary = "conditional VAE with a Gaussian discriminant (a third party's example)"
-    return [HostFamily("cvae", summary, CVAESettings, _build)]
+    return [HostFamily("cvae", summary, CVAESettings, CVAETrainer)]
 
 
 @hookimpl
 def d3_describe_host(trainer: Any) -> Host | None:
     if not isinstance(trainer, CVAETrainer):
-        return None
+        return None  # not ours: another plugin may know it
     return Host(
         "cvae",
         trainer.generator,
@@ -39,26 +34,26 @@ def d3_describe_host(trainer: Any) -> Host | None:
     )
 
 
+# From here on D³ asks only about hosts that d3_describe_host above has recognised.
+
+
 @hookimpl
-def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor | None:
-    if host.name != "cvae":
-        return None
+def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor:
     return host.trainer.synthesize(class_ids)
 
 
 @hookimpl
-def d3_train_classifier(
-    host: Host, features: Tensor, labels: Tensor, num_classes: int
-) -> Scorer | None:
-    if host.name != "cvae":
-        return None
-    return gaussian_classifier(features, labels, num_classes)
+def d3_train_classifier(features: Tensor, labels: Tensor) -> Scorer:
+    """A Gaussian discriminant; there are rows of every class, so its scores are (M, C)."""
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    model.fit(features.cpu().numpy(), labels.cpu().numpy())
+    return lambda rows: torch.from_numpy(model.decision_function(rows.cpu().numpy())).to(rows)
 
 
 @hookimpl
 def d3_extra_terms(host: Host, batch: StepBatch) -> dict[str, Tensor]:
-    if host.name != "cvae" or host.trainer.settings.anchor_weight == 0:
-        return {}
     s, n = host.trainer.settings, batch.num_synthetic
+    if s.anchor_weight == 0:
+        return {}
     targets = anchors(host.data, s.anchor_temperature)
     return {"anchor": s.anchor_weight * anchor_loss(batch.features[:n], batch.labels[:n], targets)}

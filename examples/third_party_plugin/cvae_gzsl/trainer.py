@@ -23,8 +23,8 @@ class CVAESettings:
         latent: Z, width of the latent noise.
         kl_weight: of the KL divergence beside the squared error.
         synthetic_per_class: rows per unseen class for the final classifier.
-        anchor_weight, anchor_temperature: of the term that ``hooks.py`` adds to D³'s; the baseline
-            does not use them.
+        anchor_weight, anchor_temperature: of the loss term that ``hooks.py`` adds to D³'s; not
+            used by the baseline.
     """
 
     steps: int = 600
@@ -67,7 +67,6 @@ class CVAETrainer:
         self,
         data: GZSLData,
         settings: CVAESettings | None = None,
-        *,
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -83,7 +82,7 @@ class CVAETrainer:
         self.history: list[dict[str, float]] = []
 
     def fit(self) -> None:
-        """Train; 20 entries or so are added to ``history``."""
+        """Train, and add the mean losses of every twentieth part to ``history``."""
         s = self.settings
         part = max(1, s.steps // 20)
         total = torch.zeros(2, device=self.device)

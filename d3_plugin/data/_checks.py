@@ -1,0 +1,164 @@
+"""Checks of a GZSL problem, whatever it came from, and of the arrays that metrics take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d3_plugin.errors import InputError, Problems
+
+#: The parts of a problem, and which classes their rows are of.
+PARTS = {"train": "seen", "test_seen": "seen", "test_unseen": "unseen"}
+#: What messages call them.
+OWN_NAMES = {name: name for name in (*PARTS, "attributes", "class_names")}
+
+
+def as_rows(name: str, value: Any, problems: Problems, shape: str = "(N, K)") -> Tensor | None:
+    """``value`` as a float32 matrix; None, with a problem noted, if it is anything else."""
+    tensor = _tensor(value)
+    if tensor is None or tensor.ndim != 2 or tensor.numel() == 0:
+        problems.add(f"{name} is {describe(value)}; expected a dense numeric matrix {shape}")
+        return None
+    return tensor.float()  # what is too large for float32 becomes Inf, which is reported
+
+
+def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
+    """``value`` as an int64 vector; None, with a problem noted, if it is anything else."""
+    tensor = _tensor(value)
+    if tensor is None or tensor.dtype == torch.bool or tensor.numel() not in (0, 1, *tensor.shape):
+        problems.add(f"{name} is {describe(value)}; expected a vector of integers")
+        return None
+    tensor = tensor.reshape(-1)
+    ids = tensor.long()  # PyTorch takes uint8 for a mask, and uint16 would wrap around at 0 - 1
+    if tensor.is_floating_point() and len(changed := tensor[ids.to(tensor.dtype) != tensor]):
+        problems.add(f"{name}: {some(changed, 'values')} that are not integers")
+        return None
+    return ids
+
+
+def as_parts(given: Mapping[str, Any], problems: Problems) -> dict[str, Tensor]:
+    """The parts of a problem, on one device; those that cannot be converted are left out."""
+    parts = {}
+    for name, value in given.items():
+        convert = as_ids if name.rstrip("s").endswith(("label", "classe")) else as_rows
+        if (part := convert(name, value, problems)) is not None:
+            parts[name] = part
+    devices = {name: str(part.device) for name, part in parts.items()}
+    one = problems.check(len(set(devices.values())) < 2, f"parts on several devices: {devices}")
+    return parts if one else {}
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """A dense real tensor, detached; None if there is no way to one."""
+    if isinstance(value, Tensor):
+        tensor: Tensor = value.detach()
+    else:
+        try:
+            array = np.asarray(value)
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)
+            if not array.flags.writeable or min(array.strides, default=0) < 0:
+                array = array.copy()
+            tensor = torch.from_numpy(array)
+        except Exception:  # NumPy and PyTorch raise almost anything for what is no array
+            return None
+    odd = tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized
+    return None if odd or tensor.is_complex() else tensor
+
+
+def describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        sparse = "" if value.layout == torch.strided else f"{value.layout} "
+        return f"a {sparse}tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
+    if isinstance(value, np.ndarray):
+        return f"an array {value.shape} of {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def some(values: Tensor, noun: str) -> str:
+    """The count and the first few, e.g. ``2 classes (3, 7)``."""
+    shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values[:5].tolist())
+    return f"{len(values)} {noun} ({shown}{', ...' if len(values) > 5 else ''})"
+
+
+def _without(values: Tensor, others: Tensor) -> Tensor:
+    unique: Tensor = values.unique()
+    return unique[~torch.isin(unique, others)]
+
+
+def _not_finite(matrix: Tensor) -> Tensor:
+    return (~torch.isfinite(matrix).all(dim=1)).nonzero()[:, 0]
+
+
+def check_sets(sets: Mapping[str, Tensor], num_rows: int, first: int, problems: Problems) -> None:
+    """Sets of row numbers are disjoint and in range; messages count rows from ``first``."""
+    for name, index in sets.items():
+        problems.check(len(index) > 0, f"{name} is empty; expected at least one row")
+        values, counts = index.unique(return_counts=True)
+        outside = values[(values < 0) | (values >= num_rows)]
+        where = f"out of range; expected {first}..{num_rows - 1 + first}, counted from {first}"
+        for wrong, what in ((values[counts > 1], "more than once"), (outside, where)):
+            problems.check(not len(wrong), f"{name}: {some(wrong + first, 'rows')} {what}")
+    for (one, rows), (other, others) in combinations(sets.items(), 2):
+        both = rows[torch.isin(rows, others)].unique() + first
+        problems.check(not len(both), f"{one} and {other} share {some(both, 'rows')}")
+
+
+def check_problem(
+    parts: Mapping[str, Tensor],
+    problems: Problems,
+    names: Mapping[str, str] = OWN_NAMES,
+    first: int = 0,
+    rows: Mapping[str, Tensor] | None = None,
+) -> None:
+    """The parts of a problem belong together; parts that could not be read are left out.
+
+    Args:
+        parts: by their names in :class:`~d3_plugin.data.GZSLData`.
+        problems: takes what is wrong.
+        names: what messages call train, test_seen, test_unseen and attributes.
+        first: messages count classes and rows from here.
+        rows: the numbers of the rows of train, test_seen and test_unseen; default: 0, 1, ...
+    """
+
+    def none_of(wrong: Tensor, where: str, noun: str, what: str) -> None:
+        problems.check(not len(wrong), f"{where}: {some(wrong + first, noun)} {what}")
+
+    attributes, none = parts.get("attributes"), torch.empty(0)
+    for part, kind in PARTS.items():
+        features, labels = parts.get(f"{part}_features"), parts.get(f"{part}_labels")
+        classes, its = parts.get(f"{kind}_classes"), names[part]
+        if features is not None:
+            bad = _not_finite(features)
+            none_of(rows[part][bad] if rows else bad, its, "rows", "with NaN or Inf in features")
+            shape, width = tuple(features.shape), parts.get("train_features", features).shape[1]
+            expected = (len(features if labels is None else labels), width)
+            what = f"features {shape}; expected {expected}: a row per label, as wide as in training"
+            problems.check(shape == expected, f"{its}: {what}")
+        if labels is not None and classes is not None:
+            none_of(_without(labels, classes), its, "classes", f"that are not {kind} classes")
+            none_of(_without(classes, labels), its, f"{kind} classes", "without rows")
+        if classes is not None and attributes is not None and part != "test_seen":
+            last = len(attributes) - 1
+            wrong = classes[(classes < 0) | (classes > last)]
+            none_of(wrong, its, "classes", f"without attributes; expected {first}..{last + first}")
+    if attributes is not None:
+        none_of(_not_finite(attributes), names["attributes"], "classes", "with NaN or Inf")
+    seen, unseen = parts.get("seen_classes", none), parts.get("unseen_classes", none)
+    where = f"{names['train']} and {names['test_unseen']}"
+    none_of(seen[torch.isin(seen, unseen)].unique(), where, "classes", "both seen and unseen")
+
+
+def check_arrays(function: str, kind: str, ndim: int, **arrays: Any) -> None:
+    """Every one is a NumPy array of class ids (``kind`` "iu") or of numbers ("fiu")."""
+    problems = Problems(function)
+    expected = f"of {'numbers' if 'f' in kind else 'integer class ids'}, {ndim}-dimensional"
+    for name, array in arrays.items():
+        fits = isinstance(array, np.ndarray) and array.dtype.kind in kind and array.ndim == ndim
+        fits = fits and array.dtype != np.uint64
+        problems.check(fits, f"{name} must be a NumPy array {expected}; got {describe(array)}")
+    problems.raise_as(InputError)

@@ -1,0 +1,163 @@
+"""The real rows of a host's batch, and their class ids from its labels or attribute rows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d3_plugin.checks import is_integer
+from d3_plugin.data import GZSLData
+from d3_plugin.errors import HostError
+
+LabelForm = Literal["class_ids", "mapped"]
+
+# 1 - cosine up to which an attribute row is a class's: half-precision buffers pass, and the two
+# nearest classes of AWA, APY, CUB, FLO and SUN are 80 times farther apart.
+_SAME = 1e-5
+
+
+class HostBatches:
+    """Reads what a host gives to ``loss()``; the first batch is checked against the teacher.
+
+    The field's scripts use both forms of labels: f-CLSWGAN, CE-GZSL and FREE map them to positions
+    among the seen classes, others keep the class ids of the data set. Both are small integers, so
+    only the teacher, which knows these rows, can tell them apart. TF-VAEGAN's loop has no labels,
+    but attribute rows, which it divides by their L2 norm.
+
+    Args:
+        data: the host's data.
+        teacher: pre-trained on the seen classes.
+        form: ``class_ids``, 0..C-1 as in the data, or ``mapped``, 0..S-1: positions among the
+            sorted seen classes.
+    """
+
+    def __init__(self, data: GZSLData, teacher: nn.Module, form: LabelForm) -> None:
+        self._data, self._teacher, self._form = data, teacher, form
+        self._class_rows: Tensor | None = None
+        self._verified = False
+
+    def read(
+        self, features: Tensor | None, labels: Tensor | None, attributes: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and class ids (B,) on the data's device.
+
+        Raises:
+            HostError: shapes or dtypes that do not fit, in the first batch also rows that are not
+                those of the classes given.
+        """
+        data = self._data
+        parts = [part for part in (features, labels, attributes) if part is not None]
+        dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
+        if features is None or len(parts) != 2 or not dense:
+            raise HostError(
+                "loss() takes features and labels, or features and attributes, as dense tensors, "
+                "or nothing"
+            )
+        features = features.detach().to(data.train_features.device)
+        rows = features.shape[:1]
+        if labels is not None:
+            self._fits(features, labels, rows, is_integer(labels))
+            given = labels.detach().to(features.device).long()
+            ids = given if self._form == "class_ids" else self._from_positions(given)
+        elif attributes is not None:
+            width = data.attributes.shape[1]
+            fits = attributes.is_floating_point()
+            self._fits(features, attributes, (*rows, width), fits)
+            given = ids = self._from_attributes(attributes.detach())
+        if not self._verified and len(ids):  # once: it takes the teacher, and makes a GPU wait
+            self._verify(features, ids, given, by_label=labels is not None)
+            self._verified = True
+        return features, ids
+
+    def _fits(self, features: Tensor, given: Tensor, shape: tuple[int, ...], dtype: bool) -> None:
+        dim = self._data.feature_dim
+        if features.ndim != 2 or features.shape[1] != dim or given.shape != shape or not dtype:
+            raise HostError(
+                f"loss() takes features (B, {dim}) and integer labels (B,) or floating attributes "
+                f"(B, {self._data.attributes.shape[1]}); got {tuple(features.shape)} and "
+                f"{given.dtype} {tuple(given.shape)}"
+            )
+
+    def _from_positions(self, positions: Tensor) -> Tensor:
+        seen = self._data.seen_classes
+        if not self._verified and not ((positions >= 0) & (positions < len(seen))).all():
+            raise HostError(self._wrong_form(positions, "they are out of range"))
+        return seen[positions]
+
+    def _from_attributes(self, attributes: Tensor) -> Tensor:
+        if self._class_rows is None:
+            self._class_rows = _distinct_rows(self._data)
+        cosine, ids = (_unit(attributes.to(self._class_rows.device)) @ self._class_rows.T).max(1)
+        lost = ~(cosine >= 1 - _SAME)  # also what is NaN
+        if not self._verified and lost.any():
+            raise HostError(
+                f"{int(lost.sum())} of {len(ids)} attribute rows given to loss() "
+                "are no class's; pass rows of the data's attributes, scaled or not, or labels="
+            )
+        return ids
+
+    def _verify(self, features: Tensor, ids: Tensor, given: Tensor, *, by_label: bool) -> None:
+        data, seen = self._data, self._data.seen_classes
+        unseen = ids[~torch.isin(ids, seen)].unique().tolist()
+        if unseen and not by_label:
+            raise HostError(f"attributes given to loss() are of unseen classes {unseen[:10]}")
+        some = torch.linspace(0, len(data.train_labels) - 1, 1000, device=ids.device).long()
+        predicted = self._predicted(data.train_features[some])
+        usual = _share(seen[predicted] == data.train_labels[some])
+        predicted = self._predicted(features)
+        as_ids, as_mapped = _share(seen[predicted] == given), _share(predicted == given)
+        mapped = by_label and self._form == "mapped"
+        here, other = (as_mapped, as_ids) if mapped else (as_ids, as_mapped)
+        # The square root: chance in a small batch.
+        if not unseen and here >= 0.5 * max(usual, by_label * other) - len(ids) ** -0.5:
+            return
+        found = (
+            f"the teacher agrees with {here:.0%} of the classes they give these features, and with "
+            f"{usual:.0%} on the training rows"
+        )
+        if by_label:
+            raise HostError(self._wrong_form(given, f"{found}; in the other form {other:.0%}"))
+        raise HostError(
+            f"attributes given to loss(): {found}. Are they of these rows, scaled as the data's?"
+        )
+
+    def _wrong_form(self, labels: Tensor, why: str) -> str:
+        other = "class_ids" if self._form == "mapped" else "mapped"
+        return (
+            f"labels given to loss() ({int(labels.min())}..{int(labels.max())}) are not "
+            f"{self._form} of the {len(self._data.seen_classes)} seen classes: {why}. Pass "
+            f"attach(labels_are={other!r}) if they are that, or the labels of these very features, "
+            "scaled as the data's are"
+        )
+
+    @torch.no_grad()
+    def _predicted(self, features: Tensor) -> Tensor:
+        """The teacher's answers, positions among the seen classes."""
+        positions: Tensor = self._teacher(features.float())[0].argmax(dim=1)
+        return positions
+
+
+def _share(right: Tensor) -> float:
+    return right.float().mean().item()
+
+
+def _distinct_rows(data: GZSLData) -> Tensor:
+    """Unit attribute rows (C, A), of which every seen one differs from all others."""
+    rows, seen = _unit(data.attributes), data.seen_classes
+    close = rows[seen] @ rows.T > 1 - 4 * _SAME  # twice the distance: no row can match both
+    close[torch.arange(len(seen)), seen] = False
+    pairs = {tuple(sorted((int(seen[i]), int(c)))) for i, c in close.nonzero()}
+    if pairs:
+        raise HostError(
+            "loss(attributes=...) cannot tell classes apart whose attributes are the same up to a "
+            f"factor: {sorted(pairs)[:10]}. Pass labels= instead"
+        )
+    return rows
+
+
+def _unit(rows: Tensor) -> Tensor:
+    # float64: neither autocast nor TF32 lowers the precision of its products.
+    return F.normalize(rows.double(), dim=1)
