@@ -46,6 +46,7 @@ def content() -> dict[str, Any]:
         released = outcome(10 * seed + 5)
         evaluation = replace(released.evaluation, host_scores=None)
         outcomes["fclswgan", seed, "test", "released"] = replace(released, evaluation=evaluation)
+    host = FCLSWGANSettings(steps=7, attribute_norm=None)
     settings = {
         "adapters": ["fclswgan"],
         "data": "/home/somebody/data/cub50",
@@ -54,7 +55,7 @@ def content() -> dict[str, Any]:
         "draws": 2,
         "device": "cpu",
         "machine": "x86_64",
-        "hosts": {"fclswgan": asdict(FCLSWGANSettings(steps=7, attribute_norm=None))},
+        "hosts": {"fclswgan": {**asdict(host), "removed_since": 1}},
         "d3": asdict(D3Settings(weight=0.5, score="energy")),
         "released": asdict(D3Settings.released()),
     }
