@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import inspect
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -55,17 +57,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may have no "±" or "³"
-    options = vars(_parser().parse_args(arguments))
-    function, traceback = options.pop("function"), options.pop("traceback")
     warnings.simplefilter("always", D3Warning)
+    traceback = False
     try:
-        for name in options.keys() & {"host", "d3"}:
-            options[name] = parse_settings(options[name])
-        function(**options)
+        try:
+            options = vars(_parser().parse_args(arguments))
+            function, traceback = options.pop("function"), options.pop("traceback")
+            for name in options.keys() & {"host", "d3"}:
+                options[name] = parse_settings(options[name])
+            function(**options)
+        finally:
+            sys.stdout.flush()
     except D3Error as error:
         if traceback:
             raise
         print(f"d3: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Nothing may be left in the buffer, or Python tries again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"d3: output cannot be written: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -109,12 +122,18 @@ def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) ->
             choices = get_args(hints[name])
             how |= {"choices": choices, "metavar": "|".join(choices)}
         elif name in ("out", "settings"):
-            how |= {"type": Path, "metavar": "FOLDER" if name == "out" else "FILE"}
+            how |= {"type": _path, "metavar": "FOLDER" if name == "out" else "FILE"}
         elif isinstance(default, int):
             how |= {"type": int, "metavar": "N"}
         shown = DEFAULTS.get(name) if default is None else default
         text += "" if shown is None else f" (default: {shown})"
         parser.add_argument("--set" if name == "d3" else f"--{name}", dest=name, help=text, **how)
+
+
+def _path(given: str) -> Path:
+    if not given:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(given)
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from d3_plugin import D3Settings
 from d3_plugin.__main__ import _parser, main, parse_settings
 from d3_plugin.errors import D3Warning, Problems
 from d3_plugin.experiments.preflight import Request, read_request
+from tests.data.mat_folders import make
 from tests.experiments.tiny import ARGUMENTS, FLAGS
 
 TINY = ["compare", "--seeds", "1", *FLAGS]
@@ -158,6 +159,38 @@ def test_settings_values() -> None:
     assert parse_settings(["a=1", "b=0.5", "c=bce", "d=none", "e=true", "f=x=y"]) == {
         "a": 1, "b": 0.5, "c": "bce", "d": None, "e": True, "f": "x=y"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("into", ["| true", "> /dev/full"])
+@pytest.mark.parametrize("command", ["--help", "adapters"])
+def test_output_that_cannot_be_written(command: str, into: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    line = f"set -o pipefail; {sys.executable} -m d3_plugin {command} {into}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    # argparse says nothing where --help cannot be printed; "true" may end later than this.
+    assert done.returncode in ((2,) if (command, into) == ("adapters", "> /dev/full") else (0, 2))
+
+
+def test_a_folder_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the current one."""
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "--out", ""])
+    assert caught.value.code == 2
+    assert "argument --out: must not be empty" in capsys.readouterr().err
+
+
+def test_a_data_folder_whose_name_is_no_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = os.fsdecode(os.fsencode(tmp_path) + b"/non\xffutf")
+    os.mkdir(data)
+    folder = str(make(Path(data)))
+    arguments = ["ablate", *ARGUMENTS[1:], "--data", folder]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert "non\\udcffutf" in (tmp_path / "out" / "ablation.html").read_text()
 
 
 def test_interrupt_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path) -> None:

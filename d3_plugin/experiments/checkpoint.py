@@ -68,6 +68,8 @@ class Checkpoint:
             DataError: the file is damaged, of another run, or does not fit the trainer. Trainer and
                 random streams may be changed then: start with new ones.
         """
+        if self.path.exists() and not self.path.is_file():  # reading a FIFO would wait for ever
+            raise DataError(f"{self.path} is not a file; remove it")
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             found = state["format"], json.loads(state["identity"]), state["d3"] is None

@@ -140,7 +140,7 @@ def write_report(
         sections=[_section(content, outcomes, adapter) for adapter in summaries],
         details=json.dumps(details, indent=2, ensure_ascii=False),
     )
-    write_atomically(out / files[1], page.encode())
+    write_atomically(out / files[1], page.encode(errors="backslashreplace"))
 
 
 def _section(content: dict[str, Any], outcomes: Outcomes, adapter: str) -> dict[str, Any]:
