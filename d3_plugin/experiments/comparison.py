@@ -19,15 +19,23 @@ from d3_plugin.experiments.store import RunStore
 
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
-    "baseline of the same seed, data draw and initialisation. Offsets of calibrated stacking and "
-    "strengths of logit adjustment are chosen on pseudo-unseen classes cut from the training "
-    "classes, once for all seeds of a problem. Oracle H, the best H over all offsets, is chosen on "
-    "test rows: an upper bound for calibration. A constant bias cannot change AUSUC. Draws summed: "
-    "an ensemble of the baseline's classifiers, one per draw of features, which reduces variance. "
-    "+D³ scores as final_classifier says. The default is a weighted sum: the log-probabilities of "
-    "the host's classifier, trained on features of the +D³ generator and also shown alone, plus "
-    "ensemble_weight times those of the student. Then seen_offset times the log of the number of "
-    "seen classes is subtracted from the seen scores, which changes H but not AUSUC."
+    "baseline of the same seed, data draw and initialisation. Oracle H, the best H over all "
+    "offsets, is chosen on test rows: an upper bound. seen_offset, which is part of +D³, changes H "
+    "but not AUSUC. "
+)
+COMPARISON_NOTES = NOTES + (
+    "Offsets of calibrated stacking and strengths of logit adjustment are chosen on pseudo-unseen "
+    "classes cut from the training classes, once for all seeds of a problem. Draws summed: an "
+    "ensemble of the baseline's classifiers, one per draw of features, which reduces variance. +D³ "
+    "scores as final_classifier says; by default with the log-probabilities of the host's "
+    "classifier, trained on features of the +D³ generator and also shown alone, plus "
+    "ensemble_weight times the student's."
+)
+ABLATION_NOTES = NOTES + (
+    "Settings are fixed beforehand and nothing is chosen. The row of L_cls alone has a second "
+    "classifier that starts as the teacher, but no distillation loss: its gain comes from these "
+    "two and from L_cls in the generator's loss. Only what other rows gain beyond it comes from "
+    "the distillation losses."
 )
 
 ABLATION_ROWS = {
@@ -43,16 +51,6 @@ ABLATION_ROWS = {
     "released": "+D³, released formulas",
 }
 """Key and title of every row; all but ``d3_host`` and ``d3_plain`` are trained variants."""
-
-ABLATION_NOTES = (
-    "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
-    "baseline of the same seed, data draw and initialisation. Settings are fixed beforehand and "
-    "nothing is chosen, on test rows or others. Rows with a student have the offset of the setting "
-    "seen_offset, which changes H but not AUSUC. Oracle H, the best H over all offsets, is chosen "
-    "on test rows: an upper bound. The row of L_cls alone has a second classifier that starts as "
-    "the teacher, but no distillation loss: its gain comes from these two and from L_cls in the "
-    "generator's loss. Only what other rows gain beyond it comes from the distillation losses."
-)
 
 
 def compare(
@@ -117,7 +115,7 @@ def compare(
         {"cuts": cuts, "d3": asdict(request.d3), "released": released and asdict(released)},
         chosen_on,
         titles=ROWS,
-        notes=NOTES,
+        notes=COMPARISON_NOTES,
     )
 
 

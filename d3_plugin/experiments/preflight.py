@@ -22,57 +22,44 @@ from d3_plugin.experiments.run import find_family, host_settings
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
-_KINDS = {"adapter": str, "note": str, "host": dict, "d3": dict, "tuned": dict}
 _COUNTS = ("seeds", "trials", "cuts", "draws", "rounds", "jobs", "threads")
 _MOST = 10_000  # more is a typing error, and would fill the memory
 
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """Content of a settings file.
+    """A file for ``--settings``, written by ``d3 tune`` or by hand: a JSON object, all optional.
 
     Attributes:
         adapter: host family that ``host`` is for.
+        note: for human readers.
         host, d3: changes to the settings of the host family and of D³.
-        data: name or digest of the data that ``d3 tune`` chose them on; empty if it did not.
+        tuned: how ``d3 tune`` chose them; ``data`` is the name or digest of the data.
     """
 
     adapter: str | None = None
+    note: str = ""
     host: dict[str, Any] = field(default_factory=dict)
     d3: dict[str, Any] = field(default_factory=dict)
-    data: str = ""
+    tuned: dict[str, Any] = field(default_factory=dict)
 
 
 def read_settings(path: Path) -> SettingsFile:
-    """Read a settings file: a JSON object of ``adapter``, ``host`` and ``d3``, each optional.
-
-    Names and values of the settings are not checked here. ``note`` is for human readers;
-    ``tuned`` says how ``d3 tune`` chose.
+    """Read a settings file; names and values of the settings are not checked here.
 
     Raises:
-        InputError: no such file, no JSON, or other entries; lists everything wrong.
+        InputError: no such file, no JSON object, or other entries; lists everything wrong.
     """
+    subject = f"settings file {str(path)!r}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: encoding, JSON, path
-        raise InputError(f"settings file {str(path)!r} cannot be read: {error}") from error
-    problems = Problems(f"settings file {str(path)!r}")
-    if not isinstance(content, dict):
-        content = {}
-        problems.add('must hold an object such as {"adapter": "fclswgan", "host": {"lr": 1e-4}}')
-    for key, value in content.items():
-        if key not in _KINDS:
-            problems.add(f"no entry {key!r}; there are {', '.join(_KINDS)}")
-        elif not isinstance(value, _KINDS[key]):
-            kind = "a string" if _KINDS[key] is str else "an object of names and values"
-            problems.add(f"{key} must be {kind}, got {value!r}")
-    problems.raise_as(InputError)
-    return SettingsFile(
-        content.get("adapter"),
-        content.get("host", {}),
-        content.get("d3", {}),
-        str(content.get("tuned", {}).get("data", "")),
-    )
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{subject} cannot be read as a JSON object such as "
+            f'{{"adapter": "fclswgan", "host": {{"lr": 1e-4}}}}: {error}'
+        ) from error
+    setting_problems(subject, SettingsFile, content).raise_as(InputError)
+    return SettingsFile(**content)
 
 
 @dataclass
@@ -141,7 +128,7 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
         if "cuts" in given:
             pseudo_unseen(data)
     problems.raise_as(InputError)
-    if file.data and file.data != (request.digest or given["data"]):
+    if file.tuned.get("data") not in (None, request.digest or given["data"]):
         warnings.warn(
             f"the settings of {given['settings']} were chosen on other data than "
             f"{given['data']!r}. If the two share images, as draws of digits do, test rows of this "
