@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +66,7 @@ def run_all(
     problems = Problems("runs failed; the others are kept, start again after a remedy")
     with (
         runs_on(backend, scheduler, todo),
-        tqdm(total=len(runs), initial=len(done), unit="run", file=sys.stderr) as bar,
+        tqdm(total=len(runs), initial=len(done), unit="run", disable=None) as bar,
     ):
         planned = {run.name: run for run in todo}
         for name, answer in _answers(todo, store, jobs, backend):

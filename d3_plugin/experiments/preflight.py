@@ -52,8 +52,10 @@ def read_settings(path: Path) -> SettingsFile:
     """
     subject = f"settings file {str(path)!r}"
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{subject} cannot be read as a JSON object such as "
             f'{{"adapter": "fclswgan", "host": {{"lr": 1e-4}}}}: {error}'

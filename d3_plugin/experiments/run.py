@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from d3_plugin.attachment.attach import attach
-from d3_plugin.checks import setting_problems
+from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import InputError
@@ -58,7 +58,7 @@ def find_family(name: str) -> HostFamily:
     """
     families = host_families(make_manager())
     if name not in families:
-        raise InputError(f"no adapter named {name!r}; installed are: {', '.join(families)}")
+        raise InputError(f"no adapter named {name!r}{did_you_mean(name, list(families))}")
     return families[name]
 
 

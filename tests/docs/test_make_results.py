@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import shlex
@@ -14,7 +15,7 @@ import pytest
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError
-from d3_plugin.__main__ import _parser, parse_settings
+from d3_plugin.__main__ import parse, parse_settings
 from d3_plugin.experiments.comparison import ablation
 from d3_plugin.experiments.plan import validation_cuts
 from d3_plugin.experiments.report import results
@@ -130,7 +131,7 @@ def test_the_command_gives_these_settings(script: ModuleType, content: dict[str,
     command = script.command("birds", content["settings"])
     program, *words = shlex.split(command)
     assert program == "d3"
-    options = _parser().parse_args(words)
+    options = argparse.Namespace(**parse(words))
     assert parse_settings(options.host) == {"steps": 7, "attribute_norm": None}
     assert parse_settings(options.d3) == {"weight": 0.5, "score": "energy"}
     assert (options.adapter, options.data) == ("fclswgan", "cub50")
@@ -166,7 +167,7 @@ def test_the_page_has_the_ablation(
     _, section = page.read_text().split("## Which part does it: ablation on cub50\n")
     command = section.split("```bash\n")[1].split("\n```")[0]
     assert command.startswith("d3 ablate ")
-    options = _parser().parse_args(shlex.split(command)[1:])
+    options = argparse.Namespace(**parse(shlex.split(command)[1:]))
     assert (options.seeds, options.data, options.out) == (3, "cub50", Path("runs/birds"))
     assert parse_settings(options.d3) == {"weight": 0.5, "score": "energy"}
     table = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
