@@ -169,11 +169,17 @@ class D3:
 
     def _total(self, batch: StepBatch) -> Tensor:
         terms = self.distiller.terms(batch)
-        for answer in self._hooks.d3_extra_terms(host=self.host, batch=batch):
-            clash = sorted(terms.keys() & answer.keys())
-            if clash:
-                raise PluginError(f"d3_extra_terms: terms named {clash} exist already")
-            terms.update(answer)
+        hook = self._hooks.d3_extra_terms
+        try:
+            for answer in hook(host=self.host, batch=batch):
+                if clash := sorted(terms.keys() & answer.keys()):
+                    raise ValueError(f"terms named {clash} exist already")
+                if any(term.shape != () for term in answer.values()):
+                    raise ValueError(f"terms must be 0-dim tensors, got {answer}")
+                terms.update(answer)
+        except Exception as error:  # a third party's code
+            names = ", ".join(each.plugin_name for each in hook.get_hookimpls())
+            raise PluginError(f"d3_extra_terms (plugins: {names}) failed: {error!r}") from error
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
         total = sum((terms[name] for name in sorted(terms)), start=batch.features.new_zeros(()))
         self.values = {name: term.detach() for name, term in terms.items()}
@@ -307,4 +313,4 @@ class D3:
 
     def __reduce__(self) -> NoReturn:
         """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
-        raise HostError("a D3 cannot be pickled or copied; save d3.state_dict() instead")
+        raise HostError("a D3 cannot be copied: save d3.state_dict() for load_state_dict()")

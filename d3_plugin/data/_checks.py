@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -39,6 +39,14 @@ def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
         problems.add(f"{name}: {some(changed, 'values')} that are not integers")
         return None
     return ids
+
+
+def as_row_numbers(name: str, value: Any, num_rows: int, problems: Problems) -> Tensor | None:
+    """Row numbers or a mask as an int64 vector; None, with a problem noted, if it is neither."""
+    mask = _tensor(value)
+    if mask is not None and mask.dtype == torch.bool and mask.shape == (num_rows,):
+        return mask.nonzero()[:, 0]
+    return as_ids(name, value, problems)
 
 
 def as_parts(given: Mapping[str, Any], problems: Problems) -> dict[str, Tensor]:
@@ -79,10 +87,11 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def some(values: Tensor, noun: str) -> str:
+def some(values: Tensor | Sequence[str], noun: str) -> str:
     """The count and the first few, e.g. ``2 classes (3, 7)``."""
-    shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values[:5].tolist())
-    return f"{len(values)} {noun} ({shown}{', ...' if len(values) > 5 else ''})"
+    first = values[:10].tolist() if isinstance(values, Tensor) else values[:10]
+    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in first]
+    return f"{len(values)} {noun} ({', '.join(shown)}{', ...' if len(values) > 10 else ''})"
 
 
 def _without(values: Tensor, others: Tensor) -> Tensor:
@@ -128,13 +137,14 @@ def check_problem(
     def none_of(wrong: Tensor, where: str, noun: str, what: str) -> None:
         problems.check(not len(wrong), f"{where}: {some(wrong + first, noun)} {what}")
 
-    attributes, none = parts.get("attributes"), torch.empty(0)
+    attributes = parts.get("attributes")
     for part, kind in PARTS.items():
         features, labels = parts.get(f"{part}_features"), parts.get(f"{part}_labels")
         classes, its = parts.get(f"{kind}_classes"), names[part]
         if features is not None:
             bad = _not_finite(features)
-            none_of(rows[part][bad] if rows else bad, its, "rows", "with NaN or Inf in features")
+            bad = rows[part][bad].unique() if rows else bad
+            none_of(bad, its, "rows", "with NaN or Inf in features")
             shape, width = tuple(features.shape), parts.get("train_features", features).shape[1]
             expected = (len(features if labels is None else labels), width)
             what = f"features {shape}; expected {expected}: a row per label, as wide as in training"
@@ -148,17 +158,35 @@ def check_problem(
             none_of(wrong, its, "classes", f"without attributes; expected {first}..{last + first}")
     if attributes is not None:
         none_of(_not_finite(attributes), names["attributes"], "classes", "with NaN or Inf")
-    seen, unseen = parts.get("seen_classes", none), parts.get("unseen_classes", none)
-    where = f"{names['train']} and {names['test_unseen']}"
-    none_of(seen[torch.isin(seen, unseen)].unique(), where, "classes", "both seen and unseen")
+    if "seen_classes" in parts and "unseen_classes" in parts:
+        seen, where = parts["seen_classes"], f"{names['train']} and {names['test_unseen']}"
+        both = seen[torch.isin(seen, parts["unseen_classes"])].unique()
+        none_of(both, where, "classes", "both seen and unseen")
 
 
-def check_arrays(function: str, kind: str, ndim: int, **arrays: Any) -> None:
-    """Every one is a NumPy array of class ids (``kind`` "iu") or of numbers ("fiu")."""
+def check_arrays(function: str, **arrays: tuple[str, Any]) -> Problems:
+    """What is wrong with NumPy arrays, of finite numbers if named ``scores``, else of class ids.
+
+    Args:
+        function: starts the message.
+        arrays: by name the letters of the dimensions, as in ``"NC"``, and the array; a letter
+            stands for the same size above 0 in all of them.
+
+    Raises:
+        InputError: something is no such array, whatever its size.
+    """
     problems = Problems(function)
-    expected = f"of {'numbers' if 'f' in kind else 'integer class ids'}, {ndim}-dimensional"
-    for name, array in arrays.items():
-        fits = isinstance(array, np.ndarray) and array.dtype.kind in kind and array.ndim == ndim
-        fits = fits and array.dtype != np.uint64
-        problems.check(fits, f"{name} must be a NumPy array {expected}; got {describe(array)}")
+    sizes: dict[str, int] = {}
+    for name, (letters, array) in arrays.items():
+        numbers = name.endswith("scores")
+        what = f"a NumPy array ({', '.join(letters)}) of {'numbers' if numbers else 'class ids'}"
+        fits = isinstance(array, np.ndarray) and array.dtype.kind in ("fiu" if numbers else "iu")
+        if not fits or array.ndim != len(letters) or array.dtype == np.uint64:
+            problems.add(f"{name} must be {what}; got {describe(array)}")
     problems.raise_as(InputError)
+    for name, (letters, array) in arrays.items():
+        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
+        problems.check(array.shape == expected, f"{name} is {array.shape}, expected {expected}")
+        problems.check(array.size > 0, f"{name} is empty")
+        problems.check(bool(np.isfinite(array).all()), f"{name} contain NaN or Inf")
+    return problems

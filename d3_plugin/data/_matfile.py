@@ -1,8 +1,11 @@
-"""Reading single variables out of MATLAB files, v5 and v7.3 (HDF5)."""
+"""Reading single variables out of MATLAB files, v5 and v7.3 (HDF5), and .npz and .h5 files."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,18 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def read(
     file: Path, needed: Sequence[str], optional: Sequence[str], problems: Problems
 ) -> dict[str, Any]:
-    """The wanted variables of a .mat file of either version, in MATLAB's orientation."""
+    """The wanted variables of a file, in MATLAB's orientation.
+
+    Optional variables that are missing or cannot be read are left out.
+    """
     if not file.is_file():
         problems.add(f"{file.name} is missing; expected a .mat file with {', '.join(needed)}")
         return {}
-    wanted = (*needed, *optional)
     try:
-        is_hdf5 = _is_hdf5(file)
-        found, present = (_read_hdf5 if is_hdf5 else _read_v5)(file, wanted)
+        read_variables = _read_npz if file.suffix == ".npz" else _read_v5
+        if _is_hdf5(file):
+            read_variables = _read_hdf5
+        found, present = read_variables(file, needed)
     except MissingExtraError:
         raise
     except Exception as error:  # a broken file makes scipy and h5py raise almost anything
@@ -33,11 +40,11 @@ def read(
         )
         return {}
     for key in needed:
-        problems.check(
-            key in found,
-            f"{file.name} has no variable {key!r}, it has {sorted(map(str, present))[:10]}; "
-            "save it under that name",
-        )
+        if key not in found:
+            problems.add(f"{file.name} has no variable {key!r}, it has {sorted(present)[:10]}")
+    for key in optional:
+        with suppress(Exception):
+            found |= read_variables(file, [key])[0]
     return found
 
 
@@ -51,12 +58,33 @@ def _is_hdf5(file: Path) -> bool:
 def _read_v5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     import scipy.io
 
+    _check_size(file, _declared_v5(file))
+    present = [name for name, _, _ in scipy.io.whosmat(str(file), appendmat=False)]
     found = scipy.io.loadmat(str(file), variable_names=list(wanted), appendmat=False)
-    found = {key: value for key, value in found.items() if key in wanted}
-    present = list(found)
-    if len(found) < len(wanted):
-        present = [name for name, _, _ in scipy.io.whosmat(str(file), appendmat=False)]
-    return found, present
+    return {key: value for key, value in found.items() if key in wanted}, present
+
+
+def _declared_v5(file: Path) -> int:
+    """How many bytes the variables take once inflated; SciPy inflates them to find out."""
+    declared = 0
+    with file.open("rb") as stream:
+        order = ">" if stream.read(128)[126:] == b"MI" else "<"
+        while len(tag := stream.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            following = stream.tell() + size
+            if kind == 15:  # compressed: what is inside begins with a tag of its own
+                inside = zlib.decompressobj().decompress(stream.read(min(size, 1024)), 8)
+                size = struct.unpack(f"{order}II", inside)[1]
+            declared += size
+            stream.seek(following)
+    return declared
+
+
+def _read_npz(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    with np.load(file, allow_pickle=False) as arrays:
+        keys = [key for key in wanted if key in arrays]
+        _check_size(file, sum(arrays.zip.getinfo(f"{key}.npy").file_size for key in keys))
+        return {key: arrays[key] for key in keys}, list(arrays)
 
 
 def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -67,20 +95,54 @@ def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[
             f"{file} is a MATLAB v7.3 (HDF5) file and h5py is not installed: "
             'pip install "d3-plugin[hdf5]"'
         ) from error
+
+    def value_of(node: Any) -> Any:
+        if node.file.filename != handle.filename:
+            raise ValueError(f"{node.name} lies in another file; copy it into this one")
+        if not isinstance(node, h5py.Dataset):  # a struct or a sparse matrix
+            return node
+        if node.attrs.get("MATLAB_empty", 0):  # stored as its shape instead of its values
+            return np.empty((0, 0))
+        if node.external or node.is_virtual:
+            raise ValueError(f"{node.name} is stored in another file; copy it into this one")
+        _check_size(file, node.nbytes)
+        value = node[()]
+        if h5py.check_ref_dtype(node.dtype) is None:
+            value = np.atleast_1d(value)
+            return value.T if file.suffix == ".mat" else value  # MATLAB is column-major
+        cells = np.empty(value.size, dtype=object)
+        for i, reference in enumerate(value.ravel()):
+            cells[i] = value_of(handle[reference])
+        return cells
+
     with h5py.File(file, "r") as handle:
-        found = {}
-        for key in wanted:
-            if key not in handle:
-                continue
-            node = handle[key]
-            if not isinstance(node, h5py.Dataset):  # a struct or a sparse matrix
-                found[key] = node
-            elif node.attrs.get("MATLAB_empty", 0):  # stored as its shape instead of its values
-                found[key] = np.empty((0, 0))
-            elif h5py.check_ref_dtype(node.dtype) is not None:  # a cell array: references
-                cells = (handle[reference][()] for reference in node[()].ravel())
-                text = ["".join(chr(code) for code in np.ravel(cell)) for cell in cells]
-                found[key] = np.array(text, dtype=object)
-            else:
-                found[key] = np.atleast_1d(node[()]).T  # MATLAB is column-major, HDF5 row-major
-        return found, list(handle.keys())
+        for key in wanted:  # without following the link
+            if isinstance(handle.get(key, getlink=True), h5py.ExternalLink):
+                raise ValueError(f"{key} is a link to another file; copy it into this one")
+        found = {key: value_of(handle[key]) for key in wanted if key in handle}
+        return found, list(map(str, handle))
+
+
+def _check_size(file: Path, size: int) -> None:
+    """Real features shrink by a factor of 2 to 20; zeros that fill the memory by 1000 and more."""
+    if size > (64 << 20) + 200 * file.stat().st_size:
+        raise ValueError(f"it declares {size:,} bytes of values in {file.stat().st_size:,} bytes")
+
+
+def text(cell: Any) -> str:
+    """The text of a cell, in whatever form MATLAB, Octave, h5py or hdf5storage write it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    while isinstance(cell, np.ndarray) and cell.dtype == object and cell.size == 1:
+        cell = cell.item()  # a cell in a cell
+    if isinstance(cell, np.ndarray) and cell.dtype.kind in "ui":
+        cell = "".join(map(chr, cell.ravel("F").tolist()))
+    elif isinstance(cell, np.ndarray) and cell.dtype.kind in "US":
+        cell = cell.astype(object).sum() if cell.size else ""
+    if isinstance(cell, bytes):
+        cell = cell.decode(errors="replace")
+    if not isinstance(cell, str) or not (stripped := cell.strip(" \0")).isprintable():
+        raise ValueError(f"{type(cell).__name__} is no text")
+    return stripped

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from d3_plugin.data._checks import OWN_NAMES, PARTS, check_problem, check_sets, some
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import DataError, Problems
+from d3_plugin.errors import D3Warning, DataError, Problems
 
 
 def from_rows(
@@ -56,9 +59,20 @@ def from_rows(
             )
     given = features if labels is None else labels
     num_rows = 2**62 if given is None else len(given)
+    masks = [
+        part
+        for part, index in sets.items()
+        if len(index) == num_rows > 2 and bool(((index + first).abs() <= 1).all())
+    ]
+    for part in masks:
+        problems.add(f"{names[part]} looks like a mask; expected row numbers from {first}")
+    sets = {part: index for part, index in sets.items() if part not in masks}
     check_sets({names[part]: index for part, index in sets.items()}, num_rows, first, problems)
     parts = {} if attributes is None else {"attributes": attributes}
     rows = {part: ids[(ids >= 0) & (ids < num_rows)] for part, ids in sets.items() if len(ids)}
+    rare = _rare(labels, rows)
+    if labels is not None and len(rare):
+        rows["train"] = rows["train"][~torch.isin(labels[rows["train"]], rare)]
     for part, index in rows.items():
         if features is not None:
             parts[f"{part}_features"] = features[index]
@@ -67,7 +81,21 @@ def from_rows(
     for part in ("train", "test_unseen"):
         if f"{part}_labels" in parts:
             parts[f"{PARTS[part]}_classes"] = parts[f"{part}_labels"].unique()
-    return from_parts(name, parts, problems, names, class_names, first, rows)
+    data = from_parts(name, parts, problems, names, class_names, first, rows)
+    if len(rare):
+        left_out = [class_names[c] if class_names else str(c + first) for c in rare.tolist()]
+        what = f"{some(left_out, 'seen classes')} without rows in {names['test_seen']} are left out"
+        warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=3)
+    return data
+
+
+def _rare(labels: Tensor | None, rows: Mapping[str, Tensor]) -> Tensor:
+    """Seen classes without held-out rows, unless all are."""
+    if labels is None or not {"train", "test_seen"} <= rows.keys():
+        return torch.empty(0, dtype=torch.int64)
+    seen: Tensor = labels[rows["train"]].unique()
+    held_out = torch.isin(seen, labels[rows["test_seen"]])
+    return seen[~held_out] if held_out.any() else seen[:0]
 
 
 def from_parts(
@@ -105,3 +133,36 @@ def from_parts(
     new["attributes"] = parts["attributes"][classes]
     in_use = [class_names[c] if class_names else f"class {c + first}" for c in classes.tolist()]
     return GZSLData(name=name, class_names=tuple(in_use), **new)
+
+
+def warn_of_attributes(data: GZSLData) -> GZSLData:
+    """``data``; warns of attributes that cannot tell its classes apart.
+
+    Warns:
+        D3Warning: names classes whose attributes are zero, or the same up to a positive factor,
+            and columns that are the same for all classes.
+    """
+    attributes = data.attributes.double().cpu().numpy()
+    norms = np.linalg.norm(attributes, axis=1, keepdims=True)
+    unit = (attributes / np.where(norms > 0, norms, 1.0)).round(6)
+    _, group, size = np.unique(unit, axis=0, return_inverse=True, return_counts=True)
+    zero = norms[:, 0] == 0
+    alike = [group.reshape(-1) == g for g in np.flatnonzero(size > 1)]
+    faults = [f"{_names(data, zero)} with nothing but zeros"] if zero.any() else []
+    faults += [
+        f"{_names(data, m)} with the same up to a factor" for m in alike if not zero[m].any()
+    ]
+    constant = torch.from_numpy(np.flatnonzero((attributes == attributes[0]).all(axis=0)))
+    if len(constant):
+        faults.append(f"{some(constant, 'columns')} that are the same for all classes")
+    if faults:
+        what = f"attributes that cannot tell classes apart: {'; '.join(faults)}"
+        warnings.warn(f"data set {data.name!r}: {what}", D3Warning, stacklevel=3)
+    return data
+
+
+def _names(data: GZSLData, chosen: NDArray[np.bool_]) -> str:
+    unseen = set(data.unseen_classes.tolist())
+    classes = np.flatnonzero(chosen).tolist()
+    names = [f"{'unseen ' if c in unseen else ''}{data.class_names[c]!r}" for c in classes]
+    return some(names, "classes")

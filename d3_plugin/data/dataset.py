@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import PARTS, as_parts, check_problem
+from d3_plugin.data._checks import (
+    PARTS,
+    as_ids,
+    as_parts,
+    as_row_numbers,
+    as_rows,
+    check_problem,
+    describe,
+)
 from d3_plugin.errors import DataError, Problems
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GZSLData:
     """Features, labels, attributes and the seen/unseen split of one GZSL problem.
 
@@ -66,6 +77,95 @@ class GZSLData:
         counts = f"{len(names)} class names for {self.num_classes} classes"
         problems.check(len(names) == self.num_classes, counts)
         problems.raise_as(DataError)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: Any,
+        labels: Any,
+        attributes: Any,
+        *,
+        train: Any,
+        test_seen: Any,
+        test_unseen: Any = None,
+        unseen_classes: Any = None,
+        class_names: Iterable[str] | None = None,
+        name: str = "arrays",
+    ) -> GZSLData:
+        """A problem from all rows and which of them to train and test on.
+
+        NumPy arrays, tensors, pandas objects and lists are taken. Classes with no row in the split
+        and seen classes without test rows are left out; the others keep their order and get the
+        ids ``0..C-1``.
+
+        Args:
+            features: (N, D) numbers.
+            labels: (N,) class ids, rows of ``attributes``.
+            attributes: (C, A) numbers.
+            train, test_seen, test_unseen: row numbers from 0, or masks (N,); disjoint.
+            unseen_classes: instead of ``test_unseen``: class ids, all rows of which are tested on.
+            class_names: C names.
+            name: shown in tables.
+
+        Raises:
+            DataError: lists every problem found.
+
+        Warns:
+            D3Warning: seen classes are left out, or attributes cannot tell classes apart.
+        """
+        from d3_plugin.data.build import from_rows, warn_of_attributes  # which needs this module
+
+        problems = Problems(f"data set {name!r}")
+        ids = as_ids("labels", labels, problems)
+        if (test_unseen is None) == (unseen_classes is None):
+            problems.add("give either test_unseen or unseen_classes")
+        elif unseen_classes is not None and ids is not None:
+            classes = as_ids("unseen_classes", unseen_classes, problems)
+            test_unseen = () if classes is None else torch.isin(ids, classes)
+        given = {"train": train, "test_seen": test_seen, "test_unseen": test_unseen}
+        num_rows = 0 if ids is None else len(ids)
+        sets = {}
+        for part, value in given.items():
+            if part == "test_unseen" and value is None:
+                continue  # reported above
+            if (rows := as_row_numbers(part, value, num_rows, problems)) is not None:
+                sets[part] = rows if ids is None else rows.to(ids.device)
+        try:
+            class_names = [] if class_names is None else [str(each) for each in class_names]
+        except TypeError:
+            problems.add(f"class_names is {describe(class_names)}; expected C names")
+            class_names = []
+        data = from_rows(
+            name,
+            as_rows("features", features, problems, "(N, D)"),
+            ids,
+            as_rows("attributes", attributes, problems, "(C, A)"),
+            sets,
+            problems,
+            class_names=class_names,
+        )
+        return warn_of_attributes(data)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the field's two files, for :func:`~d3_plugin.data.load_mat_folder` and MATLAB.
+
+        Args:
+            folder: is made if it does not exist; must hold neither file yet.
+
+        Raises:
+            StorageError: the files exist already, or cannot be written.
+        """
+        from d3_plugin.data.matfolder import save_mat_folder  # which needs this module
+
+        save_mat_folder(self, Path(folder))
+
+    def __repr__(self) -> str:
+        rows = " + ".join(str(len(getattr(self, f"{part}_labels"))) for part in PARTS)
+        return (
+            f"GZSLData({self.name!r}, {len(self.seen_classes)} seen and "
+            f"{len(self.unseen_classes)} unseen classes, features {rows} x {self.feature_dim}, "
+            f"attributes {self.attributes.shape[1]})"
+        )
 
     @property
     def num_classes(self) -> int:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
-from d3_plugin.data._checks import as_parts
-from d3_plugin.data.build import from_parts
-from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import HostError, Problems
+import torch
+from torch import Tensor
 
-_NAMES = {
-    "train_features": "train_feature",
-    "train_labels": "train_label",
-    "test_seen_features": "test_seen_feature",
-    "test_seen_labels": "test_seen_label",
-    "test_unseen_features": "test_unseen_feature",
-    "test_unseen_labels": "test_unseen_label",
-    "attributes": "attribute",
-    "seen_classes": "seenclasses",
-    "unseen_classes": "unseenclasses",
+from d3_plugin.data._checks import PARTS, as_parts, some
+from d3_plugin.data.build import from_parts, warn_of_attributes
+from d3_plugin.data.dataset import GZSLData
+from d3_plugin.errors import D3Warning, HostError, Problems
+
+# Where a part may be: an attribute, or an entry of a dictionary in one, as CADA-VAE has them.
+_PLACES = {
+    "train_features": ("train_feature", "data.train_seen.resnet_features"),
+    "train_labels": ("train_label", "data.train_seen.labels"),
+    "test_seen_features": ("test_seen_feature", "data.test_seen.resnet_features"),
+    "test_seen_labels": ("test_seen_label", "data.test_seen.labels"),
+    "test_unseen_features": ("test_unseen_feature", "data.test_unseen.resnet_features"),
+    "test_unseen_labels": ("test_unseen_label", "data.test_unseen.labels"),
+    "attributes": ("attribute", "aux_data"),
+    "seen_classes": ("seenclasses",),
+    "unseen_classes": ("unseenclasses", "novelclasses"),
 }
 
 
@@ -26,24 +32,80 @@ def as_gzsl_data(data: Any) -> GZSLData:
     """A :class:`GZSLData` from itself or from a script's data object.
 
     Read are the attributes that f-CLSWGAN's ``DATA_LOADER`` and most code derived from it share:
-    ``train_feature`` (N, D), ``train_label`` (N,) class ids, ``test_seen_feature``,
-    ``test_seen_label``, ``test_unseen_feature``, ``test_unseen_label``, ``attribute`` (C, A),
-    ``seenclasses`` (S,) and ``unseenclasses`` (U,). Tensors or NumPy arrays of any numeric type, on
-    any device. Features are taken as they are: the object has scaled them already.
+    ``train_feature`` (N, D), ``train_label`` (N,), ``test_seen_feature``, ``test_seen_label``,
+    ``test_unseen_feature``, ``test_unseen_label``, ``attribute`` (C, A), ``seenclasses`` (S,) and
+    ``unseenclasses`` (U,); or CADA-VAE's ``data["train_seen"]["resnet_features"]`` and so on,
+    ``aux_data`` and ``novelclasses``. Tensors or arrays of any numeric type, on any device.
+
+    Labels are class ids, or positions among the classes of their part (``util.map_label``).
+    Features are taken as they are: the object has scaled them already. Attribute rows of classes
+    that are neither seen nor unseen are dropped, and so are unseen classes without test rows.
 
     Raises:
-        HostError: attributes are missing; names them all.
-        DataError: their values are no numbers, or contradict each other.
+        HostError: parts are missing; names them all.
+        DataError: their values are no numbers, or their contents contradict each other.
+
+    Warns:
+        D3Warning: unseen classes are dropped, other classes get another id for it, or attributes
+            cannot tell classes apart.
     """
     if isinstance(data, GZSLData):
         return data
-    problems = Problems(f"attach(data={type(data).__name__}) is not what D³ reads")
-    for name in _NAMES.values():
-        problems.check(hasattr(data, name), f"no attribute {name!r}")
+    name = type(data).__name__
+    found = {part: _find(data, places) for part, places in _PLACES.items()}
+    problems = Problems(f"attach(data={name}) is not what D³ reads")
+    for part, (place, _) in found.items():
+        problems.check(place != "", f"no attribute {' or '.join(map(repr, _PLACES[part]))}")
     if problems.found:
         problems.add("pass a d3_plugin.data.GZSLData instead, or add these attributes")
+    if found["train_features"][0] and not found["test_seen_features"][0]:
+        problems.add(
+            "a loader in validation mode has no test rows of seen classes: load the data for "
+            "testing; d3_plugin.data.pseudo_unseen then makes a validation problem of them"
+        )
     problems.raise_as(HostError)
-    problems = Problems(f"attach(data={type(data).__name__})")
-    parts = as_parts({name: getattr(data, name) for name in _NAMES.values()}, problems)
-    ours = {own: parts[name] for own, name in _NAMES.items() if name in parts}
-    return from_parts(type(data).__name__, ours, problems)
+
+    problems = Problems(f"attach(data={name})")
+    readable = as_parts(dict(found.values()), problems)
+    parts = {part: readable[place] for part, (place, _) in found.items() if place in readable}
+    for part, kind in PARTS.items():
+        if f"{part}_labels" in parts and f"{kind}_classes" in parts:
+            key = f"{part}_labels"
+            parts[key] = _class_ids(parts[key], parts[f"{kind}_classes"])
+    notes = []
+    if "unseen_classes" in parts and "test_unseen_labels" in parts:
+        unseen = parts["unseen_classes"]
+        has_rows = torch.isin(unseen, parts["test_unseen_labels"])
+        if has_rows.any() and not has_rows.all():
+            parts["unseen_classes"] = unseen[has_rows]
+            notes.append(
+                f"{some(unseen[~has_rows], 'unseen classes')} without test rows are left out"
+            )
+    made = from_parts(name, parts, problems)
+    kept = torch.cat([parts["seen_classes"], parts["unseen_classes"]])
+    if int(kept.max()) >= made.num_classes:
+        notes.append(
+            f"{len(parts['attributes'])} attribute rows, but only {made.num_classes} classes have "
+            "rows: these are renumbered, so give labels to loss() as positions among the seen "
+            "classes, with attach(labels_are='mapped')"
+        )
+    if notes:
+        warnings.warn(f"attach(data={name}): {'; '.join(notes)}", D3Warning, stacklevel=2)
+    return warn_of_attributes(made)
+
+
+def _find(data: Any, places: tuple[str, ...]) -> tuple[str, Any]:
+    """The first place that holds something, and what it holds; ``("", None)`` if none does."""
+    for place in places:
+        value = data
+        for key in place.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
+        if value is not None:
+            return place, value
+    return "", None
+
+
+def _class_ids(labels: Tensor, classes: Tensor) -> Tensor:
+    """Labels that are class ids, or positions among ``classes``, as class ids."""
+    positions = ((labels >= 0) & (labels < len(classes))).all()
+    return classes[labels] if positions and not torch.isin(labels, classes).all() else labels

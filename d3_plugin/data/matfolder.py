@@ -13,42 +13,54 @@ import torch
 from torch import Tensor
 
 from d3_plugin.data._checks import as_ids, as_rows, describe
-from d3_plugin.data._matfile import read
-from d3_plugin.data.build import from_rows
+from d3_plugin.data._matfile import read, text
+from d3_plugin.data.build import from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import D3Warning, DataError, Problems
+from d3_plugin.data.validation import hold_out
+from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
 
 _SETS = {"train": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
-_UNUSED_SETS = ("train_loc", "val_loc")
+_VALIDATION_SETS = ("train_loc", "val_loc")
 _NAMES = "allclasses_names"
 
 
-def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
+def load_mat_folder(
+    path: str | os.PathLike[str],
+    *,
+    attributes: str | os.PathLike[str] | None = None,
+    validation: bool = False,
+) -> GZSLData:
     """Load a data set in the format of Xian et al. (the "Proposed Split").
 
-    Training rows are those of ``trainval_loc``. ``train_loc`` and ``val_loc`` are never used: in
-    the published FLO.mat they contain test rows; cut validation classes out of the training rows
-    with :func:`d3_plugin.data.pseudo_unseen` instead. Classes that occur in no split are dropped;
-    the others keep their order and get the ids ``0..C-1``.
+    Training rows are those of ``trainval_loc``. ``train_loc`` and ``val_loc`` are used only if
+    asked for: in the published FLO.mat they contain test rows. Classes that occur in no split and
+    seen classes without test rows are left out; the others keep their order and get the ids
+    ``0..C-1``.
 
     Args:
-        path: folder with two MATLAB files, v5 or v7.3 (HDF5, needs the extra ``hdf5``); labels
-            and indices are 1-based:
+        path: folder with two MATLAB files, v5 or v7.3 (HDF5, needs the extra ``hdf5``), or with
+            ``.npz`` or ``.h5`` files of the same names and keys; labels and indices are 1-based:
 
             - ``res101.mat``: ``features`` (D, N), ``labels`` N values in ``1..C``.
-            - ``att_splits.mat``: ``att`` (A, C); ``trainval_loc``, ``test_seen_loc`` and
-              ``test_unseen_loc``, disjoint sets of values in ``1..N``; optionally
-              ``allclasses_names``, a cell array of C names.
+            - ``att_splits.mat`` (or else ``sent_splits.mat``): ``att`` (A, C); ``trainval_loc``,
+              ``test_seen_loc`` and ``test_unseen_loc``, disjoint sets of values in ``1..N``;
+              optionally ``allclasses_names``, a cell array of C names.
+        attributes: another file to read ``att`` from, there or in the folder.
+        validation: make a validation problem of the files' own ``train_loc`` and ``val_loc``: the
+            classes of ``val_loc`` play unseen, and 20 % of the rows of each class of ``train_loc``
+            are ``test_seen``. See :func:`d3_plugin.data.pseudo_unseen` for random ones.
 
     Returns:
         The data set, named after the folder; float32 features as they are in the file (unscaled).
 
     Raises:
-        DataError: something in the folder is unusable; lists everything wrong at once.
-        MissingExtraError: a file is v7.3 and h5py is not installed.
+        DataError: something in the folder is unusable, or ``validation`` would use test rows;
+            lists everything wrong at once.
+        MissingExtraError: a file is HDF5 and h5py is not installed.
 
     Warns:
-        D3Warning: ``train_loc`` or ``val_loc`` contain test rows.
+        D3Warning: seen classes are left out, class names cannot be read, attributes cannot tell
+            classes apart, or ``train_loc`` or ``val_loc`` contain test rows.
 
     Source: Xian, Lampert, Schiele, Akata, "Zero-Shot Learning — A Comprehensive Evaluation of the
     Good, the Bad and the Ugly", TPAMI 2019.
@@ -60,28 +72,87 @@ def load_mat_folder(path: str | os.PathLike[str]) -> GZSLData:
         problems.add(f"{what}; give the folder that holds res101.mat and att_splits.mat")
         problems.raise_as(DataError)
 
-    raw = read(folder / "res101.mat", ("features", "labels"), (), problems)
-    wanted = ("att", *_SETS.values())
-    raw |= read(folder / "att_splits.mat", wanted, (_NAMES, *_UNUSED_SETS), problems)
-    features = _matrix(raw, "features", "(D, N), one column per sample", problems)
-    attributes = _matrix(raw, "att", "(A, C), one column per class", problems)
+    rows_file, splits_file, *other = data_files(folder, attributes)
+    needed = [*_SETS.values(), *(_VALIDATION_SETS if validation else ())]
+    optional = [_NAMES, *(() if validation else _VALIDATION_SETS)]
+    raw = read(rows_file, ("features", "labels"), (), problems)
+    raw |= read(splits_file, ([] if other else ["att"]) + needed, optional, problems)
+    for file in other:
+        raw |= read(file, ("att",), (), problems)
+    vectors = _matrix(raw, "att", "(A, C), one column per class", problems)
     labels = _ids(raw, "labels", problems)
-    found = {part: _ids(raw, key, problems) for part, key in _SETS.items()}
-    sets = {part: ids for part, ids in found.items() if ids is not None}
-    class_names = _class_names(raw, problems)
+    found = {key: _ids(raw, key, problems) for key in needed}
+    sets = {part: ids for part, key in _SETS.items() if (ids := found[key]) is not None}
+    leaks = _leaks(raw, sets)
+    names = _SETS
+    if validation:
+        problems.found += [f"{leak}; these cannot be used for validation" for leak in leaks]
+        names = {"train": "train_loc", "test_seen": "a part of train_loc", "test_unseen": "val_loc"}
+        sets = {}
+        if (unseen := found["val_loc"]) is not None:
+            sets["test_unseen"] = unseen
+        if (train := found["train_loc"]) is not None and labels is not None:
+            inside = train[(train >= 0) & (train < len(labels))]
+            sets["train"], sets["test_seen"] = hold_out(labels, inside, seed=0)
     data = from_rows(
-        folder.resolve().name,
-        features,
+        folder.resolve().name + ("-val" if validation else ""),
+        _matrix(raw, "features", "(D, N), one column per sample", problems),
         labels,
-        attributes,
+        vectors,
         sets,
         problems,
-        names={"attributes": "att", "class_names": _NAMES, **_SETS},
-        class_names=class_names,
+        names={"attributes": "att", "class_names": _NAMES, **names},
+        class_names=[] if vectors is None else _class_names(raw, len(vectors)),
         first=1,
     )
-    _warn_of_leaks(folder, raw, sets)
-    return data
+    if leaks:
+        warnings.warn(
+            f"{problems.subject}: {', '.join(leaks)}. This loader does not use train_loc and "
+            "val_loc; code that validates on them leaks test samples.",
+            D3Warning,
+            stacklevel=2,
+        )
+    return warn_of_attributes(data)
+
+
+def data_files(folder: Path, attributes: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The files of a data folder: features, splits and, if given, that of the attributes."""
+    found = []
+    for stems in (("res101",), ("att_splits", "sent_splits")):
+        names = [f"{stem}{suffix}" for stem in stems for suffix in (".mat", ".npz", ".h5")]
+        found.append(
+            next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+        )
+    if attributes is not None:
+        file = Path(attributes)
+        found.append(file if file.is_file() else folder / file)
+    return found
+
+
+def save_mat_folder(data: GZSLData, folder: Path) -> None:
+    """See :meth:`GZSLData.save`."""
+    import scipy.io
+
+    parts: dict[str, list[Any]] = {"features": [], "labels": []}
+    splits: dict[str, Any] = {"att": data.attributes.T.cpu().numpy()}
+    first = 1
+    for part, key in _SETS.items():
+        parts["features"].append(getattr(data, f"{part}_features").cpu().numpy())
+        parts["labels"].append(getattr(data, f"{part}_labels").cpu().numpy() + 1)
+        splits[key] = np.arange(first, first + len(parts["labels"][-1]))[:, None]
+        first += len(splits[key])
+    splits[_NAMES] = np.array(data.class_names, dtype=object)[:, None]
+    rows = {key: np.concatenate(arrays) for key, arrays in parts.items()}
+    res = {"features": rows["features"].T, "labels": rows["labels"][:, None]}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, variables in (("res101.mat", res), ("att_splits.mat", splits)):
+            if (folder / name).exists():
+                raise FileExistsError(f"{folder / name} exists already")
+            scipy.io.savemat(folder / f"{name}.part", variables, appendmat=False)
+            (folder / f"{name}.part").replace(folder / name)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"data set {data.name!r} cannot be saved: {error}") from error
 
 
 def _matrix(raw: Mapping[str, Any], key: str, shape: str, problems: Problems) -> Tensor | None:
@@ -96,28 +167,28 @@ def _ids(raw: Mapping[str, Any], key: str, problems: Problems) -> Tensor | None:
     return None if ids is None else ids - 1
 
 
-def _class_names(raw: Mapping[str, Any], problems: Problems) -> list[str]:
-    """The names of a cell array; [] if there are none."""
-    cells = raw.get(_NAMES, np.empty(0, dtype=object))
-    if not isinstance(cells, np.ndarray) or cells.dtype.kind not in "OU":
-        problems.add(f"{_NAMES} is {describe(cells)}; expected a cell array of names, or none")
+def _class_names(raw: Mapping[str, Any], count: int) -> list[str]:
+    """The names of the classes; [] if there are none, or with a warning if they cannot be read."""
+    if (value := raw.get(_NAMES)) is None:
         return []
-    return ["".join(str(part) for part in np.ravel(cell)).strip() for cell in cells.ravel()]
+    try:
+        # A numeric matrix is a matrix of characters, one row per class.
+        names = [text(cell) for cell in (value if value.dtype.kind in "ui" else value.ravel())]
+        if len(names) == count:
+            return names
+        why = f"there are {len(names)} of them for {count} classes"
+    except (AttributeError, TypeError, ValueError):
+        why = f"{describe(value)} holds no names"
+    warnings.warn(f"{_NAMES} is not used, classes are numbered: {why}", D3Warning, stacklevel=3)
+    return []
 
 
-def _warn_of_leaks(folder: Path, raw: Mapping[str, Any], sets: Mapping[str, Tensor]) -> None:
-    leaks = []
-    for key in _UNUSED_SETS:
-        index = _ids(raw, key, Problems(key))  # unused, so its faults do not matter
-        for test in ("test_seen", "test_unseen"):
-            if index is not None and (shared := int(torch.isin(sets[test], index).sum())):
-                leaks.append(
-                    f"{key} contains {shared} of the {len(sets[test])} samples of {_SETS[test]}"
-                )
-    if leaks:
-        warnings.warn(
-            f"data folder {str(folder)!r}: {', '.join(leaks)}. This loader does not use train_loc "
-            "and val_loc; code that validates on them leaks test samples.",
-            D3Warning,
-            stacklevel=3,
-        )
+def _leaks(raw: Mapping[str, Any], sets: Mapping[str, Tensor]) -> list[str]:
+    found = []
+    for key in _VALIDATION_SETS:
+        index = _ids(raw, key, Problems(key))  # its faults matter only where it is used
+        for part in ("test_seen", "test_unseen"):
+            test = sets.get(part)
+            if index is not None and test is not None and (shared := torch.isin(test, index).sum()):
+                found.append(f"{key} contains {shared} of the {len(test)} samples of {_SETS[part]}")
+    return found

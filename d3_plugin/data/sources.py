@@ -9,20 +9,26 @@ from pathlib import Path
 
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
-from d3_plugin.data.matfolder import load_mat_folder
+from d3_plugin.data.matfolder import data_files, load_mat_folder
 from d3_plugin.errors import DataError
 
 _BUILT_IN = re.compile(r"digits(?:-(\d{1,9}))?", flags=re.ASCII)
 
 
-def digest(spec: str) -> str:
-    """Fingerprint of a data folder's two files; empty for built-in data."""
+def digest(spec: str, attributes: str | os.PathLike[str] | None = None) -> str:
+    """Fingerprint of the files that :func:`load` reads; empty for built-in data.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+    """
     folder = _folder(spec)
     if folder is None:
         return ""
     content = hashlib.sha256()
-    for name in ("res101.mat", "att_splits.mat"):
-        content.update((folder / name).read_bytes())
+    for file in data_files(folder, attributes):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
     return content.hexdigest()[:16]
 
 
@@ -36,7 +42,12 @@ def _folder(spec: str) -> Path | None:
     return None
 
 
-def load(spec: str | os.PathLike[str]) -> GZSLData:
+def load(
+    spec: str | os.PathLike[str],
+    *,
+    attributes: str | os.PathLike[str] | None = None,
+    validation: bool = False,
+) -> GZSLData:
     """Load a data set by name or folder.
 
     Args:
@@ -44,19 +55,22 @@ def load(spec: str | os.PathLike[str]) -> GZSLData:
             ``res101.mat`` and ``att_splits.mat``; write ``./digits`` for a folder of that name.
             A folder that is not found is looked for in the one that the environment variable
             ``D3_DATA`` names.
+        attributes, validation: of a folder; see :func:`~d3_plugin.data.load_mat_folder`.
 
     Raises:
         DataError: no such data set, or the folder is unusable.
-        MissingExtraError: the folder's files are MATLAB v7.3 and h5py is not installed.
+        MissingExtraError: a file of the folder is HDF5 and h5py is not installed.
     """
     if not isinstance(spec, (str, os.PathLike)):
-        raise DataError(f"a data set is named by a text or a path, got {type(spec).__name__}")
+        raise DataError(f"a data set is named by a str or a path, got {type(spec).__name__}")
     spec = os.fspath(spec)
     built_in = _BUILT_IN.fullmatch(spec)
     if built_in and (draw := int(built_in[1] or 0)) < len(DRAWS):
+        if attributes is not None or validation:
+            raise DataError(f"{spec!r} has one attribute table and no validation split")
         return load_digits_gzsl(draw)
     if (folder := _folder(spec)) is not None:
-        return load_mat_folder(folder)
+        return load_mat_folder(folder, attributes=attributes, validation=validation)
     raise DataError(
         f"no data set {spec!r}: expected 'digits', 'digits-0' to 'digits-{len(DRAWS) - 1}', or an "
         "existing folder with res101.mat and att_splits.mat (also looked for in $D3_DATA)"

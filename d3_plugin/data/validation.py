@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import is_number
+from d3_plugin.data._checks import some
 from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import DataError, InputError, Problems
+from d3_plugin.errors import D3Warning, InputError, Problems
 
 
 def without_test_rows(data: GZSLData) -> GZSLData:
@@ -43,17 +45,20 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
     scaling does not see the rows that play unseen.
 
     Args:
-        data: a problem with S >= 3 seen classes, at least 2 training rows in each.
+        data: a problem with S >= 3 seen classes of at least 2 training rows each; classes with one
+            training row are left out.
         fraction: in (0, 1); ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
         seed: 0..2**32-1; the same seed gives the same problem. Global generators are not touched.
 
     Returns:
-        A problem over the S seen classes, re-indexed in order to ``0..S-1``, on the device of
+        A problem over these S classes, re-indexed in order to ``0..S-1``, on the device of
         ``data``.
 
     Raises:
         InputError: ``fraction``, ``seed`` or the number of seen classes does not fit.
-        DataError: seen classes with fewer than 2 training rows; lists them.
+
+    Warns:
+        D3Warning: classes with one training row; names them.
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
@@ -61,41 +66,54 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
         raise InputError(f"pseudo_unseen: data must be a GZSLData, got {type(data).__name__}")
     problems = Problems(f"pseudo_unseen of data set {data.name!r}")
     whole = isinstance(seed, int) and not isinstance(seed, bool)
-    count = len(data.seen_classes)
     good = is_number(fraction) and 0 < fraction < 1
     problems.check(good, f"fraction must be between 0 and 1, exclusive, got {fraction!r}")
     problems.check(whole and 0 <= seed < 2**32, f"seed must be an int in 0..2**32-1, got {seed!r}")
-    problems.check(count >= 3, f"{count} seen classes; at least 3 are needed")
-    problems.raise_as(InputError)
     # Seen classes are sorted, so the position of a class is its new id.
     ids = torch.searchsorted(data.seen_classes, data.train_labels)
+    frequent = ids.bincount().cpu().numpy() >= 2
+    usable, rare = np.flatnonzero(frequent), np.flatnonzero(~frequent)
+    count = len(usable)
+    problems.check(
+        count >= 3, f"{count} seen classes with at least 2 training rows; at least 3 are needed"
+    )
+    problems.raise_as(InputError)
     class_names = [data.class_names[c] for c in data.seen_classes.tolist()]
-    small = [class_names[c] for c in (ids.bincount(minlength=count) < 2).nonzero().flatten()]
-    if small:
-        raise DataError(
-            f"data set {data.name!r}: {len(small)} seen classes with fewer than 2 training rows "
-            f"({', '.join(small[:10])}{', ...' if len(small) > 10 else ''}); every seen class "
-            "needs one row to train on and one to test on"
-        )
-
-    from sklearn.model_selection import train_test_split
-
+    if len(rare):
+        left_out = some([class_names[c] for c in rare], "classes")
+        what = f"{left_out} with one training row are left out"
+        warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=2)
     num_unseen = min(max(round(fraction * count), 1), count - 1)
-    unseen = np.sort(np.random.default_rng(seed).choice(count, size=num_unseen, replace=False))
-    labels = ids.cpu().numpy()
-    cuts = [  # one class at a time: a joint stratified draw may leave a small class out
-        train_test_split(np.flatnonzero(labels == c), test_size=0.2, random_state=seed)
-        for c in np.setdiff1d(np.arange(count), unseen)
-    ]
-    train, test_seen = (np.concatenate(rows) for rows in zip(*cuts, strict=True))
-    sets = {"train": train, "test_seen": test_seen}
-    sets["test_unseen"] = np.flatnonzero(np.isin(labels, unseen))
+    drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
+    unseen = torch.from_numpy(usable[np.sort(drawn)]).to(ids.device)
+    plays_unseen = torch.isin(ids, unseen)
+    seen = torch.isin(ids, torch.from_numpy(usable).to(ids.device)) & ~plays_unseen
+    train, test_seen = hold_out(ids, seen.nonzero()[:, 0], seed)
+    sets = {"train": train, "test_seen": test_seen, "test_unseen": plays_unseen.nonzero()[:, 0]}
     return from_rows(
         f"{data.name}-val{seed}",
         data.train_features,
         ids,
         data.attributes[data.seen_classes],
-        {part: torch.from_numpy(rows).to(ids.device) for part, rows in sets.items()},
+        sets,
         problems,
         class_names=class_names,
     )
+
+
+def hold_out(labels: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Row numbers (n,) cut in two: 20 % of each class, rounded up, are the second part."""
+    from sklearn.model_selection import train_test_split
+
+    classes = labels[rows].cpu().numpy()
+    kept, held_out = [rows[:0]], [rows[:0]]
+    for c in np.unique(
+        classes
+    ):  # one at a time: a joint stratified draw may leave a small class out
+        own = np.flatnonzero(classes == c)
+        train, test = own, own[:0]  # a class with one row cannot be cut
+        if len(own) > 1:
+            train, test = train_test_split(own, test_size=0.2, random_state=seed)
+        kept.append(rows[torch.from_numpy(train).to(rows.device)])
+        held_out.append(rows[torch.from_numpy(test).to(rows.device)])
+    return torch.cat(kept), torch.cat(held_out)

@@ -63,11 +63,8 @@ def per_class_accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
         InputError: no integer arrays, a class without a row (a silent 0 or a skipped class would
             change the mean), or a row of another class.
     """
-    check_arrays("per_class_accuracy", "iu", 1, labels=labels, predicted=predicted, classes=classes)
-    problems = Problems("per_class_accuracy")
-    sizes = f"{len(labels)} labels, {len(predicted)} predictions, {len(classes)} classes"
-    fits = len(labels) == len(predicted) and len(classes) > 0
-    problems.check(fits, f"{sizes}; expected a prediction for each label, and a class")
+    given = {"labels": ("N", labels), "predicted": ("N", predicted), "classes": ("K", classes)}
+    problems = check_arrays("per_class_accuracy", **given)
     _check_classes(labels, classes, problems)
     return _accuracy(labels, predicted, classes)
 
@@ -167,34 +164,20 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    check_arrays("ood_auroc", "fiu", 1, seen_scores=seen_scores, unseen_scores=unseen_scores)
+    given = {"seen_scores": ("N", seen_scores), "unseen_scores": ("M", unseen_scores)}
+    check_arrays("ood_auroc", **given).raise_as(InputError)
     scores = np.concatenate([seen_scores, unseen_scores])
-    if not (len(seen_scores) and len(unseen_scores) and np.isfinite(scores).all()):
-        raise InputError(
-            f"ood_auroc needs finite scores of both sides, got {len(seen_scores)} seen and "
-            f"{len(unseen_scores)} unseen ones"
-        )
     return float(roc_auc_score(np.arange(len(scores)) < len(seen_scores), scores))
 
 
-def _check_scores(
-    function: str, scores: Floats, labels: Ints, seen_classes: Ints, unseen_classes: Ints
-) -> None:
+def _check_scores(function: str, scores: Floats, labels: Ints, seen: Ints, unseen: Ints) -> None:
     """Scores (N, C) of rows with labels (N,), of every class of the split and of no other."""
-    ids = {"labels": labels, "seen_classes": seen_classes, "unseen_classes": unseen_classes}
-    check_arrays(function, "fiu", 2, scores=scores)
-    check_arrays(function, "iu", 1, **ids)
-    problems = Problems(function)
-    shapes = f"scores {scores.shape} and labels {labels.shape} must be (N, C) and (N,)"
-    problems.check(len(labels) == len(scores), shapes)
-    problems.check(bool(np.isfinite(scores).all()), "scores contain NaN or Inf")
-    split = np.concatenate([seen_classes, unseen_classes])
-    once = len(np.unique(split)) == len(split) and min(len(seen_classes), len(unseen_classes)) > 0
-    problems.check(once, "there must be seen classes and unseen ones, each named once")
-    outside = split[(split < 0) | (split >= scores.shape[1])]
-    problems.check(
-        not len(outside), f"classes {outside[:5]} have no column in scores {scores.shape}"
-    )
+    ids = {"labels": ("N", labels), "seen_classes": ("S", seen), "unseen_classes": ("U", unseen)}
+    problems = check_arrays(function, scores=("NC", scores), **ids)
+    split = np.concatenate([seen, unseen])
+    problems.check(len(np.unique(split)) == len(split), "a class is named twice")
+    outside = split[(split < 0) | (split >= scores.shape[1])].tolist()
+    problems.check(not outside, f"classes {outside} have no column in scores {scores.shape}")
     _check_classes(labels, split, problems)
 
 

@@ -25,7 +25,7 @@ NAMES = ["ape", "bat", "cat", "dog", "eel"]
 def good() -> tuple[Variables, Variables]:
     """30 samples of classes 1..5 in turn. 2 and 4 are seen, 1 and 5 unseen, 3 is in no split.
 
-    The features of sample n (from 1) are n, 100 n and 0.5; the attributes of class c are 10 c, -c.
+    The features of sample n (from 1) are n, 100 n and 0.5; the attributes of class c are 10 c, -c².
     """
     sample = np.arange(1, 31)
     labels = (sample - 1) % 5 + 1
@@ -34,7 +34,7 @@ def good() -> tuple[Variables, Variables]:
         "labels": labels[:, None].astype(np.float64),
     }
     att = {
-        "att": np.stack([np.arange(1, 6) * 10.0, -np.arange(1, 6)]),
+        "att": np.stack([np.arange(1, 6) * 10.0, -(np.arange(1.0, 6) ** 2)]),
         # Not in order, and unsigned as in the real files.
         "trainval_loc": np.array([[29, 2, 24, 4, 7, 9, 12, 14]], dtype=np.uint16).T,
         "test_seen_loc": np.array([[27, 17, 22, 19]], dtype=np.uint16).T,

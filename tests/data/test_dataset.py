@@ -1,8 +1,10 @@
-"""What GZSLData converts at the door."""
+"""What GZSLData converts at the door, and the ways in and out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from d3_plugin.data import GZSLData, pseudo_unseen
+from d3_plugin.data import GZSLData, load_mat_folder, pseudo_unseen
 from d3_plugin.data.host_data import as_gzsl_data
-from d3_plugin.errors import DataError
+from d3_plugin.errors import DataError, StorageError
 
 IDS = ("train_labels", "test_seen_labels", "test_unseen_labels", "seen_classes", "unseen_classes")
 ROWS = ("train_features", "test_seen_features", "test_unseen_features", "attributes")
@@ -80,10 +82,9 @@ def test_a_mask_is_no_list_of_ids(toy_data: GZSLData) -> None:
         replace(toy_data, seen_classes=mask)
 
 
-def test_a_loader_object_gives_the_same(toy_data: GZSLData) -> None:
-    """Also with its classes out of order, and float labels in a column."""
-    data = toy_data
-    loader = SimpleNamespace(
+def as_loader(data: GZSLData) -> SimpleNamespace:
+    """With classes out of order, and float labels in a column."""
+    return SimpleNamespace(
         train_feature=data.train_features.double().numpy(),
         train_label=data.train_labels.double()[:, None],
         test_seen_feature=data.test_seen_features,
@@ -94,4 +95,116 @@ def test_a_loader_object_gives_the_same(toy_data: GZSLData) -> None:
         seenclasses=data.seen_classes.flip(0),
         unseenclasses=data.unseen_classes.flip(0).numpy(),
     )
-    assert same(as_gzsl_data(loader), data)
+
+
+def test_a_loader_object_gives_the_same(toy_data: GZSLData) -> None:
+    assert same(as_gzsl_data(as_loader(toy_data)), toy_data)
+
+
+def as_arrays(data: GZSLData) -> dict[str, Any]:
+    """Arguments of from_arrays, with two rows that belong to no set and a class without rows."""
+    parts = ("train", "test_seen", "test_unseen")
+    features = torch.cat([getattr(data, f"{part}_features") for part in parts])
+    labels = torch.cat([getattr(data, f"{part}_labels") for part in parts])
+    sizes = [len(getattr(data, f"{part}_labels")) for part in parts]
+    starts = np.cumsum([1, *sizes])
+    sets = {p: np.arange(a, a + n) for p, a, n in zip(parts, starts[:3], sizes, strict=True)}
+    extra = torch.full((1, data.feature_dim), torch.nan)
+    return {
+        "features": torch.cat([extra, features, extra]).numpy(),
+        "labels": torch.cat([torch.tensor([6]), labels, torch.tensor([2])]).numpy(),
+        "attributes": torch.cat([data.attributes, data.attributes[:1] + 1]).numpy(),
+        **sets,
+        "class_names": [*data.class_names, "g"],
+    }
+
+
+class Frame:
+    """Stands in for a pandas object: an array is to be had by asking."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self.values, dtype=dtype)
+
+
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "numpy": lambda value: value,
+    "torch": torch.from_numpy,
+    "pandas": Frame,
+    "lists": lambda value: value.tolist(),
+    "floats": lambda value: value.astype(np.float64),
+    "masks": lambda value: np.isin(np.arange(126), value) if value.dtype == "int64" else value,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_arrays(toy_data: GZSLData, kind: str) -> None:
+    given = as_arrays(toy_data)
+    assert len(given["labels"]) == 126
+    for name in ("features", "labels", "attributes", "train", "test_seen", "test_unseen"):
+        if kind != "masks" or name.startswith("t"):
+            given[name] = KINDS[kind](given[name])
+    data = GZSLData.from_arrays(**given)
+    assert same(data, toy_data)
+    assert data.class_names == toy_data.class_names
+
+
+def test_from_pandas(toy_data: GZSLData) -> None:
+    pandas = pytest.importorskip("pandas")
+    given = as_arrays(toy_data)
+    given |= {k: pandas.DataFrame(given[k]) for k in ("features", "attributes")}
+    table = pandas.DataFrame({"label": given["labels"]})
+    for part in ("train", "test_seen"):
+        given[part] = table.index.isin(given[part])
+    given |= {"labels": table["label"].astype("Int64"), "unseen_classes": [1, 4]}
+    del given["test_unseen"]
+    assert same(GZSLData.from_arrays(**given), toy_data)
+
+
+def test_from_arrays_by_unseen_classes(toy_data: GZSLData) -> None:
+    given = as_arrays(toy_data)
+    del given["test_unseen"]
+    assert same(GZSLData.from_arrays(**given, unseen_classes=[4, 1]), toy_data)
+    with pytest.raises(DataError, match="give either test_unseen or unseen_classes"):
+        GZSLData.from_arrays(**given)
+
+
+def test_from_arrays_lists_everything(toy_data: GZSLData) -> None:
+    given = as_arrays(toy_data)
+    given["features"][3, 0] = np.inf
+    given["attributes"] = given["attributes"][:5]
+    given["train"] = [*given["train"], 500, 1]
+    given["class_names"] = "ab"
+    with pytest.raises(DataError) as caught:
+        GZSLData.from_arrays(**given, unseen_classes=[1], name="mine")
+    assert str(caught.value).split("\n  - ") == [
+        "data set 'mine': 6 problems:",
+        "give either test_unseen or unseen_classes",
+        "train: 1 rows (1) more than once",
+        "train: 1 rows (500) out of range; expected 0..125, counted from 0",
+        "train: 1 rows (3) with NaN or Inf in features",
+        "train: 1 classes (5) without attributes; expected 0..4",
+        "class_names holds 2 names for 5 classes; give one for each, or none",
+    ]
+
+
+def test_save_and_load(toy_data: GZSLData, tmp_path: Path) -> None:
+    names = ("Ärger", "b c", "ж", "d", "e" * 100, "f")
+    data = replace(toy_data, class_names=names, name="toys")
+    data.save(tmp_path / "new" / "toys")
+    loaded = load_mat_folder(tmp_path / "new" / "toys")
+    assert same(loaded, data)
+    assert (loaded.name, loaded.class_names) == (data.name, data.class_names)
+    with pytest.raises(StorageError, match=r"res101\.mat exists already"):
+        data.save(tmp_path / "new" / "toys")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be saved"):
+        data.save(tmp_path / "file")
+
+
+def test_repr_is_one_line(toy_data: GZSLData) -> None:
+    assert repr(toy_data) == (
+        "GZSLData('toy', 4 seen and 2 unseen classes, features 80 + 24 + 20 x 12, attributes 5)"
+    )

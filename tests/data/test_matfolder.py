@@ -14,7 +14,7 @@ import scipy.sparse
 import torch
 
 from d3_plugin.data import load, load_mat_folder
-from d3_plugin.errors import D3Warning, MissingExtraError
+from d3_plugin.errors import D3Warning, DataError, MissingExtraError
 from tests.data.mat_folders import (
     ATT,
     BOTH,
@@ -35,7 +35,7 @@ def test_good_folder(tmp_path: Path, version: str) -> None:
     assert data.name == "birds"
     # Class 3 is dropped: 1, 2, 4, 5 become 0, 1, 2, 3.
     assert data.class_names == ("ape", "bat", "dog", "eel")
-    assert data.attributes.tolist() == [[10, -1], [20, -2], [40, -4], [50, -5]]
+    assert data.attributes.tolist() == [[10, -1], [20, -4], [40, -16], [50, -25]]
     assert data.seen_classes.tolist() == [1, 2]
     assert data.unseen_classes.tolist() == [0, 3]
     _, att = good()
@@ -73,8 +73,8 @@ def test_other_variables_are_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(scipy.io, "loadmat", spy)
     load_mat_folder(make(tmp_path))
-    assert wanted[0] == {"features", "labels"}
-    assert wanted[1] == {"att", *SETS, "train_loc", "val_loc", "allclasses_names"}
+    assert wanted[:2] == [{"features", "labels"}, {"att", *SETS}]
+    assert set.union(*wanted[2:]) == {"train_loc", "val_loc", "allclasses_names"}
 
 
 def test_v73_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,13 @@ def test_nan_in_an_unused_row_is_fine(tmp_path: Path) -> None:
     assert data.num_classes == 4
 
 
-# --- bad folders -----------------------------------------------------------------------------
+def test_a_seen_class_without_held_out_rows_is_left_out(tmp_path: Path) -> None:
+    folder = make(tmp_path, lambda res, att: att.update(test_seen_loc=index(27, 17)))
+    with pytest.warns(D3Warning, match=r"1 seen classes \(dog\) without rows in test_seen_loc are"):
+        data = load_mat_folder(folder)
+    assert data.class_names == ("ape", "bat", "eel")
+    assert data.seen_classes.tolist() == [1]
+    assert data.train_features[:, 0].tolist() == [2, 7, 12]
 
 
 def test_warns_when_validation_rows_are_test_rows(tmp_path: Path) -> None:
@@ -163,6 +169,8 @@ def test_real_splits(
         (only,) = messages
         assert "train_loc contains 1173 of the 1403 samples of test_seen_loc" in only
         assert "val_loc contains 230 of the 1403 samples of test_seen_loc" in only
+        with pytest.raises(DataError, match=r"(?s)1173 .* cannot .* 230 .* cannot be used for val"):
+            load_mat_folder(folder, validation=True)
     else:
         assert messages == []
     assert tuple(len(getattr(data, f"{part}_labels")) for part in PARTS) == sizes

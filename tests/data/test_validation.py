@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from d3_plugin.data import GZSLData, load_digits_gzsl, pseudo_unseen, without_test_rows
-from d3_plugin.errors import DataError, InputError
+from d3_plugin.errors import D3Warning, InputError
 
 PARTS = ("train", "test_seen", "test_unseen")
 
@@ -116,13 +116,20 @@ def test_bad_seed(seed: int) -> None:
 
 
 def test_too_few_seen_classes() -> None:
-    with pytest.raises(InputError, match="'toy': 2 seen classes; at least 3"):
+    with pytest.raises(InputError, match="'toy': 2 seen classes with at least 2 training"):
         pseudo_unseen(make((5, 5)))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_classes_with_one_row_are_listed(seed: int) -> None:
-    with pytest.raises(DataError, match=r"2 seen classes .* \(class 3, class 7\)"):
+def test_classes_with_one_row_are_left_out(seed: int) -> None:
+    with pytest.warns(
+        D3Warning, match=r"2 classes \(class 3, class 9\) with one training row are left"
+    ):
+        cut = pseudo_unseen(make((5, 1, 5, 5, 1), 10), seed=seed)
+    assert cut.class_names == ("class 1", "class 5", "class 7")
+    assert sorted(cut.attributes[:, 0].tolist()) == [1, 5, 7]
+    assert len(all_features(cut)) == 15
+    with pytest.raises(InputError, match="2 seen classes with at least 2 training rows"):
         pseudo_unseen(make((5, 1, 5, 1)), seed=seed)
 
 

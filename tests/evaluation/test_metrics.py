@@ -192,7 +192,7 @@ def test_shape_and_values_are_both_reported():
     scores[0, 0] = np.nan
     with pytest.raises(InputError, match="gzsl_metrics: 2 problems:") as caught:
         gzsl_metrics(scores, labels[:-1], SEEN, UNSEEN)
-    assert "scores (30, 5) and labels (29,) must be (N, C) and (N,)" in str(caught.value)
+    assert "labels is (29,), expected (30,)" in str(caught.value)
     assert "scores contain NaN or Inf" in str(caught.value)
 
 
@@ -246,7 +246,7 @@ def test_auroc_swaps_to_its_complement_and_ignores_monotone_maps(seed):
     assert ood_auroc(np.exp(seen), np.exp(unseen)) == pytest.approx(auroc)
 
 
-@pytest.mark.parametrize("unseen", [[], [float("nan"), 1.0]])
-def test_auroc_of_nothing_is_an_error(unseen: list[float]) -> None:
-    with pytest.raises(InputError, match="finite scores of both sides"):
+@pytest.mark.parametrize(("unseen", "what"), [([], "is empty"), ([np.nan, 1.0], "contain NaN")])
+def test_auroc_of_nothing_is_an_error(unseen: list[float], what: str) -> None:
+    with pytest.raises(InputError, match=f"unseen_scores {what}"):
         ood_auroc(np.array([1.0, 2.0]), np.array(unseen))

@@ -20,6 +20,7 @@ from d3_plugin.evaluation import (
     per_class_accuracy,
     seen_unseen_curve,
 )
+from tests.data.test_dataset import as_arrays
 from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, class_ids, examples, refused, tensors
 
 ROWS = {"train": 8, "test_seen": 4, "test_unseen": 4}
@@ -88,6 +89,30 @@ def test_script_data(toy_data: GZSLData) -> None:
 
     attempt()
     assert count > 120
+
+
+def test_arrays(toy_data: GZSLData) -> None:
+    count = 0
+    good = as_arrays(toy_data)
+    names = sorted(good)
+
+    @examples(300)
+    @given(st.data())
+    def attempt(data: st.DataObject) -> None:
+        nonlocal count
+        parts: dict[str, Any] = dict(good)
+        for name in data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=2)):
+            kind = "class_names" if name == "class_names" else "labels"
+            kind = kind if name not in ("features", "attributes") else "train_features"
+            value = torch.from_numpy(good[name]) if kind != "class_names" else good[name]
+            parts[name] = field_value(data.draw, kind, value)
+        if data.draw(st.integers(0, 3)) == 0:
+            parts["unseen_classes"] = data.draw(class_ids(2, 6))
+            parts["test_unseen"] = data.draw(st.sampled_from([None, None, 1]))
+        count += refused(lambda: GZSLData.from_arrays(**parts).scaled())
+
+    attempt()
+    assert count > 200
 
 
 def test_validation_cut(toy_data: GZSLData) -> None:
