@@ -90,20 +90,17 @@ async def _shake_hands(address: str) -> None:
 
 
 def _check_dask_workers(client: Any, runs: list[Run]) -> None:
-    threads = client.nthreads()
     problems = Problems("the Dask cluster cannot make these runs")
+    threads = client.nthreads()
     if not threads:
         problems.add("it has no worker yet; start some: dask worker ADDRESS --nthreads 1")
-    for worker, number in threads.items():
-        if number != 1:
-            problems.add(
-                f"worker {worker} has {number} threads, but a run needs its own process: start it "
-                "with --nthreads 1 (and --nworkers N for N runs at a time)"
-            )
     answers = client.run(unfit, runs, runs[0].identity()["versions"], on_error="return")
-    for worker, answer in answers.items():
+    for worker, number in threads.items():
+        answer = answers[worker]
         if isinstance(answer, BaseException):
-            answer = [f"{type(answer).__name__}: {answer}; install the same d3-plugin there"]
+            answer = [f"{answer!r}; install the same d3-plugin there"]
+        if number != 1:
+            answer = [f"has {number} threads; each run needs a process: --nthreads 1", *answer]
         problems.found += [f"worker {worker}: {problem}" for problem in answer]
     problems.raise_as(InputError)
 
