@@ -225,7 +225,7 @@ class D3:
             NotFiniteError: a loss or gradient of the last steps was not finite.
         """
         check_arguments(D3.evaluate, locals())
-        self._update.guard.look(self.steps)
+        self._update.look()
         instead = {
             "final_classifier": final_classifier,
             "ensemble_weight": ensemble_weight,
@@ -249,7 +249,7 @@ class D3:
         if self._step_hook is not None:
             self._step_hook.remove()
         self._attached = False
-        self._update.guard.look(self.steps)
+        self._update.look()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that continues a run: heads, their optimiser, the random stream, the step."""

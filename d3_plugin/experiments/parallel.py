@@ -65,7 +65,7 @@ def run_all(
         return done
     problems = Problems("runs failed; the others are kept, start again after a remedy")
     with (
-        runs_on(backend, scheduler, todo),
+        runs_on(backend, scheduler),
         tqdm(total=len(runs), initial=len(done), unit="run", disable=None) as bar,
     ):
         planned = {run.name: run for run in todo}
