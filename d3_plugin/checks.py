@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import math
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from torch import Tensor
 from d3_plugin.errors import InputError, Problems
 
 Positive = Annotated[float, "above 0"]
+Share = Annotated[float, "0 to 1"]
 NonNegative = Annotated[float, "at least 0"]
 Count = Annotated[int, "at least 1"]
 Seed = Annotated[int, "at least 0"]
@@ -72,8 +74,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
     if origin is Annotated:
         kind, bound = get_args(hint)
-        in_range = {"above 0": lambda: value > 0, "at least 0": lambda: value >= 0}
-        return _fits(value, kind) and in_range.get(bound, lambda: value >= 1)()
+        least, most = (bound == "at least 1"), (1 if bound == "0 to 1" else math.inf)
+        return _fits(value, kind) and least <= value <= most and (value > 0 or bound != "above 0")
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
     if origin in (Union, types.UnionType):
@@ -103,19 +105,20 @@ def _words(hint: Any) -> str:
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def check_matrices(function: str, **tensors: Tensor) -> None:
+def check_matrices(function: str, *tensors: Tensor) -> None:
     """Every tensor is a floating (N, K) matrix with K > 0, and all have the same N.
 
     Raises:
-        InputError: they are not; names every dtype and shape.
+        InputError: they are not; lists every dtype and shape.
     """
-    rows = set()
-    for tensor in tensors.values():
-        fits = isinstance(tensor, Tensor) and tensor.ndim == 2 and tensor.is_floating_point()
-        rows.add(tensor.shape[0] if fits and tensor.shape[1] and not tensor.is_sparse else None)
-    if None in rows or len(rows) > 1:
-        got = ", ".join(f"{name} {_form(tensor)}" for name, tensor in tensors.items())
+    rows = {t.shape[:1] if isinstance(t, Tensor) and t.ndim == 2 else None for t in tensors}
+    if None in rows or len(rows) > 1 or not all(map(_is_floating, tensors)):
+        got = ", ".join(map(_form, tensors))
         raise InputError(f"{function} takes dense floating (N, K) tensors of one N, got {got}")
+
+
+def _is_floating(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.shape[1] > 0 and not tensor.is_sparse
 
 
 def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | None = None) -> None:
@@ -165,16 +168,3 @@ def _form(value: object) -> str:
     if not isinstance(value, Tensor):
         return type(value).__name__
     return f"{value.dtype} {tuple(value.shape)}" + (" sparse" if value.is_sparse else "")
-
-
-def is_number(value: object) -> bool:
-    """A finite int or float."""
-    return _fits(value, float)
-
-
-def check_whole(function: str, *, least: int = 1, **values: int) -> None:
-    """Every value is an int, at least ``least``."""
-    problems = Problems(function)
-    for name, value in values.items():
-        problems.check(_fits(value, int) and value >= least, f"{name} must be an int, {value!r}")
-    problems.raise_as(InputError)

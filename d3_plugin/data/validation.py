@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import is_number
+from d3_plugin.checks import Seed, Share, check_arguments
 from d3_plugin.data._checks import some
 from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
@@ -35,7 +35,7 @@ def without_test_rows(data: GZSLData) -> GZSLData:
     )
 
 
-def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSLData:
+def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZSLData:
     """Cut a class-disjoint GZSL problem out of the training rows of ``data``.
 
     A random ``fraction`` of the seen classes plays unseen; all their training rows become
@@ -47,8 +47,8 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
     Args:
         data: a problem with S >= 3 seen classes of at least 2 training rows each; classes with one
             training row are left out.
-        fraction: in (0, 1); ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
-        seed: 0..2**32-1; the same seed gives the same problem. Global generators are not touched.
+        fraction: in [0, 1]; ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
+        seed: at least 0; the same seed gives the same problem. Global generators are not touched.
 
     Returns:
         A problem over these S classes, re-indexed in order to ``0..S-1``, on the device of
@@ -62,27 +62,20 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
-    if not isinstance(data, GZSLData):
-        raise InputError(f"pseudo_unseen: data must be a GZSLData, got {type(data).__name__}")
-    problems = Problems(f"pseudo_unseen of data set {data.name!r}")
-    whole = isinstance(seed, int) and not isinstance(seed, bool)
-    good = is_number(fraction) and 0 < fraction < 1
-    problems.check(good, f"fraction must be between 0 and 1, exclusive, got {fraction!r}")
-    problems.check(whole and 0 <= seed < 2**32, f"seed must be an int in 0..2**32-1, got {seed!r}")
+    check_arguments(pseudo_unseen, locals())
     # Seen classes are sorted, so the position of a class is its new id.
     ids = torch.searchsorted(data.seen_classes, data.train_labels)
     frequent = ids.bincount().cpu().numpy() >= 2
     usable, rare = np.flatnonzero(frequent), np.flatnonzero(~frequent)
     count = len(usable)
-    problems.check(
-        count >= 3, f"{count} seen classes with at least 2 training rows; at least 3 are needed"
-    )
-    problems.raise_as(InputError)
+    subject = f"pseudo_unseen of data set {data.name!r}"
+    if count < 3:
+        raise InputError(f"{subject}: {count} seen classes with 2 training rows; needs 3 at least")
     class_names = [data.class_names[c] for c in data.seen_classes.tolist()]
     if len(rare):
         left_out = some([class_names[c] for c in rare], "classes")
         what = f"{left_out} with one training row are left out"
-        warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=2)
+        warnings.warn(f"{subject}: {what}", D3Warning, stacklevel=2)
     num_unseen = min(max(round(fraction * count), 1), count - 1)
     drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
     unseen = torch.from_numpy(usable[np.sort(drawn)]).to(ids.device)
@@ -96,7 +89,7 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
         ids,
         data.attributes[data.seen_classes],
         sets,
-        problems,
+        Problems(subject),
         class_names=class_names,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.checks import is_number
+from d3_plugin.checks import Share, check_arguments
 from d3_plugin.data._checks import check_arrays
 from d3_plugin.errors import InputError, Problems
 
@@ -35,14 +35,13 @@ class GZSLMetrics:
     oracle_harmonic: float
 
 
-def harmonic_mean(unseen: float, seen: float) -> float:
+def harmonic_mean(unseen: Share, seen: Share) -> float:
     """2US / (U + S), and 0 at 0/0.
 
     Raises:
         InputError: one of them is not a number in [0, 1].
     """
-    if not all(is_number(value) and 0 <= value <= 1 for value in (unseen, seen)):
-        raise InputError(f"harmonic_mean: accuracies lie in 0..1, got {unseen!r} and {seen!r}")
+    check_arguments(harmonic_mean, locals())
     return float(harmonic_means(np.asarray(unseen), np.asarray(seen)))
 
 

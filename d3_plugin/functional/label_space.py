@@ -43,7 +43,7 @@ def label_space_kl(
     Raises:
         InputError: shapes that disagree, integer logits or an unknown form.
     """
-    check_matrices("label_space_kl", teacher_logits=teacher_logits, student_logits=student_logits)
+    check_matrices("label_space_kl", teacher_logits, student_logits)
     if seen_classes.shape != teacher_logits.shape[1:] or form not in KL_FORMS:
         raise InputError(
             f"label_space_kl takes {teacher_logits.shape[1]} seen_classes, one for each of the "

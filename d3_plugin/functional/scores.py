@@ -43,7 +43,7 @@ def id_score(
     >>> id_score(torch.tensor([[9.0, 0.0], [0.1, 0.0]])).argmax().item()
     0
     """
-    check_matrices("id_score", teacher_logits=teacher_logits)
+    check_matrices("id_score", teacher_logits)
     if kind not in SCORE_KINDS:
         raise InputError(f"id_score takes kind {', '.join(SCORE_KINDS)}; got {kind!r}")
     with autocast_off(teacher_logits):

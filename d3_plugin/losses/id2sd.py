@@ -143,22 +143,15 @@ class ID2SDLoss(nn.Module):
         Raises:
             InputError: shapes or dtypes that disagree.
         """
-        check_matrices(
-            "ID2SDLoss",
-            teacher_logits=teacher_logits,
-            student_logits=student_logits,
-            teacher_embedding=teacher_embedding,
-            student_embedding=student_embedding,
-        )
+        matrices = teacher_logits, student_logits, teacher_embedding, student_embedding
+        check_matrices("ID2SDLoss", *matrices)
         check_labels("ID2SDLoss", labels, len(student_logits))
         if student_logits.shape[1] < self.width:
             raise InputError(
                 f"ID2SDLoss takes student logits over all classes, {self.width} wide at least, "
                 f"got {tuple(student_logits.shape)}"
             )
-        terms = self.terms(
-            teacher_logits, student_logits, teacher_embedding, student_embedding, labels
-        )
+        terms = self.terms(*matrices, labels)
         zero = full_precision(student_logits.new_zeros(()))[0]
         return sum((self.weights[k] * v for k, v in terms.items()), start=zero)
 

@@ -179,7 +179,7 @@ class O2DBDLoss(nn.Module):
         Raises:
             InputError: shapes or dtypes that disagree; on the CPU also labels out of range.
         """
-        check_matrices("O2DBDLoss", teacher_logits=teacher_logits, student_logits=student_logits)
+        check_matrices("O2DBDLoss", teacher_logits, student_logits)
         num_classes = self.head.in_features
         check_labels("O2DBDLoss", labels, len(student_logits), num_classes)
         if (teacher_logits.shape[1], student_logits.shape[1]) != (self.num_seen, num_classes):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from d3_plugin import D3Error, DataError, HostError, InputError, StorageError
+from d3_plugin import D3Error, HostError, InputError
 from d3_plugin.__main__ import main
 from d3_plugin.data import GZSLData, load, pseudo_unseen
 from d3_plugin.data.host_data import as_gzsl_data
@@ -23,7 +23,6 @@ from d3_plugin.evaluation import (
     per_class_accuracy,
     seen_unseen_curve,
 )
-from d3_plugin.experiments.checkpoint import load_checkpoint, save_checkpoint
 
 SCORES, LABELS = np.zeros((4, 2)), np.array([0, 0, 1, 1])
 CLASSES = {"seen_classes": np.array([0]), "unseen_classes": np.array([1])}
@@ -113,12 +112,3 @@ def test_what_cannot_be_trained_is_not_timed(capsys: pytest.CaptureFixture[str])
     given = ["--adapter", "fclswgan", "--host", "hidden=1000000000000000"]
     assert main(["bench", *given]) == 2
     assert "fclswgan" in capsys.readouterr().err
-
-
-def test_checkpoints(tmp_path: Path) -> None:
-    cpu, trainer = torch.device("cpu"), torch.nn.Linear(2, 2)
-    with pytest.raises(StorageError):
-        save_checkpoint(tmp_path / "a\0.pt", trainer, None, step=1, device=cpu)
-    (tmp_path / "a.pt").mkdir()
-    with pytest.raises(DataError, match="checkpoint"):
-        load_checkpoint(tmp_path / "a.pt", trainer, None, device=cpu)
