@@ -113,6 +113,8 @@ class D3:
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
+        if torch.is_inference_mode_enabled():
+            raise HostError("call loss() in the training loop, not under torch.inference_mode()")
         if self._step_hook is not None:
             raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
         return self._step(features, labels, attributes)
@@ -169,11 +171,17 @@ class D3:
 
     def _total(self, batch: StepBatch) -> Tensor:
         terms = self.distiller.terms(batch)
-        for answer in self._hooks.d3_extra_terms(host=self.host, batch=batch):
-            clash = sorted(terms.keys() & answer.keys())
-            if clash:
-                raise PluginError(f"d3_extra_terms: terms named {clash} exist already")
-            terms.update(answer)
+        hook = self._hooks.d3_extra_terms
+        try:
+            for answer in hook(host=self.host, batch=batch):
+                if clash := sorted(terms.keys() & answer.keys()):
+                    raise ValueError(f"terms named {clash} exist already")
+                if any(term.shape != () for term in answer.values()):
+                    raise ValueError(f"terms must be 0-dim tensors, got {answer}")
+                terms.update(answer)
+        except Exception as error:  # a third party's code
+            names = ", ".join(each.plugin_name for each in hook.get_hookimpls())
+            raise PluginError(f"d3_extra_terms (plugins: {names}) failed: {error!r}") from error
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
         total = sum((terms[name] for name in sorted(terms)), start=batch.features.new_zeros(()))
         self.values = {name: term.detach() for name, term in terms.items()}
@@ -217,7 +225,7 @@ class D3:
             NotFiniteError: a loss or gradient of the last steps was not finite.
         """
         check_arguments(D3.evaluate, locals())
-        self._update.guard.look(self.steps)
+        self._update.look()
         instead = {
             "final_classifier": final_classifier,
             "ensemble_weight": ensemble_weight,
@@ -241,7 +249,7 @@ class D3:
         if self._step_hook is not None:
             self._step_hook.remove()
         self._attached = False
-        self._update.guard.look(self.steps)
+        self._update.look()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that continues a run: heads, their optimiser, the random stream, the step."""
@@ -307,4 +315,4 @@ class D3:
 
     def __reduce__(self) -> NoReturn:
         """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
-        raise HostError("a D3 cannot be pickled or copied; save d3.state_dict() instead")
+        raise HostError("a D3 cannot be copied: save d3.state_dict() for load_state_dict()")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distributed import agree, average, check_same_generator
 from d3_plugin.errors import D3Warning, NotFiniteError
+from d3_plugin.functional.precision import autocast_off
 
 LOOK_EVERY = 50  # steps; reading values makes a GPU wait
 GIVE_UP = 100  # consecutive steps
@@ -19,8 +20,12 @@ GIVE_UP = 100  # consecutive steps
 class StudentUpdate:
     """One backward pass per step: updates what D³ learns and returns the gradient of the rows.
 
-    A step with NaN or Inf is skipped, see :class:`FiniteGuard`. On a GPU, which would have to wait
-    for the answer, its gradients are set to zero instead, and Adam moves by its moments alone.
+    A step with NaN or Inf is skipped: it changes neither the student nor the generator. A
+    :class:`D3Warning` names what was not finite: rows, terms or gradients. It is given at skipped
+    steps 1, 2, 4, 8, ..., on the CPU at once, elsewhere within ``LOOK_EVERY`` steps. After
+    ``GIVE_UP`` consecutive ones :class:`NotFiniteError` ends the training. On a GPU, which would
+    have to wait for the answer, the gradients of such a step are set to zero instead, and Adam
+    moves by its moments alone.
 
     Args:
         distiller: all its parameters except the teacher's are updated.
@@ -31,17 +36,20 @@ class StudentUpdate:
     Attributes:
         steps: number of steps so far.
         optimizer: the Adam.
-        guard: detects NaN and Inf.
     """
 
     def __init__(
         self, distiller: Distiller, generator: nn.Module, lr: float, *, gather: bool
     ) -> None:
         self._learned, self._generator, self._gather = distiller.learned(), generator, gather
-        self._device = self._learned[0].device
+        device = self._learned[0].device
+        self._on_cpu = device.type == "cpu"
         self.optimizer = torch.optim.Adam(self._learned, lr=lr, fused=True)
-        self.guard = FiniteGuard(self._device)
         self.steps = 0
+        self._names: list[str] = []
+        self._bad = torch.zeros(0, dtype=torch.long, device=device)
+        self._skipped, self._in_a_row = torch.zeros((2, 1), dtype=torch.long, device=device)
+        self._next_warning = 1
 
     def __call__(
         self, total: Tensor, rows: Tensor | None, values: Mapping[str, Tensor]
@@ -62,94 +70,60 @@ class StudentUpdate:
         """
         self.steps += 1
         if not total.requires_grad:  # all weights are 0
-            good = self._agreed(self.guard.check(self.steps, values))
+            good = self._finite(values, ())
             return (None if rows is None else torch.zeros_like(rows)), good
         wanted = self._learned if rows is None else [*self._learned, rows]
-        gradients = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+        with autocast_off(total):  # it lowers the precision of products in backward, too
+            gradients = torch.autograd.grad(
+                total, wanted, allow_unused=True, materialize_grads=True
+            )
         own = gradients[: len(self._learned)]
         if self._gather:
             check_same_generator(self._generator, self.steps)
             own = average(own)
         of_rows = gradients[len(own) :]
-        good = self._agreed(self.guard.check(self.steps, values, [*own, *of_rows]))
-        if self._device.type != "cpu" or good:
+        good = self._finite(values, [*own, *of_rows])
+        if not self._on_cpu or good:
             for parameter, gradient in zip(self._learned, self._kept(good, own), strict=True):
                 parameter.grad = gradient
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         return (None if rows is None else of_rows[0].masked_fill(~good, 0.0)), good
 
-    def _agreed(self, good: Tensor) -> Tensor:
-        return agree(good) if self._gather else good
-
     def _kept(self, good: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if self._device.type == "cpu":  # fused Adam ignores strides
+        if self._on_cpu:  # fused Adam ignores strides
             return tuple(gradient.contiguous() for gradient in gradients)
         return tuple(gradient.masked_fill(~good, 0.0) for gradient in gradients)
 
-
-class FiniteGuard:
-    """Detects steps with NaN or Inf, names their source, and gives up if they persist.
-
-    Such a step changes neither the student nor the generator. A :class:`D3Warning` names what was
-    not finite: rows, terms or gradients. It is raised at bad steps 1, 2, 4, 8, ..., on the CPU at
-    once, elsewhere within ``LOOK_EVERY`` steps. After ``GIVE_UP`` consecutive bad steps
-    :class:`NotFiniteError` ends the training.
-
-    Args:
-        device: of the steps.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._on_cpu = device.type == "cpu"
-        self._names: list[str] = []
-        self._bad = torch.zeros(0, dtype=torch.long, device=device)
-        self._skipped, self._in_a_row = torch.zeros((2, 1), dtype=torch.long, device=device)
-        self._next_warning = 1
-
-    def check(
-        self, step: int, values: Mapping[str, Tensor], gradients: Sequence[Tensor] = ()
-    ) -> Tensor:
-        """Whether the step may be made.
-
-        Args:
-            step: its number, from 1.
-            values: its rows and terms, by name.
-            gradients: of its parameters.
-
-        Returns:
-            0-dim bool, on the device.
-
-        Raises:
-            NotFiniteError: ``GIVE_UP`` consecutive steps were not finite.
-        """
+    def _finite(self, values: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        """Whether the step may be made, in every process; 0-dim bool on the device."""
         # A norm is one pass over each tensor, and no copy.
         norms = torch._foreach_norm([*(value.detach() for value in values.values()), *gradients])
         bad = ~torch.isfinite(torch.stack(norms))
         names = [*values, *["gradients"] * len(gradients)]
         if names != self._names:  # a plugin's terms may change between steps
-            self.look(step - 1)
+            self.look()
             self._names, self._bad = names, torch.zeros_like(bad, dtype=torch.long)
         any_bad = bad.any()
         if self._on_cpu and not any_bad:
             self._in_a_row.zero_()
-            return ~any_bad
-        self._bad += bad
-        self._skipped += any_bad
-        self._in_a_row = torch.where(any_bad, self._in_a_row + 1, 0)
-        if self._on_cpu or step % LOOK_EVERY == 0:
-            self.look(step)
-        return ~any_bad
+        else:
+            self._bad += bad
+            self._skipped += any_bad
+            self._in_a_row = torch.where(any_bad, self._in_a_row + 1, 0)
+            if self._on_cpu or self.steps % LOOK_EVERY == 0:
+                self.look()
+        return agree(~any_bad) if self._gather else ~any_bad
 
-    def look(self, step: int) -> None:
-        """Warn of new bad steps up to ``step``."""
+    def look(self) -> None:
+        """Warn of newly skipped steps; makes a GPU wait."""
         found = {name for name, n in zip(self._names, self._bad.tolist(), strict=True) if n}
         self._bad.zero_()
         if not found:
             return
         skipped, in_a_row = int(self._skipped), int(self._in_a_row)
         message = (
-            f"D³ skipped {skipped} of its first {step} steps because of NaN or Inf in: "
+            f"D³ skipped {skipped} of its first {self.steps} steps because of NaN or Inf in: "
             f"{', '.join(sorted(found, key=self._names.index))}. They changed neither the student "
             "nor the generator. Look for Inf or NaN in the rows given to loss(), and for a "
             "generator that diverges"

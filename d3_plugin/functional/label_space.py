@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -54,9 +55,11 @@ def label_space_kl(
         student = student.index_select(1, seen_classes.long())
         if form == "double_softmax":
             teacher, student = teacher.softmax(dim=1), student.softmax(dim=1)
+        # Where the teacher says 0, as for a logit of -inf, 0 * log 0 is 0 and not NaN.
+        log_teacher = (teacher / temperature).log_softmax(dim=1)
         divergence = F.kl_div(
             (student / temperature).log_softmax(dim=1),
-            (teacher / temperature).log_softmax(dim=1),
+            log_teacher.clamp_min(torch.finfo(log_teacher.dtype).min),
             reduction="sum",
             log_target=True,
         )

@@ -55,7 +55,8 @@ def id_score(
             return temperature * logits.logsumexp(dim=1)
         log_p = logits.log_softmax(dim=1)
         if kind == "entropy":
-            return (log_p.exp() * log_p).sum(dim=1)
+            # 0 * log 0 is 0, and not NaN.
+            return (log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=1)
         log_max = log_p.amax(dim=1)
         return log_max.exp() if kind == "max_softmax" else log_max
 

@@ -28,14 +28,10 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
     manager.add_hookspecs(specs)
     manager.register(defaults, "d3_plugin defaults")
     for point in sorted(entry_points(group=specs.PROJECT), key=lambda p: p.name):
-        owner = point.dist.name if point.dist else "an unknown distribution"
         try:
             _register(manager, point.load(), point.name)
-        except Exception as error:  # whatever a third party's import raises
-            message = (
-                f"plugin {point.name!r} of distribution {owner!r} could not be loaded and is left "
-                f"out: {type(error).__name__}: {error}"
-            )
+        except BaseException as error:  # a third party's import may even raise SystemExit
+            message = f"{_named(point.name)} is left out: {type(error).__name__}: {error}"
             if strict:
                 raise PluginError(message) from error
             warnings.warn(message, D3Warning, stacklevel=2)
@@ -87,12 +83,28 @@ def bind(manager: pluggy.PluginManager, trainer: Any) -> Host | None:
 def host_families(manager: pluggy.PluginManager) -> dict[str, HostFamily]:
     """Every baseline the plugins can build, by name in alphabetical order.
 
+    A plugin that fails to say which is named in a :class:`D3Warning` and left out.
+
     Raises:
         PluginError: two plugins use the same name.
     """
     families: dict[str, HostFamily] = {}
-    for family in (family for answer in manager.hook.d3_host_families() for family in answer):
-        if family.name in families:
-            raise PluginError(f"two plugins provide a host family named {family.name!r}")
-        families[family.name] = family
+    for implementation in manager.hook.d3_host_families.get_hookimpls():
+        try:
+            answer: Any = implementation.function()
+            if not all(isinstance(family, HostFamily) for family in answer):
+                raise TypeError(f"d3_host_families returned {answer}, not a list of HostFamily")
+        except BaseException as error:  # a third party's code
+            message = f"{_named(implementation.plugin_name)} offers no host family"
+            warnings.warn(f"{message}: {type(error).__name__}: {error}", D3Warning, stacklevel=2)
+            continue
+        for family in answer:
+            if family.name in families:
+                raise PluginError(f"two plugins provide a host family named {family.name!r}")
+            families[family.name] = family
     return dict(sorted(families.items()))
+
+
+def _named(plugin: str) -> str:
+    owners = [p.dist.name for p in entry_points(group=specs.PROJECT) if p.dist and p.name == plugin]
+    return f"plugin {plugin!r} of distribution {owners[0]!r}" if owners else f"plugin {plugin!r}"

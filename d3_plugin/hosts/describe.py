@@ -76,7 +76,7 @@ def describe_script(
     """
     parameter = None if generator is None else next(generator.parameters(), None)
     if generator is None or parameter is None or optimizer is None or data is None:
-        raise HostError("attach() needs a trainer, or generator=, optimizer= and data=")
+        raise HostError("attach() takes a trainer, or generator= with parameters, optimizer=, data")
     bind(manager, None)
     host = Host("script", generator, optimizer, as_gzsl_data(data))
     host.data = host.data.to(host.device)

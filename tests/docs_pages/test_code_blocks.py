@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from d3_plugin.__main__ import _parser
+from d3_plugin.__main__ import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
@@ -88,7 +88,7 @@ def test_commands_are_accepted() -> None:
         if program == "d3":
             parsed += 1
             try:
-                _parser().parse_args(words[1:])
+                parse(words[1:])
             except SystemExit as end:
                 if end.code:  # not --help
                     pytest.fail(where)
