@@ -279,13 +279,19 @@ def test_a_run_has_its_own_number_of_threads(
     torch.set_num_threads(3)
     try:
         more = {} if threads == 1 else {"threads": threads}
-        compare("fclswgan", "digits-2", tmp_path, **{**TINY, "seeds": 1}, **more)
+        compare("fclswgan", "digits-2", tmp_path, **SMALL, seeds=1, **more)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
     assert seen == {threads}
     with pytest.raises(InputError, match="threads was"):
-        compare("fclswgan", "digits-2", tmp_path, **{**TINY, "seeds": 1}, threads=3 - threads)
+        compare(
+            "fclswgan",
+            "digits-2",
+            tmp_path,
+            **{**TINY, "seeds": 1, "draws": 1},
+            threads=3 - threads,
+        )
 
 
 def test_atomic_write_leaves_the_old_file_when_it_fails(
