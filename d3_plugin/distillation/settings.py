@@ -29,8 +29,7 @@ class D3Settings:
     Attributes:
         weight: w, of all terms in the generator's loss; with 0 the host's training stays
             bit-identical and only the student learns.
-        cls_weight, kl_weight, be_weight, od_weight: of the terms; a term of weight 0 is not
-            computed.
+        cls_weight, kl_weight, be_weight, od_weight: weight of this term; with 0 it is not computed.
         kl_form, temperature: of L_kl, see :func:`d3_plugin.functional.label_space_kl`.
         relation, relation_temperature: of L_be, see :func:`d3_plugin.functional.relation_loss`.
         score, score_temperature: see :func:`d3_plugin.functional.id_score`.
@@ -39,12 +38,12 @@ class D3Settings:
         od_softmax_confidence, od_initial_offset: see :class:`d3_plugin.losses.O2DBDLoss`.
         synthetic_rows: synthetic unseen rows per step, of classes drawn at random.
         real_rows: real seen rows per step, if the host's loop passes none.
-        embedding_dim: K, of teacher and student.
+        embedding_dim: K, width of the embeddings of teacher and student.
         student_start: ``teacher`` copies the teacher's embedding and seen-class logits into the
             student; ``random`` is the released code's start, from which the student needs more
             steps the more classes there are.
-        student_lr: of the Adam of student and O²DBD.
-        teacher_lr, teacher_epochs: of the teacher's pre-training, which may stop earlier.
+        student_lr: learning rate of student and O²DBD.
+        teacher_lr, teacher_epochs: learning rate and maximum number of epochs of the teacher.
         final_classifier: used by ``evaluate()``: ``student``; ``host``, the host's own final
             classifier on features of the generator trained with D³; or ``both``, the host's
             log-probabilities plus ``ensemble_weight`` times the student's.
