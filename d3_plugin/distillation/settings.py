@@ -43,7 +43,8 @@ class D3Settings:
             student; ``random`` is the released code's start, from which the student needs more
             steps the more classes there are.
         student_lr: learning rate of student and O²DBD.
-        teacher_lr, teacher_epochs: learning rate and maximum number of epochs of the teacher.
+        teacher_lr: learning rate of the teacher's pre-training.
+        teacher_epochs: its maximum number of epochs; it may stop earlier.
         final_classifier: used by ``evaluate()``: ``student``; ``host``, the host's own final
             classifier on features of the generator trained with D³; or ``both``, the host's
             log-probabilities plus ``ensemble_weight`` times the student's.
