@@ -1,4 +1,4 @@
-"""Checks of user input, for public entry points only: what is behind them trusts its caller."""
+"""Checks of user input, made by public entry points only; inner functions trust their callers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _WORDS = {float: "a finite number", int: "an int", bool: "True or False", type(N
 
 
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """Check arguments against the annotations of a signature, :data:`Positive` and such included.
+    """Check arguments against the annotations of a signature, such as :data:`Positive`.
 
     Args:
         function: a function, or the ``__init__`` of a class.
-        values: its arguments by name, as ``locals()`` gives them on the first line.
+        values: its arguments by name: ``locals()`` on its first line.
 
     Raises:
         InputError: lists every argument that does not fit.
@@ -44,7 +44,7 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> 
 
 
 def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any]) -> Problems:
-    """What is wrong with ``values`` for the dataclass ``settings``: names, types, ranges.
+    """Problems of ``values`` as fields of the dataclass ``settings``: names, types, ranges.
 
     Args:
         subject: starts the message.
@@ -63,7 +63,7 @@ def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """``; did you mean 'x'?``, or all known names where none is close."""
+    """``; did you mean 'x'?``, or all known names if none is close."""
     close = get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
 
@@ -106,7 +106,7 @@ def _words(hint: Any) -> str:
 
 
 def check_matrices(function: str, *tensors: Tensor) -> None:
-    """Every tensor is a floating (N, K) matrix with K > 0, and all have the same N.
+    """Check that every tensor is a floating (N, K) matrix with K > 0, all with the same N.
 
     Raises:
         InputError: they are not; lists every dtype and shape.
@@ -114,7 +114,7 @@ def check_matrices(function: str, *tensors: Tensor) -> None:
     rows = {t.shape[:1] if isinstance(t, Tensor) and t.ndim == 2 else None for t in tensors}
     if None in rows or len(rows) > 1 or not all(map(_is_floating, tensors)):
         got = ", ".join(map(_form, tensors))
-        raise InputError(f"{function} takes dense floating (N, K) tensors of one N, got {got}")
+        raise InputError(f"{function} takes dense floating (N, K) tensors of equal N, got {got}")
 
 
 def _is_floating(tensor: Tensor) -> bool:
@@ -122,14 +122,14 @@ def _is_floating(tensor: Tensor) -> bool:
 
 
 def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | None = None) -> None:
-    """``labels`` is an integer (N,) tensor with a label for each of the rows.
+    """Check that ``labels`` is an integer (N,) tensor with one label per row.
 
     Raises:
-        InputError: another shape, not integers, or on the CPU outside 0..num_classes-1.
+        InputError: wrong shape or dtype; on the CPU also values outside 0..num_classes-1.
     """
     if not is_integer(labels) or tuple(labels.shape) != (rows,):
         raise InputError(f"{function} takes integer labels ({rows},), got {_form(labels)}")
-    # Values are not looked at on a GPU, which would have to wait, nor while compiling.
+    # Reading values would make a GPU wait, and break the graph while compiling.
     if num_classes is None or labels.device.type != "cpu" or torch.compiler.is_compiling():
         return
     if rows and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
@@ -140,7 +140,7 @@ def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | No
 
 
 def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | None = None) -> None:
-    """``seen_classes`` is an integer (S,) tensor of different class ids.
+    """Check that ``seen_classes`` is an integer (S,) tensor of distinct class ids.
 
     Raises:
         InputError: it is not, or an id is outside 0..num_classes-1.
@@ -153,7 +153,7 @@ def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | N
     ids = seen_classes.tolist()
     if len(set(ids)) < len(ids) or min(ids) < 0 or (num_classes and max(ids) >= num_classes):
         last = "C-1" if num_classes is None else num_classes - 1
-        raise InputError(f"{function} takes different seen_classes in 0..{last}, got {ids}")
+        raise InputError(f"{function} takes distinct seen_classes in 0..{last}, got {ids}")
 
 
 def is_integer(tensor: object) -> bool:

@@ -112,7 +112,7 @@ def test_tune_has_defaults_that_it_accepts() -> None:
 def test_settings_are_listed_with_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings", "--adapter", "fclswgan"]) == 0
     out = capsys.readouterr().out
-    assert "  embedding_dim=1024: K, of teacher and student.\n" in out
+    assert "  embedding_dim=1024: K, width of the embeddings of teacher and student.\n" in out
     assert "  critic_steps=5: critic steps per generator step.\n" in out
     for family, kind in (("D³", D3Settings), ("fclswgan", find_family("fclswgan").settings)):
         section = out[out.index(f"{family}, ") :]

@@ -1,4 +1,4 @@
-"""Validation problems cut from training classes, so that test data choose nothing."""
+"""Validation problems cut from the training classes, so that nothing is tuned on test data."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from d3_plugin.errors import D3Warning, InputError, Problems
 def without_test_rows(data: GZSLData) -> GZSLData:
     """``data`` with one row of zeros for each class in place of its test rows.
 
-    Whatever is chosen on the result, or on :func:`pseudo_unseen` of it, cannot have seen a test
-    row: there is none left.
+    No choice made on the result, or on :func:`pseudo_unseen` of it, can depend on a test row.
     """
 
     def zeros(classes: Tensor) -> Tensor:
@@ -40,25 +39,25 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
 
     A random ``fraction`` of the seen classes plays unseen; all their training rows become
     ``test_unseen``. Of each remaining class 20 % of the training rows (rounded up) become
-    ``test_seen``. The real unseen classes and all test rows of ``data`` do not appear. Features
-    are taken as they are; call :meth:`GZSLData.scaled` on the result, not before, so that the
-    scaling does not see the rows that play unseen.
+    ``test_seen``. The real unseen classes and all test rows of ``data`` are left out. Features
+    are not scaled: call :meth:`GZSLData.scaled` on the result, not before, so that the scaling
+    does not see the rows that play unseen.
 
     Args:
         data: a problem with S >= 3 seen classes of at least 2 training rows each; classes with one
             training row are left out.
         fraction: in [0, 1]; ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
-        seed: at least 0; the same seed gives the same problem. Global generators are not touched.
+        seed: at least 0; the same seed gives the same problem. Global streams are not used.
 
     Returns:
         A problem over these S classes, re-indexed in order to ``0..S-1``, on the device of
         ``data``.
 
     Raises:
-        InputError: ``fraction``, ``seed`` or the number of seen classes does not fit.
+        InputError: ``fraction`` or ``seed`` is out of range, or there are too few seen classes.
 
     Warns:
-        D3Warning: classes with one training row; names them.
+        D3Warning: names the classes with one training row.
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
@@ -95,16 +94,15 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
 
 
 def hold_out(labels: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Row numbers (n,) cut in two: 20 % of each class, rounded up, are the second part."""
+    """Splits row numbers (n,) in two; the second part has 20 % of each class, rounded up."""
     from sklearn.model_selection import train_test_split
 
     classes = labels[rows].cpu().numpy()
     kept, held_out = [rows[:0]], [rows[:0]]
-    for c in np.unique(
-        classes
-    ):  # one at a time: a joint stratified draw may leave a small class out
+    # Class by class: a joint stratified draw may leave out a small class.
+    for c in np.unique(classes):
         own = np.flatnonzero(classes == c)
-        train, test = own, own[:0]  # a class with one row cannot be cut
+        train, test = own, own[:0]  # a class with one row cannot be split
         if len(own) > 1:
             train, test = train_test_split(own, test_size=0.2, random_state=seed)
         kept.append(rows[torch.from_numpy(train).to(rows.device)])

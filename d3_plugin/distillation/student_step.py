@@ -1,4 +1,4 @@
-"""The student's own step, from the same backward pass that gives the generator its gradient."""
+"""The student's step, from the same backward pass that gives the generator its gradient."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from d3_plugin.distributed import agree, average, check_same_generator
 from d3_plugin.errors import D3Warning, NotFiniteError
 from d3_plugin.functional.precision import autocast_off
 
-LOOK_EVERY = 50  # steps; looking makes a GPU wait
-GIVE_UP = 100  # steps in a row
+LOOK_EVERY = 50  # steps; reading values makes a GPU wait
+GIVE_UP = 100  # consecutive steps
 
 
 class StudentUpdate:
-    """Makes one backward pass per step: steps what D³ learns, and hands on the rows' gradient.
+    """One backward pass per step: updates what D³ learns and returns the gradient of the rows.
 
-    A step with NaN or Inf is left out: it changes neither the student nor the generator. A
-    :class:`D3Warning` names what was not finite: rows, terms or gradients; on the CPU at once,
-    elsewhere at the next of every ``LOOK_EVERY`` steps. It comes with the first such step, the
-    second, the fourth, the eighth and so on; after ``GIVE_UP`` in a row :class:`NotFiniteError`
-    ends the training. On a GPU, which would have to wait to know, the gradients of such a step are
-    set to zero, and Adam makes the move that is left in its moments.
+    A step with NaN or Inf is skipped: it changes neither the student nor the generator. A
+    :class:`D3Warning` names what was not finite: rows, terms or gradients. It is given at skipped
+    steps 1, 2, 4, 8, ..., on the CPU at once, elsewhere within ``LOOK_EVERY`` steps. After
+    ``GIVE_UP`` consecutive ones :class:`NotFiniteError` ends the training. On a GPU, which would
+    have to wait for the answer, the gradients of such a step are set to zero instead, and Adam
+    moves by its moments alone.
 
     Args:
-        distiller: its parameters but the teacher's are stepped.
-        generator: to be compared between processes.
+        distiller: all its parameters except the teacher's are updated.
+        generator: compared between processes.
         lr: of Adam.
         gather: average over the processes of ``torch.distributed``.
 
     Attributes:
-        steps: how many were made.
+        steps: number of steps so far.
         optimizer: the Adam.
     """
 
@@ -48,32 +48,32 @@ class StudentUpdate:
         self.steps = 0
         self._names: list[str] = []
         self._bad = torch.zeros(0, dtype=torch.long, device=device)
-        self._left_out, self._in_a_row = torch.zeros((2, 1), dtype=torch.long, device=device)
+        self._skipped, self._in_a_row = torch.zeros((2, 1), dtype=torch.long, device=device)
         self._next_warning = 1
 
     def __call__(
         self, total: Tensor, rows: Tensor | None, values: Mapping[str, Tensor]
     ) -> tuple[Tensor | None, Tensor]:
-        """Step.
+        """Update the student.
 
         Args:
             total: 0-dim, the loss.
-            rows: (M, D) whose gradient is wanted, or None.
-            values: what the loss was made of, for messages.
+            rows: (M, D) whose gradient is returned, or None.
+            values: rows and terms behind the loss, for messages.
 
         Returns:
-            The gradient of ``total`` with respect to ``rows``, zeros if the step was left out, or
-            None; and whether it was made, 0-dim bool.
+            The gradient of ``total`` with respect to ``rows``, zeros if the step was skipped, or
+            None; and whether the step was made, 0-dim bool.
 
         Raises:
-            NotFiniteError: too many steps in a row were left out.
+            NotFiniteError: too many consecutive steps were skipped.
         """
         self.steps += 1
-        if not total.requires_grad:  # no term is switched on
+        if not total.requires_grad:  # all weights are 0
             good = self._finite(values, ())
             return (None if rows is None else torch.zeros_like(rows)), good
         wanted = self._learned if rows is None else [*self._learned, rows]
-        with autocast_off(total):  # it would lower the precision of products in backward, too
+        with autocast_off(total):  # it lowers the precision of products in backward, too
             gradients = torch.autograd.grad(
                 total, wanted, allow_unused=True, materialize_grads=True
             )
@@ -91,7 +91,7 @@ class StudentUpdate:
         return (None if rows is None else of_rows[0].masked_fill(~good, 0.0)), good
 
     def _kept(self, good: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if self._on_cpu:  # fused Adam walks both memories alike, whatever the strides
+        if self._on_cpu:  # fused Adam ignores strides
             return tuple(gradient.contiguous() for gradient in gradients)
         return tuple(gradient.masked_fill(~good, 0.0) for gradient in gradients)
 
@@ -101,7 +101,7 @@ class StudentUpdate:
         norms = torch._foreach_norm([*(value.detach() for value in values.values()), *gradients])
         bad = ~torch.isfinite(torch.stack(norms))
         names = [*values, *["gradients"] * len(gradients)]
-        if names != self._names:  # a plugin's terms may change from step to step
+        if names != self._names:  # a plugin's terms may change between steps
             self.look()
             self._names, self._bad = names, torch.zeros_like(bad, dtype=torch.long)
         any_bad = bad.any()
@@ -109,27 +109,27 @@ class StudentUpdate:
             self._in_a_row.zero_()
         else:
             self._bad += bad
-            self._left_out += any_bad
+            self._skipped += any_bad
             self._in_a_row = torch.where(any_bad, self._in_a_row + 1, 0)
             if self._on_cpu or self.steps % LOOK_EVERY == 0:
                 self.look()
         return agree(~any_bad) if self._gather else ~any_bad
 
     def look(self) -> None:
-        """Warn of the steps left out that were not looked at yet; makes a GPU wait."""
+        """Warn of newly skipped steps; makes a GPU wait."""
         found = {name for name, n in zip(self._names, self._bad.tolist(), strict=True) if n}
         self._bad.zero_()
         if not found:
             return
-        left_out, in_a_row = int(self._left_out), int(self._in_a_row)
+        skipped, in_a_row = int(self._skipped), int(self._in_a_row)
         message = (
-            f"D³ left out {left_out} of its first {self.steps} steps, because of NaN or Inf in: "
+            f"D³ skipped {skipped} of its first {self.steps} steps because of NaN or Inf in: "
             f"{', '.join(sorted(found, key=self._names.index))}. They changed neither the student "
             "nor the generator. Look for Inf or NaN in the rows given to loss(), and for a "
             "generator that diverges"
         )
         if in_a_row >= GIVE_UP:
-            raise NotFiniteError(f"{message}. The last {in_a_row} steps were all like that")
-        if left_out >= self._next_warning:
-            self._next_warning = 1 << left_out.bit_length()
+            raise NotFiniteError(f"{message}. The last {in_a_row} steps were all skipped")
+        if skipped >= self._next_warning:
+            self._next_warning = 1 << skipped.bit_length()
             warnings.warn(message, D3Warning, stacklevel=4)

@@ -1,4 +1,4 @@
-"""ID²SD in the label space: what the teacher says of a seen row, the student should say too."""
+"""ID²SD in label space: the student learns the teacher's probabilities on seen rows."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def label_space_kl(
     Args:
         teacher_logits: (N, S) floating, over the seen classes.
         student_logits: (N, C) floating, over all classes; in-distribution rows only.
-        seen_classes: (S,) integer, the student's column for each of the teacher's.
+        seen_classes: (S,) integer, the student's column for each column of the teacher.
         temperature: T > 0.
         form: ``logits``, or ``double_softmax`` for the released code, which feeds
             *probabilities* to a second softmax on both sides (and so is nearly zero).
 
     Returns:
-        0-dim tensor, at least 0, float32 or float64; 0 for no rows.
+        0-dim tensor, at least 0, float32 or float64; 0 if there are no rows.
 
     Raises:
         InputError: shapes that disagree, integer logits or an unknown form.

@@ -1,4 +1,4 @@
-"""How much a row looks like seen data, from the teacher's logits."""
+"""In-distribution scores from the teacher's logits."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
         (N, 2) probabilities; column 0 is the confidence that the row is in-distribution.
 
     Raises:
-        InputError: a score that is not floating (N,), or more than one weight or offset.
+        InputError: scores that are not floating (N,), or more than one weight or offset.
 
     Source: D3GZSL, the learnable sigmoid of O²DBD.
     """
@@ -84,5 +84,5 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     with autocast_off(score):
         s, w, b = full_precision(score, weight, offset)
         logit = w * (s + b)
-        # sigmoid(-x) rather than 1 - sigmoid(x): keeps the small one exact, and its gradient.
+        # sigmoid(-x), not 1 - sigmoid(x), keeps small values and their gradient exact.
         return torch.stack([logit.sigmoid(), (-logit).sigmoid()], dim=1)

@@ -1,4 +1,4 @@
-"""Steps with NaN or Inf: named, left out, and given up when they do not end."""
+"""Steps with NaN or Inf: named, skipped, and given up on if they persist."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_bad_batch_changes_nothing(host: ScriptHost, bad: float) -> None:
     host.sample()
     broken = host.input_res.clone()
     broken[3, 1] = bad
-    with pytest.warns(D3Warning, match=r"left out 1 of.*: real rows, cls, kl"):
+    with pytest.warns(D3Warning, match=r"skipped 1 of.*: real rows, cls, kl"):
         loss = d3.loss(features=broken, labels=host.input_label)
     assert loss == 0
     loss.backward()
@@ -101,7 +101,7 @@ def test_elsewhere_than_on_the_cpu_it_looks_every_fifty_steps(host: ScriptHost) 
     for step in range(1, 50):
         value = torch.tensor(float("nan") if step == 7 else 1.0)
         update(torch.zeros(()), None, {"a": value})
-    with pytest.warns(D3Warning, match="left out 1 of its first 50"):
+    with pytest.warns(D3Warning, match="skipped 1 of its first 50"):
         update(torch.zeros(()), None, {"a": torch.tensor(1.0)})
 
 
