@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import math
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -20,8 +19,15 @@ Positive = Annotated[float, "above 0"]
 Share = Annotated[float, "0 to 1"]
 NonNegative = Annotated[float, "at least 0"]
 Count = Annotated[int, "at least 1"]
-Seed = Annotated[int, "at least 0"]
+Seed = Annotated[int, "0 to 2**32 - 1"]
 
+_IN_RANGE: dict[str, Callable[[float], bool]] = {
+    "above 0": lambda value: value > 0,
+    "at least 0": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "0 to 1": lambda value: 0 <= value <= 1,
+    "0 to 2**32 - 1": lambda value: 0 <= value < 2**32,
+}
 _WORDS = {float: "a finite number", int: "an int", bool: "True or False", type(None): "None"}
 
 
@@ -74,8 +80,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
     if origin is Annotated:
         kind, bound = get_args(hint)
-        least, most = (bound == "at least 1"), (1 if bound == "0 to 1" else math.inf)
-        return _fits(value, kind) and least <= value <= most and (value > 0 or bound != "above 0")
+        return _fits(value, kind) and _IN_RANGE[bound](value)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
     if origin in (Union, types.UnionType):

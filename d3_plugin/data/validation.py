@@ -47,7 +47,7 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
         data: a problem with S >= 3 seen classes of at least 2 training rows each; classes with one
             training row are left out.
         fraction: in [0, 1]; ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
-        seed: at least 0; the same seed gives the same problem. Global streams are not used.
+        seed: 0..2**32-1; the same seed gives the same problem. Global streams are not used.
 
     Returns:
         A problem over these S classes, re-indexed in order to ``0..S-1``, on the device of

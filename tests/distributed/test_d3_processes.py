@@ -70,7 +70,7 @@ def test_rank_0_state_continues_in_every_process(answers: Answers) -> None:
 
 def test_generator_in_ddp_without_gather_warns(answers: Answers) -> None:
     for answer in answers:
-        assert "each trains a student of its own" in answer["warned"]
+        assert "each trains its own student" in answer["warned"]
         assert "attach(gather=True)" in answer["warned"]
 
 
