@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from d3_plugin.data import GZSLData
-from tests.script_host import ScriptHost, attach
+from tests.toys import ScriptHost, attach
 
 
 def state(host: ScriptHost) -> list[Any]:
