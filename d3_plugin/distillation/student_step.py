@@ -45,7 +45,12 @@ class StudentUpdate:
         self.steps = 0
 
     def __call__(
-        self, total: Tensor, rows: Tensor | None, values: Mapping[str, Tensor]
+        self,
+        total: Tensor,
+        rows: Tensor | None,
+        values: Mapping[str, Tensor],
+        *,
+        step: bool = True,
     ) -> tuple[Tensor | None, Tensor]:
         """Step.
 
@@ -53,6 +58,7 @@ class StudentUpdate:
             total: 0-dim, the loss.
             rows: (M, D) whose gradient is wanted, or None.
             values: what the loss was made of, for messages.
+            step: False for the gradient alone.
 
         Returns:
             The gradient of ``total`` with respect to ``rows``, zeros if the step was left out, or
@@ -61,19 +67,20 @@ class StudentUpdate:
         Raises:
             NotFiniteError: too many steps in a row were left out.
         """
-        self.steps += 1
-        if not total.requires_grad:  # no term is switched on
+        self.steps += step
+        learned = self._learned if step else []
+        wanted = learned if rows is None else [*learned, rows]
+        if not total.requires_grad or not wanted:  # no term is switched on
             good = self._agreed(self.guard.check(self.steps, values))
             return (None if rows is None else torch.zeros_like(rows)), good
-        wanted = self._learned if rows is None else [*self._learned, rows]
         gradients = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
-        own = gradients[: len(self._learned)]
-        if self._gather:
+        own = gradients[: len(learned)]
+        if self._gather and step:
             check_same_generator(self._generator, self.steps)
             own = average(own)
         of_rows = gradients[len(own) :]
         good = self._agreed(self.guard.check(self.steps, values, [*own, *of_rows]))
-        if self._device.type != "cpu" or good:
+        if step and (self._device.type != "cpu" or good):
             for parameter, gradient in zip(self._learned, self._kept(good, own), strict=True):
                 parameter.grad = gradient
             self.optimizer.step()

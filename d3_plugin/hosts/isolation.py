@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.distributed import process_rank
+from d3_plugin.errors import HostError
 
 Undo = Callable[[], object]
 
@@ -63,6 +66,7 @@ class RandomStream:
         legacy: Any = np.random.RandomState(seed).get_state(legacy=False)
         self._numpy = np.random.MT19937()
         self._numpy.state = legacy
+        self._begun = self._own, self._numpy.state, self._python
 
     def _generators(self) -> dict[str, torch.Generator]:
         """PyTorch's global generators that are covered."""
@@ -86,12 +90,23 @@ class RandomStream:
         calls.append(partial(setattr, _PYTHON, "gauss_next", gauss))
         return together(calls)
 
-    def begin(self) -> None:
-        """The global streams go on from where this one stands."""
+    def begin(self, *, again: bool = False) -> None:
+        """The global streams go on from where this one stands.
+
+        Args:
+            again: from where they went on the last time; no ``end()`` must follow then.
+        """
+        numpy = self._numpy
+        if again:
+            own, state, python = self._begun
+            numpy = np.random.MT19937()
+            numpy.state = state
+        else:
+            own, state, python = self._begun = self._own, numpy.state, self._python
         for kind, generator in self._generators().items():
-            generator.set_state(self._own[kind])
-        _numpy_random.set_bit_generator(self._numpy)
-        random.setstate(self._python)
+            generator.set_state(own[kind])
+        _numpy_random.set_bit_generator(numpy)
+        random.setstate(python)
 
     def end(self) -> None:
         """This stream goes on from where the global ones stand."""
@@ -126,6 +141,7 @@ class RandomStream:
         numbers: Any = {"key": keys.cpu().numpy().astype(np.uint32), "pos": pos}
         self._numpy.state = {"bit_generator": "MT19937", "state": numbers}
         self._python = state["python"]
+        self._begun = self._own, self._numpy.state, self._python
 
 
 def global_streams(device: torch.device) -> dict[str, Any]:
@@ -228,6 +244,29 @@ def state_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         state.undo()
         state.drop_added()
+
+
+@contextmanager
+def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
+    """``module`` with the parameters and buffers of ``other``, a copy of it; None: its own.
+
+    Raises:
+        HostError: they have other layers.
+    """
+    if isinstance(other, (AveragedModel, nn.DataParallel, DistributedDataParallel)):
+        other = other.module
+    own, given = ([*net.parameters(), *net.buffers()] for net in (module, other or module))
+    if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
+        raise HostError(
+            "evaluate(generator=...) takes a copy of the generator, with the same layers"
+        )
+    undo = together([partial(tensor.data.copy_, tensor.detach().clone()) for tensor in own])
+    try:
+        for tensor, value in zip(own, given, strict=True):
+            tensor.data.copy_(value)
+        yield
+    finally:
+        undo()
 
 
 buffers_kept = state_kept

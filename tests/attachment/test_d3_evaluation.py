@@ -34,6 +34,7 @@ def test_modules_behind_synthesis_are_kept(toy_data: GZSLData) -> None:
     assert decoder.training
 
 
+@pytest.mark.filterwarnings("ignore:D³ has made no step")
 def test_classifier_of_a_script_may_train_with_torch(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
 

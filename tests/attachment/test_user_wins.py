@@ -165,6 +165,7 @@ def test_modules(attach: Attach) -> None:
     assert decoder.training
 
 
+@pytest.mark.filterwarnings("ignore:D³ has made no step")
 def test_train_classifier(attach: Attach) -> None:
     given = Recording()
     made = attach(train_classifier=given.train_classifier).evaluate(final_classifier="host")
@@ -174,7 +175,10 @@ def test_train_classifier(attach: Attach) -> None:
 
 def test_synthetic_per_class(attach: Attach, toy_data: GZSLData) -> None:
     given = Recording()
-    attach(synthetic_per_class=11, train_classifier=given.train_classifier).evaluate()
+    options = {"synthetic_per_class": 11, "train_classifier": given.train_classifier}
+    d3 = attach(mode="loss", **options)
+    d3.loss()
+    d3.evaluate()
     assert given.trained == [len(toy_data.train_labels) + 2 * 11]
 
 
