@@ -66,7 +66,10 @@ class RandomStream:
         legacy: Any = np.random.RandomState(seed).get_state(legacy=False)
         self._numpy = np.random.MT19937()
         self._numpy.state = legacy
-        self._begun = self._own, self._numpy.state, self._python
+        self._begun = self._now()
+
+    def _now(self) -> tuple[dict[str, Tensor], Any, Any]:
+        return self._own, self._numpy.state, self._python
 
     def _generators(self) -> dict[str, torch.Generator]:
         """PyTorch's global generators that are covered."""
@@ -102,7 +105,7 @@ class RandomStream:
             numpy = np.random.MT19937()
             numpy.state = state
         else:
-            own, state, python = self._begun = self._own, numpy.state, self._python
+            own, _, python = self._begun = self._now()
         for kind, generator in self._generators().items():
             generator.set_state(own[kind])
         _numpy_random.set_bit_generator(numpy)
@@ -124,6 +127,7 @@ class RandomStream:
         trace: TracebackType | None,
     ) -> None:
         self.end()
+        self._begun = self._now()
         self._undo()
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,7 +145,7 @@ class RandomStream:
         numbers: Any = {"key": keys.cpu().numpy().astype(np.uint32), "pos": pos}
         self._numpy.state = {"bit_generator": "MT19937", "state": numbers}
         self._python = state["python"]
-        self._begun = self._own, self._numpy.state, self._python
+        self._begun = self._now()
 
 
 def global_streams(device: torch.device) -> dict[str, Any]:
