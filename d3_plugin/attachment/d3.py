@@ -34,7 +34,6 @@ class D3:
 
     Attributes:
         host: the host as D³ sees it.
-        settings: the settings in use.
         distiller: teacher, student and losses.
     """
 
@@ -51,7 +50,7 @@ class D3:
         seed: int,
         gather: bool = False,
     ) -> None:
-        self.host, self.settings, self.distiller = host, settings, distiller
+        self.host, self.distiller = host, distiller
         self._hooks, self._seed, self._gather = hooks, seed, gather
         self._update = StudentUpdate(distiller, host.generator, settings.student_lr, gather=gather)
         batches = HostBatches(host.data, distiller.teacher, labels_are)
@@ -62,6 +61,15 @@ class D3:
         self._step_hook = None
         if mode == "hook":
             self._step_hook = StepHook(host, self._step, self._step.share.add, gather=gather)
+
+    @property
+    def settings(self) -> D3Settings:
+        """The settings in use; those of scoring, and ``weight``, may be replaced meanwhile."""
+        return self._step.settings
+
+    @settings.setter
+    def settings(self, settings: D3Settings) -> None:
+        self._step.settings = settings
 
     @property
     def steps(self) -> int:

@@ -32,6 +32,8 @@ class Step:
             measured in the host's backward pass.
 
     Attributes:
+        settings: those in use.
+        stream: see above.
         share: D³'s of the generator's gradient.
     """
 
@@ -47,7 +49,7 @@ class Step:
         *,
         hooked: bool,
     ) -> None:
-        self._host, self._hooks, self._distiller, self._settings = host, hooks, distiller, settings
+        self._host, self._hooks, self._distiller, self.settings = host, hooks, distiller, settings
         self.stream, self._batches, self._update, self._hooked = stream, batches, update, hooked
         self.share = GradientShare()
         self._values: dict[str, Tensor] = {}
@@ -61,7 +63,7 @@ class Step:
 
     def __call__(self, *batch_parts: Tensor | None, update: bool = True) -> Tensor:
         """The generator's extra loss; ``update`` as for ``loss()``."""
-        weight = self._settings.weight
+        weight = self.settings.weight
         reaches_generator = (
             weight > 0
             and torch.is_grad_enabled()
@@ -93,7 +95,7 @@ class Step:
         steps = self._update.steps
         self._hooks.d3_after_step(host=self._host, step=steps, values=dict(self.values))
         if steps % LOOK_EVERY == 0 and not self._warned_share:
-            self._warned_share = self.share.warn(self._settings.weight, self._hooked)
+            self._warned_share = self.share.warn(self.settings.weight, self._hooked)
 
     def _distil(
         self, differentiable: bool, update: bool, *batch_parts: Tensor | None
@@ -101,7 +103,7 @@ class Step:
         """Steps the student; synthetic rows, the gradient for them, and whether all was finite."""
         real, real_labels = self._real_rows(*batch_parts)
         unseen = self._host.data.unseen_classes
-        drawn = torch.randint(len(unseen), (self._settings.synthetic_rows,), device=unseen.device)
+        drawn = torch.randint(len(unseen), (self.settings.synthetic_rows,), device=unseen.device)
         classes = unseen[drawn]
         synthetic = synthesize(self._host, self._hooks, classes, differentiable=differentiable)
         # float32: the gradient of a half-precision leaf would underflow before it is scaled.
@@ -117,7 +119,7 @@ class Step:
             return self._batches.read(*batch_parts)
         data = self._host.data
         number = len(data.train_labels)
-        rows = torch.randint(number, (self._settings.real_rows,), device=data.train_labels.device)
+        rows = torch.randint(number, (self.settings.real_rows,), device=data.train_labels.device)
         return data.train_features[rows], data.train_labels[rows]
 
     def _total(self, batch: StepBatch) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -160,3 +161,11 @@ def test_half_precision_features_keep_small_gradients(host: ScriptHost) -> None:
     )
     (d3.loss() * 2.0**20).backward()
     assert (host.net_g.out.bias.grad != 0).all()
+
+
+def test_the_weight_may_follow_a_schedule(host: ScriptHost) -> None:
+    host.net_g.eval()
+    d3 = attach(host)
+    first = d3.loss(update=False).item()  # draws alike every time
+    d3.settings = replace(d3.settings, weight=SMALL.weight / 2)
+    assert d3.loss(update=False).item() == pytest.approx(first / 2)

@@ -28,8 +28,10 @@ def apart(host: ScriptHost | VAEHost, d3: D3, loss: Tensor) -> float:
     return norm([*own]) / norm([*torch.autograd.grad(loss + extra, reached)])
 
 
-@pytest.mark.parametrize("mode", ["loss", "hook"])
-@pytest.mark.parametrize("kind", [ScriptHost, VAEHost])
+# VAEHost has another optimizer for its feedback, which a hook does not reach.
+@pytest.mark.parametrize(
+    ("kind", "mode"), [(ScriptHost, "loss"), (ScriptHost, "hook"), (VAEHost, "loss")]
+)
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
 def test_share_is_that_of_two_passes(
     toy_data: GZSLData, kind: type[ScriptHost] | type[VAEHost], mode: str, scale: float
@@ -38,8 +40,6 @@ def test_share_is_that_of_two_passes(
 
     A loss that is scaled as a whole, as GradScaler's, has the same share.
     """
-    if kind is VAEHost and mode == "hook":
-        pytest.skip("its optimizer steps the generator only")
 
     def ready(mode: str) -> tuple[ScriptHost | VAEHost, D3, Tensor]:
         host = kind(toy_data)
