@@ -230,7 +230,8 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
     for part in (part for module in modules for part in module.modules()):
         for name, value in vars(part).items():
             plain = isinstance(value, (nn.Module, Tensor, *_GENERATORS))
-            if name in vars(_PLAIN) or plain:
+            compiler = type(part).__module__.startswith("torch._dynamo")  # what it has compiled
+            if name in vars(_PLAIN) or plain or compiler:
                 continue
             try:
                 found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
