@@ -20,7 +20,14 @@ from d3_plugin.distributed import process_rank, same_start, unwrapped, warn_alon
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hooks.manager import make_manager
-from d3_plugin.hosts.describe import check_optimizer, describe_script, describe_trainer
+from d3_plugin.hosts.describe import (
+    PLAIN_CONTAINER,
+    bare_optimizers,
+    check_optimizers,
+    describe_script,
+    describe_trainer,
+    module_list,
+)
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, uncovered
 from d3_plugin.hosts.labels import LabelForm
@@ -32,7 +39,7 @@ def attach(
     *,
     data: Any = None,
     generator: nn.Module | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None = None,
     settings: D3Settings | None = None,
     mode: Mode | None = None,
     seed: Seed = 0,
@@ -41,6 +48,7 @@ def attach(
     noise_dim: Count | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
     modules: Iterable[nn.Module] = (),
+    transform_features: Callable[[Tensor], Tensor] | None = None,
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
     synthetic_per_class: Count | None = None,
     plugins: Iterable[object] = (),
@@ -65,11 +73,12 @@ def attach(
             (:func:`~d3_plugin.data.host_data.as_gzsl_data` says what is read). Required for
             scripts; for a trainer it replaces what the plugin says.
         generator, optimizer: the script form: the generator, in DistributedDataParallel or not, and
-            the optimiser that steps it.
+            the optimiser that steps it; in loss form also several in a list.
         settings: see :class:`D3Settings`.
         mode: ``loss``: you add ``d3.loss(...)`` to the generator's loss. ``hook``: a step pre-hook
-            of the generator's optimiser adds D³'s gradient, and the loop stays as it is. Default:
-            ``hook`` for a trainer, ``loss`` for a script.
+            of the generator's optimiser adds D³'s gradient, and the loop stays as it is; that comes
+            after gradient clipping, so use ``loss`` in a loop that clips. Default: ``hook`` for a
+            trainer, ``loss`` for a script.
         seed: of everything random in D³.
         gather: train one student for all processes of ``torch.distributed``: terms over the rows
             of all of them, student gradients averaged, other noise and classes in each. ``attach``
@@ -86,10 +95,13 @@ def attach(
             is not called with noise first and attributes second or by a name of
             :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`, or that is not called alone. With a
             generator in DistributedDataParallel it should call ``generator.module``.
-        modules: what ``synthesize`` runs through beside the generator (a feedback network, a
-            decoder): their buffers are kept, and they are in eval mode for ``evaluate()``. Their
-            parameters get gradient from the loss if their ``requires_grad`` is on, as in the
-            host's own generator step.
+        modules: what synthesis, ``transform_features`` and the classifier run through beside the
+            generator (a feedback network, a decoder), as a list or dict: their buffers are kept,
+            and they are in eval mode for ``evaluate()``. Their parameters get gradient from the
+            loss if their ``requires_grad`` is on, as in the host's own generator step; in hook mode
+            those that ``optimizer`` steps.
+        transform_features: ``features (N, D) -> (N, D')``, what the host's final classifier sees
+            instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
             scores. Default: scikit-learn's logistic regression.
@@ -108,6 +120,9 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
+    if isinstance(generator, (dict, list, tuple)):
+        raise HostError(f"generator= takes one nn.Module: {PLAIN_CONTAINER}")
+    optimizer = bare_optimizers(optimizer)
     check_arguments(attach, locals())
     settings = settings or D3Settings()
     mode = mode or ("loss" if trainer is None else "hook")
@@ -123,15 +138,18 @@ def attach(
     if not gather:
         warn_alone(host.generator)
     host.generator = unwrapped(host.generator)
-    check_optimizer(host)
+    optimizers = optimizer if isinstance(optimizer, list) else [host.optimizer]
+    check_optimizers(host, optimizers)
     if mode == "hook":
-        check_free(host.optimizer)
-    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
+        check_free(optimizers)
+    host.modules = tuple(unwrapped(module) for module in (*host.modules, *module_list(modules)))
     host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
     if noise_dim is not None:
         host.noise_dim = noise_dim
         synthesize = synthesize or host.from_noise
-    manager.register(UserHooks(synthesize, train_classifier), "arguments of attach")
+    manager.register(
+        UserHooks(synthesize, transform_features, train_classifier), "arguments of attach"
+    )
     if trainer is None:  # a trainer may not be ready to synthesise before it has begun
         _try_synthesis(host, manager.hook)
 

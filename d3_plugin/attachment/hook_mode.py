@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,33 +19,43 @@ from d3_plugin.hosts.host import Host
 _hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
-def check_free(optimizer: torch.optim.Optimizer) -> None:
-    """No other D³ is in this optimiser.
+def check_free(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """There is one optimiser, and no other D³ in it.
 
     Raises:
-        HostError: there is one.
+        HostError: there is one, or there are several optimisers.
     """
-    if optimizer in _hooked:
+    if len(optimizers) > 1:
+        raise HostError('mode="hook" takes one optimizer, in whose step it acts: use mode="loss"')
+    if optimizers[0] in _hooked:
         raise HostError("D³ is in this optimizer already: detach() the first one")
 
 
 class StepHook:
-    """A step pre-hook of the generator's optimiser.
+    """A step pre-hook of the generator's optimiser: gradient for what that optimiser steps.
 
     Args:
         host: whose optimiser; every ``host.interval``-th of its steps gets a gradient.
         step: makes a step of D³ and returns the generator's extra loss.
+        measure: is told D³'s gradients and the whole ones.
         gather: whether to average the gradient over processes; DDP has averaged the host's already.
 
     Attributes:
         host_steps: steps of the optimiser so far.
     """
 
-    def __init__(self, host: Host, step: Callable[[], Tensor], *, gather: bool) -> None:
-        self._host, self._step, self._gather = host, step, gather
+    def __init__(
+        self,
+        host: Host,
+        step: Callable[[], Tensor],
+        measure: Callable[[list[Tensor], list[Tensor]], None],
+        *,
+        gather: bool,
+    ) -> None:
+        self._host, self._step, self._measure, self._gather = host, step, measure, gather
         self.host_steps = 0
-        _hooked.add(host.optimizer)
         self._handle = host.optimizer.register_step_pre_hook(self._before_step)
+        _hooked.add(host.optimizer)
 
     def remove(self) -> None:
         """Leave the optimiser as it was."""
@@ -56,7 +66,8 @@ class StepHook:
         if any(callable(a) for a in (*args, *kwargs.values())):
             raise HostError(
                 'mode="hook" does not work with optimizer.step(closure), which makes the gradients '
-                'anew: use mode="loss" and errG = errG + d3.loss(...) inside the closure'
+                'anew (LBFGS does; Lightning always passes one): use mode="loss" and '
+                "errG = errG + d3.loss(...) inside the closure, in Lightning in training_step"
             )
         _refuse_grad_scaler()
         self.host_steps += 1
@@ -66,17 +77,17 @@ class StepHook:
             extra = self._step()
         if not extra.requires_grad:
             return
-        parameters = [p for p in self._host.generator.parameters() if p.requires_grad]
+        groups = optimizer.param_groups
+        parameters = [p for group in groups for p in group["params"] if p.requires_grad]
         gradients = torch.autograd.grad(
             extra, parameters, allow_unused=True, materialize_grads=self._gather
         )
         if self._gather:
             gradients = average(gradients)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None and parameter.grad is not None:
-                parameter.grad.add_(gradient)
-            elif gradient is not None:
-                parameter.grad = gradient
+        reached = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+        for parameter, gradient in reached:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        self._measure([g for _, g in reached], [p.grad for p, _ in reached if p.grad is not None])
 
 
 def _refuse_grad_scaler() -> None:

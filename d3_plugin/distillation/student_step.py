@@ -52,7 +52,12 @@ class StudentUpdate:
         self._next_warning = 1
 
     def __call__(
-        self, total: Tensor, rows: Tensor | None, values: Mapping[str, Tensor]
+        self,
+        total: Tensor,
+        rows: Tensor | None,
+        values: Mapping[str, Tensor],
+        *,
+        step: bool = True,
     ) -> tuple[Tensor | None, Tensor]:
         """Update the student.
 
@@ -60,6 +65,7 @@ class StudentUpdate:
             total: 0-dim, the loss.
             rows: (M, D) whose gradient is returned, or None.
             values: rows and terms behind the loss, for messages.
+            step: False for the gradient alone.
 
         Returns:
             The gradient of ``total`` with respect to ``rows``, zeros if the step was skipped, or
@@ -68,22 +74,23 @@ class StudentUpdate:
         Raises:
             NotFiniteError: too many consecutive steps were skipped.
         """
-        self.steps += 1
-        if not total.requires_grad:  # all weights are 0
+        self.steps += step
+        learned = self._learned if step else []
+        wanted = learned if rows is None else [*learned, rows]
+        if not total.requires_grad or not wanted:  # all weights are 0
             good = self._finite(values, ())
             return (None if rows is None else torch.zeros_like(rows)), good
-        wanted = self._learned if rows is None else [*self._learned, rows]
         with autocast_off(total):  # it lowers the precision of products in backward, too
             gradients = torch.autograd.grad(
                 total, wanted, allow_unused=True, materialize_grads=True
             )
-        own = gradients[: len(self._learned)]
-        if self._gather:
+        own = gradients[: len(learned)]
+        if self._gather and step:
             check_same_generator(self._generator, self.steps)
             own = average(own)
         of_rows = gradients[len(own) :]
         good = self._finite(values, [*own, *of_rows])
-        if not self._on_cpu or good:
+        if step and (not self._on_cpu or good):
             for parameter, gradient in zip(self._learned, self._kept(good, own), strict=True):
                 parameter.grad = gradient
             self.optimizer.step()

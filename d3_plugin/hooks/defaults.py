@@ -42,21 +42,28 @@ class UserHooks:
     """The functions given to ``attach``, as a plugin that takes precedence over all others.
 
     Args:
-        synthesize, train_classifier: see :func:`d3_plugin.attach`; None if not given.
+        synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`; None if not
+            given.
     """
 
     def __init__(
         self,
         synthesize: Synthesis | None,
+        transform_features: Callable[[Tensor], Tensor] | None,
         train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None,
     ) -> None:
-        self.synthesize, self.train_classifier = synthesize, train_classifier
+        self.synthesize, self.transform_features = synthesize, transform_features
+        self.train_classifier = train_classifier
 
     @hookimpl(tryfirst=True)
     def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor | None:
         if self.synthesize is None:
             return None
         return self.synthesize(class_ids, host.data.attributes[class_ids])
+
+    @hookimpl(tryfirst=True)
+    def d3_transform_features(self, features: Tensor) -> Tensor | None:
+        return None if self.transform_features is None else self.transform_features(features)
 
     @hookimpl(tryfirst=True)
     def d3_train_classifier(

@@ -59,7 +59,7 @@ def default_synthesis(generator: nn.Module, noise_dim: int | None = None) -> Syn
         width = noise_dim or noise_width(generator, attributes.shape[1])
         noise = torch.randn(len(class_ids), width, dtype=dtype, device=attributes.device)
         try:
-            return call(noise, attributes)
+            rows = call(noise, attributes)
         except torch.cuda.OutOfMemoryError:
             raise
         except (TypeError, RuntimeError) as error:
@@ -69,6 +69,14 @@ def default_synthesis(generator: nn.Module, noise_dim: int | None = None) -> Syn
                 "attach(noise_dim=...); if the generator is called in another way pass "
                 "attach(synthesize=lambda class_ids, attributes: ...)"
             ) from error
+        if noise_dim is None and isinstance(rows, Tensor) and rows.shape[-1] == width:
+            raise HostError(
+                f"the generator's first input is {width} wide, as the features are: a VAE's "
+                "forward(features, attributes) would encode noise. Pass its decoder as "
+                "attach(synthesize=lambda class_ids, attributes: vae.decode(noise, attributes)); "
+                f"if the noise is that wide pass noise_dim={width}"
+            )
+        return rows
 
     return synthesize
 

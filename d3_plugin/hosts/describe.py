@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pluggy
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.data.host_data import as_gzsl_data
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hooks.manager import bind
 from d3_plugin.hosts.host import Host
+
+PLAIN_CONTAINER = (
+    "networks in a plain dict or list belong to no module. Pass the one that makes the features as "
+    "generator= and the others as modules=, or hold them in nn.ModuleDict or nn.ModuleList"
+)
 
 
 def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = None) -> Host:
@@ -66,39 +74,83 @@ def _replace_data(host: Host, data: Any) -> None:
 def describe_script(
     manager: pluggy.PluginManager,
     generator: nn.Module | None,
-    optimizer: torch.optim.Optimizer | None,
+    optimizer: Any,
     data: Any,
 ) -> Host:
     """A host from its parts; plugins that describe hosts leave the manager.
 
+    Args:
+        manager, generator, data: as for ``attach``.
+        optimizer: one or a list.
+
     Raises:
-        HostError: a part is missing.
+        HostError: a part is missing, or the generator has no parameters.
     """
-    parameter = None if generator is None else next(generator.parameters(), None)
-    if generator is None or parameter is None or optimizer is None or data is None:
-        raise HostError("attach() takes a trainer or generator= with parameters, optimizer=, data=")
+    if generator is None or optimizer is None or data is None:
+        raise HostError("attach() needs a trainer, or generator=, optimizer= and data=")
+    if next(generator.parameters(), None) is None:
+        raise HostError(f"the generator has no parameters: {PLAIN_CONTAINER}")
     bind(manager, None)
-    host = Host("script", generator, optimizer, as_gzsl_data(data))
+    first = optimizer[0] if isinstance(optimizer, list) else optimizer
+    host = Host("script", generator, first, as_gzsl_data(data))
     host.data = host.data.to(host.device)
     return host
 
 
-def check_optimizer(host: Host) -> None:
-    """The optimiser steps every trainable parameter of the generator.
+def bare_optimizers(given: Any) -> Any:
+    """An optimiser, or a list of them, without the wrappers of accelerate and Lightning.
 
     Raises:
-        HostError: it does not; names those it lacks.
+        HostError: something in the list is no optimiser.
+    """
+    if not isinstance(given, (list, tuple)):
+        return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
+    bare = [getattr(each, "optimizer", each) for each in given]
+    wrong = sorted({type(each).__name__ for each in bare if not isinstance(each, Optimizer)})
+    if wrong or not bare:
+        raise HostError(f"optimizer= takes optimizers in a list, got {', '.join(wrong) or 'none'}")
+    return bare
+
+
+def module_list(given: Any) -> list[nn.Module]:
+    """The modules of a list or dict.
+
+    Raises:
+        HostError: something in it is none.
+    """
+    modules = list(given.values() if isinstance(given, Mapping) else given)
+    wrong = sorted({type(each).__name__ for each in modules if not isinstance(each, nn.Module)})
+    if wrong:
+        raise HostError(
+            f"modules= takes a list or dict of nn.Modules, got {', '.join(wrong)} in it"
+        )
+    return modules
+
+
+def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:
+    """The optimisers step every trainable parameter of the generator.
+
+    Raises:
+        HostError: they do not; names those they lack.
     """
     if any(map(is_lazy, host.generator.parameters())):
         raise HostError("the generator has lazy layers: call it once, then make the optimizer")
-    owned = {id(p) for group in host.optimizer.param_groups for p in group["params"]}
+    owned = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
     foreign = [
         name
         for name, parameter in host.generator.named_parameters()
         if parameter.requires_grad and id(parameter) not in owned
     ]
     if foreign:
+        averaged = isinstance(host.generator, AveragedModel)
         raise HostError(
             f"the optimizer lacks {len(foreign)} parameters of the generator "
-            f"({', '.join(foreign[:5])}): is it the critic's, or was it made before .to()?"
+            f"({', '.join(foreign[:5])}): "
+            + (
+                "an AveragedModel is not trained; attach to the generator itself, and give the "
+                "average to evaluate(generator=...)"
+                if averaged
+                else "is it the critic's, or was it made before .to()? Several optimizers go in a "
+                "list"
+            )
         )

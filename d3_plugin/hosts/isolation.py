@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.distributed import process_rank
+from d3_plugin.errors import HostError
 
 Undo = Callable[[], object]
 
@@ -63,6 +66,10 @@ class RandomStream:
         legacy: Any = np.random.RandomState(seed).get_state(legacy=False)
         self._numpy = np.random.MT19937()
         self._numpy.state = legacy
+        self._begun = self._now()
+
+    def _now(self) -> tuple[dict[str, Tensor], Any, Any]:
+        return self._own, self._numpy.state, self._python
 
     def _generators(self) -> dict[str, torch.Generator]:
         """PyTorch's global generators that are covered."""
@@ -86,12 +93,23 @@ class RandomStream:
         calls.append(partial(setattr, _PYTHON, "gauss_next", gauss))
         return together(calls)
 
-    def begin(self) -> None:
-        """The global streams go on from where this one stands."""
+    def begin(self, *, again: bool = False) -> None:
+        """The global streams go on from where this one stands.
+
+        Args:
+            again: from where they went on the last time; no ``end()`` must follow then.
+        """
+        numpy = self._numpy
+        if again:
+            own, state, python = self._begun
+            numpy = np.random.MT19937()
+            numpy.state = state
+        else:
+            own, _, python = self._begun = self._now()
         for kind, generator in self._generators().items():
-            generator.set_state(self._own[kind])
-        _numpy_random.set_bit_generator(self._numpy)
-        random.setstate(self._python)
+            generator.set_state(own[kind])
+        _numpy_random.set_bit_generator(numpy)
+        random.setstate(python)
 
     def end(self) -> None:
         """This stream goes on from where the global ones stand."""
@@ -109,6 +127,7 @@ class RandomStream:
         trace: TracebackType | None,
     ) -> None:
         self.end()
+        self._begun = self._now()
         self._undo()
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,6 +145,7 @@ class RandomStream:
         numbers: Any = {"key": keys.cpu().numpy().astype(np.uint32), "pos": pos}
         self._numpy.state = {"bit_generator": "MT19937", "state": numbers}
         self._python = state["python"]
+        self._begun = self._now()
 
 
 def global_streams(device: torch.device) -> dict[str, Any]:
@@ -210,7 +230,8 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
     for part in (part for module in modules for part in module.modules()):
         for name, value in vars(part).items():
             plain = isinstance(value, (nn.Module, Tensor, *_GENERATORS))
-            if name in vars(_PLAIN) or plain:
+            compiler = type(part).__module__.startswith("torch._dynamo")  # what it has compiled
+            if name in vars(_PLAIN) or plain or compiler:
                 continue
             try:
                 found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
@@ -228,6 +249,29 @@ def state_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         state.undo()
         state.drop_added()
+
+
+@contextmanager
+def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
+    """``module`` with the parameters and buffers of ``other``, a copy of it; None: its own.
+
+    Raises:
+        HostError: they have other layers.
+    """
+    if isinstance(other, (AveragedModel, nn.DataParallel, DistributedDataParallel)):
+        other = other.module
+    own, given = ([*net.parameters(), *net.buffers()] for net in (module, other or module))
+    if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
+        raise HostError(
+            "evaluate(generator=...) takes a copy of the generator, with the same layers"
+        )
+    undo = together([partial(tensor.data.copy_, tensor.detach().clone()) for tensor in own])
+    try:
+        for tensor, value in zip(own, given, strict=True):
+            tensor.data.copy_(value)
+        yield
+    finally:
+        undo()
 
 
 buffers_kept = state_kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import is_integer
 from d3_plugin.data import GZSLData
-from d3_plugin.errors import HostError
+from d3_plugin.errors import D3Warning, HostError
 
 LabelForm = Literal["class_ids", "mapped"]
 
@@ -113,6 +114,7 @@ class HostBatches:
         here, other = (as_mapped, as_ids) if mapped else (as_ids, as_mapped)
         # The square root: chance in a small batch.
         if not unseen and here >= 0.5 * max(usual, by_label * other) - len(ids) ** -0.5:
+            self._compare_scale(features.float(), ids)
             return
         found = (
             f"the teacher agrees with {here:.0%} of the classes they give these features, and with "
@@ -123,6 +125,25 @@ class HostBatches:
         raise HostError(
             f"attributes given to loss(): {found}. Are they of these rows, scaled as the data's?"
         )
+
+    def _compare_scale(self, features: Tensor, ids: Tensor) -> None:
+        """Warns where the batch's rows have not the scale of the data's rows of their classes."""
+        own, labels = self._data.train_features, self._data.train_labels
+        rows = torch.cat([own.norm(dim=1, keepdim=True), own], dim=1)
+        sums = rows.new_zeros(self._data.num_classes, rows.shape[1]).index_add_(0, labels, rows)
+        usual = (sums / labels.bincount(minlength=len(sums))[:, None])[ids].mean(dim=0)
+        scale = features.norm(dim=1).mean() / usual[0]
+        shift = (features.mean(dim=0) - usual[1:]).norm() / own.var(dim=0).sum().sqrt()
+        # In a small batch the mean itself is off by chance.
+        other = scale < 0.7 or scale > 1.4 or shift > 0.3 + len(ids) ** -0.5
+        if scale.isfinite() and other:
+            warnings.warn(
+                f"the features given to loss() are {scale:.2g} times as long as the rows of these "
+                f"classes in data=, and their mean is {shift:.0%} of the rows' spread away from "
+                "theirs. Scale data= as the loop does: D³'s teacher and evaluate() see data=",
+                D3Warning,
+                stacklevel=8,
+            )
 
     def _wrong_form(self, labels: Tensor, why: str) -> str:
         other = "class_ids" if self._form == "mapped" else "mapped"

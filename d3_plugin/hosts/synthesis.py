@@ -40,9 +40,12 @@ def synthesize(
     fits = isinstance(rows, Tensor) and rows.shape == shape
     if not fits or (differentiable and not rows.requires_grad):
         got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+        advice = "take them out of it in attach(synthesize=lambda class_ids, attributes: ...)"
+        if fits:
+            advice = "without gradient: look for no_grad(), .detach() or .data"
         raise HostError(
             f"the generator, attach(synthesize=...) or a plugin must return features {shape}, got "
-            f"{got}{' without gradient: look for no_grad(), .detach() or .data' if fits else ''}"
+            f"{got}; {advice}"
         )
     result: Tensor = rows
     return result

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d3_plugin.errors import AdapterError
 from d3_plugin.hooks.manager import host_families, make_manager
-from d3_plugin.hosts.describe import check_optimizer
+from d3_plugin.hosts.describe import check_optimizers
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import eval_mode
 from d3_plugin.testing.case import (
@@ -64,7 +64,7 @@ def check_description(case: AdapterCase) -> None:
     expect(isinstance(host, Host), f"d3_describe_host gives {host!r:.60} for the trainer")
     trained = any(p.requires_grad for p in host.generator.parameters())
     expect(trained, "Host.generator has no parameter that requires gradient")
-    check_optimizer(host)
+    check_optimizers(host, [host.optimizer])
     used = [part for module in host.modules for part in module.modules()]
     expect(any(part is host.generator for part in used), "Host.modules lacks the generator")
     for part in ("seen_classes", "unseen_classes", "train_labels"):

@@ -154,6 +154,7 @@ def test_generator_step_at_weight_zero_gets_none(
     assert differing(alone, beside) == set()
 
 
+@pytest.mark.filterwarnings("ignore:D³ has made no step")
 @pytest.mark.parametrize("build", HOSTS)
 def test_synthesis_for_the_final_classifier_leaves_none(
     toy_data: GZSLData, build: Callable[[GZSLData], Any]

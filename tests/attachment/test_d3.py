@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ def test_weight_zero_is_bit_identical(toy_data: GZSLData, device: torch.device, 
     assert not torch.equal(before, d3.distiller.student.embed[0].weight), "the student must learn"
 
 
+@pytest.mark.filterwarnings("ignore:D³ has made no step")
 @pytest.mark.parametrize("mode", ["loss", "hook"])
 def test_attach_and_detach_leave_no_trace(
     toy_data: GZSLData, device: torch.device, mode: str
@@ -61,7 +63,7 @@ def test_gradient_is_that_of_the_weighted_terms(toy_data: GZSLData, device: torc
     d3 = attach(host)
     host.sample()
     before = copy.deepcopy(d3.distiller)
-    stream = copy.deepcopy(d3._stream)
+    stream = copy.deepcopy(d3._step.stream)
     loss = d3.loss(features=host.input_res, labels=host.input_label)
     got = torch.autograd.grad(loss, list(host.net_g.parameters()))
 
@@ -159,3 +161,11 @@ def test_half_precision_features_keep_small_gradients(host: ScriptHost) -> None:
     )
     (d3.loss() * 2.0**20).backward()
     assert (host.net_g.out.bias.grad != 0).all()
+
+
+def test_the_weight_may_follow_a_schedule(host: ScriptHost) -> None:
+    host.net_g.eval()
+    d3 = attach(host)
+    first = d3.loss(update=False).item()  # draws alike every time
+    d3.settings = replace(d3.settings, weight=SMALL.weight / 2)
+    assert d3.loss(update=False).item() == pytest.approx(first / 2)

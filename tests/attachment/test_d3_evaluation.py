@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from d3_plugin import InputError
+from d3_plugin import D3Warning, InputError
 from d3_plugin.data import GZSLData
 from tests.toys import SMALL, WEIGHT_ZERO, ScriptHost, attach
 
@@ -34,6 +34,7 @@ def test_modules_behind_synthesis_are_kept(toy_data: GZSLData) -> None:
     assert decoder.training
 
 
+@pytest.mark.filterwarnings("ignore:D³ has made no step")
 def test_classifier_of_a_script_may_train_with_torch(toy_data: GZSLData) -> None:
     host = ScriptHost(toy_data)
 
@@ -115,6 +116,23 @@ def test_weight_and_offset_can_be_given_instead(toy_data: GZSLData) -> None:
         d3.evaluate(seen_offset=-1.0)
     with pytest.raises(InputError, match="final_classifier"):
         d3.evaluate(final_classifier="")
+
+
+@pytest.mark.parametrize("classifier", KINDS)
+def test_d3_that_never_ran_is_named(toy_data: GZSLData, classifier: str) -> None:
+    """``loss()`` forgotten; an optimiser that is never stepped, or was made anew."""
+    host = ScriptHost(toy_data)
+    d3 = attach(host)
+    with pytest.warns(D3Warning, match=r"no step.*loss\(\) was never called"):
+        d3.evaluate(final_classifier=classifier)
+    hooked = attach(host, mode="hook")
+    host.optimizer_g = torch.optim.Adam(host.net_g.parameters())
+    host.run(2)
+    with pytest.warns(D3Warning, match="no step.*optimizer.*made anew"):
+        hooked.evaluate(final_classifier=classifier)
+    d3.loss()
+    d3.evaluate(final_classifier=classifier)
+    attach(host, WEIGHT_ZERO).evaluate(final_classifier="host")  # the baseline needs no step
 
 
 def test_the_student_starts_as_the_teacher(toy_data: GZSLData) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
+import d3_plugin
 from d3_plugin import HostError
 from d3_plugin.data import GZSLData
-from tests.toys import ScriptHost, assert_equal, attach
+from tests.toys import SMALL, PlainGenerator, ScriptHost, assert_equal, attach
 
 
 def test_detached_hook_mode_is_the_baseline_again(toy_data: GZSLData) -> None:
@@ -69,7 +73,7 @@ def test_hook_mode_leaves_other_gradients_alone(host: ScriptHost) -> None:
 
 def test_hook_mode_refuses_what_would_go_wrong_silently(host: ScriptHost) -> None:
     d3 = attach(host, mode="hook")
-    with pytest.raises(HostError, match="closure"):
+    with pytest.raises(HostError, match=r"closure.*Lightning.*loss"):
         host.optimizer_g.step(lambda: host.generator_loss())
     with pytest.raises(HostError, match="hook"):
         d3.loss()
@@ -77,6 +81,78 @@ def test_hook_mode_refuses_what_would_go_wrong_silently(host: ScriptHost) -> Non
         attach(host, mode="hook")
     d3.detach()
     attach(host, mode="hook")
+
+
+def test_modules_that_the_optimizer_steps_get_their_gradient(toy_data: GZSLData) -> None:
+    """A semantic module before the generator, in one optimiser with it or in one of its own."""
+    generator, semantic = PlainGenerator(), nn.Linear(5, 5)
+    both = torch.optim.SGD([*generator.parameters(), *semantic.parameters()], lr=0.1)
+
+    def run(mode: str, optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
+        generator.zero_grad()
+        semantic.zero_grad()
+        d3 = d3_plugin.attach(
+            generator=generator,
+            optimizer=optimizer,
+            data=toy_data,
+            settings=SMALL,
+            mode=mode,
+            synthesize=lambda ids, att: generator(torch.randn_like(att), semantic(att)),
+            modules={"semantic": semantic},
+        )
+        before = copy.deepcopy((generator.state_dict(), semantic.state_dict()))
+        if mode == "loss":
+            d3.loss().backward()
+        else:
+            optimizer.step()
+        d3.detach()
+        generator.load_state_dict(before[0])
+        semantic.load_state_dict(before[1])
+        return semantic.weight.grad
+
+    expected = run("loss", both)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(run("hook", both), expected)
+    assert run("hook", torch.optim.SGD(generator.parameters(), lr=0.1)) is None
+
+
+class Wrapped(torch.optim.Optimizer):
+    """As accelerate wraps an optimiser: one by its class, without the state of one."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def step(self) -> None:
+        self.optimizer.step()
+
+
+def test_a_wrapped_optimizer(host: ScriptHost) -> None:
+    d3 = attach(host, mode="hook", optimizer=Wrapped(host.optimizer_g))
+    host.run(1)
+    assert d3.steps == 1
+    with pytest.raises(HostError, match="detach"):
+        attach(host, mode="hook")
+
+
+def test_a_failed_attach_does_not_block_the_next(host: ScriptHost) -> None:
+    register = host.optimizer_g.register_step_pre_hook
+    host.optimizer_g.register_step_pre_hook = None  # as in a wrapper that nobody knows
+    with pytest.raises(TypeError):
+        attach(host, mode="hook")
+    host.optimizer_g.register_step_pre_hook = register
+    attach(host, mode="hook")
+
+
+def test_several_optimizers_are_for_the_loss_form(host: ScriptHost) -> None:
+    halves = (host.net_g.hidden, host.net_g.norm), (host.net_g.out,)
+    several = [torch.optim.Adam([p for m in half for p in m.parameters()]) for half in halves]
+    attach(host, optimizer=several).loss().backward()
+    with pytest.raises(HostError, match=r"hidden\.weight.*list"):
+        attach(host, optimizer=several[1:])
+    with pytest.raises(HostError, match=r"one optimizer.*mode=.loss"):
+        attach(host, optimizer=several, mode="hook")
+    with pytest.raises(HostError, match="takes optimizers in a list, got Linear"):
+        attach(host, optimizer=[*several, host.net_d])
 
 
 def test_grad_scaler_hook_mode_is_refused(host: ScriptHost) -> None:

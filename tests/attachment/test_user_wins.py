@@ -145,6 +145,21 @@ def test_synthesize(attach: Attach, form: str) -> None:
     assert all(p.grad is None for p in d3.host.generator.parameters())
 
 
+def test_transform_features(attach: Attach) -> None:
+    """What the final classifier sees; a plugin's answer counts less."""
+    widths: list[int] = []
+
+    def train(features: Tensor, labels: Tensor, num_classes: int) -> Scorer:
+        widths.append(features.shape[1])
+        return lambda rows: widths.append(rows.shape[1]) or torch.zeros(len(rows), num_classes)
+
+    given = {"transform_features": lambda rows: rows[:, :2], "train_classifier": train}
+    d3 = attach(mode="loss", plugins=[Plugin()], **given)
+    d3.loss()
+    d3.evaluate()
+    assert widths == [2, 2]
+
+
 def test_modules(attach: Attach) -> None:
     """Beside the generator, not instead of it."""
     net, decoder = nn.Linear(5, 12), nn.Sequential(nn.BatchNorm1d(12), nn.Dropout())
@@ -165,6 +180,7 @@ def test_modules(attach: Attach) -> None:
     assert decoder.training
 
 
+@pytest.mark.filterwarnings("ignore:D³ has made no step")
 def test_train_classifier(attach: Attach) -> None:
     given = Recording()
     made = attach(train_classifier=given.train_classifier).evaluate(final_classifier="host")
@@ -174,7 +190,10 @@ def test_train_classifier(attach: Attach) -> None:
 
 def test_synthetic_per_class(attach: Attach, toy_data: GZSLData) -> None:
     given = Recording()
-    attach(synthetic_per_class=11, train_classifier=given.train_classifier).evaluate()
+    options = {"synthetic_per_class": 11, "train_classifier": given.train_classifier}
+    d3 = attach(mode="loss", **options)
+    d3.loss()
+    d3.evaluate()
     assert given.trained == [len(toy_data.train_labels) + 2 * 11]
 
 

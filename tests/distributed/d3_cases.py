@@ -81,7 +81,8 @@ def two_steps(part: int, parts: int, *, ddp: bool) -> dict[str, Tensor]:
         answer[f"generator's gradient {step}"] = torch.cat(grads)
         answer[f"student's gradient {step}"] = learned[step]
         answer[f"loss {step}"] = extra.detach()
-        answer |= {f"{name} {step}": value for name, value in d3.values.items()}
+        terms = d3.values.keys() - {"gradient_share"}  # of one process alone
+        answer |= {f"{name} {step}": d3.values[name] for name in sorted(terms)}
         optimizer.step()
     return answer
 
@@ -200,7 +201,7 @@ def run(way: str, step: Callable[[ScriptHost, D3], None]) -> dict[str, Any]:
 
 
 def draw(d3: D3) -> Tensor:
-    with d3._stream:
+    with d3._step.stream:
         return torch.rand(4)
 
 

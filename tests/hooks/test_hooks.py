@@ -144,7 +144,9 @@ def test_transform_features_reaches_classifier_and_test_rows(toy_data: GZSLData)
 
             return score
 
-    attach(ScriptHost(toy_data), Plugin()).evaluate()
+    d3 = attach(ScriptHost(toy_data), Plugin())
+    d3.loss()
+    d3.evaluate()
     assert widths == [15, 15]
 
 
@@ -160,6 +162,7 @@ def test_train_classifier_gets_real_seen_and_synthetic_unseen_rows(toy_data: GZS
             return lambda rows: torch.zeros(len(rows), 1)
 
     d3 = attach(ScriptHost(toy_data), Plugin(), synthetic_per_class=7)
+    d3.loss()
     with pytest.raises(HostError, match=r"\(44, 6\), got \(44, 1\)"):
         d3.evaluate()
     assert counts == [[20, 7, 20, 20, 7, 20]]

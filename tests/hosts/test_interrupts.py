@@ -63,10 +63,12 @@ def traces_of_interrupts(wanted: int, data: GZSLData) -> int:
     return traces
 
 
+@pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
 def test_interrupts_leave_no_trace(toy_data: GZSLData) -> None:
     assert traces_of_interrupts(150, toy_data) == 0
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
 def test_three_thousand_interrupts_leave_no_trace(toy_data: GZSLData) -> None:
     assert traces_of_interrupts(3000, toy_data) == 0

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d3_plugin import HostError
+from d3_plugin import D3Warning, HostError
 from d3_plugin.data import GZSLData
 from d3_plugin.hosts.labels import HostBatches
 from tests.toys import ScriptHost, VAEHost, attach
@@ -131,6 +131,32 @@ def test_attached_d3_refuses_them_too(host: ScriptHost, reading: str, wrong: str
     assert d3.steps == 0
     d3.loss(rows, *given(host.data, reading, ids))
     assert d3.steps == 1
+
+
+@pytest.mark.parametrize("wrong", ["scaled", "shifted"])
+@pytest.mark.parametrize("reading", READINGS)
+def test_rows_of_another_scale_that_the_teacher_knows(
+    toy_data: GZSLData, reading: str, wrong: str
+) -> None:
+    rows, ids = toy_data.train_features, toy_data.train_labels
+    labels, attributes = given(toy_data, reading, ids)
+    other = rows / 2 if wrong == "scaled" else rows + 0.3
+
+    class Knowing(torch.nn.Module):
+        def forward(self, features: Tensor) -> tuple[Tensor, None]:
+            own = rows if features.data_ptr() == rows.data_ptr() else other
+            nearest = torch.cdist(features, own).argmin(dim=1)
+            return F.one_hot(torch.searchsorted(toy_data.seen_classes, ids)[nearest], 4), None
+
+    form = "mapped" if reading == "mapped" else "class_ids"
+    read = HostBatches(toy_data, Knowing(), form).read
+    expected = r"0\.5 times as long.*Scale data=" if wrong == "scaled" else r"spread away"
+    with pytest.warns(D3Warning, match=expected):
+        read(other, labels, attributes)
+    read(other, labels, attributes)  # once
+    noisy = rows + 0.1 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
+    for good in (rows, noisy):  # loops that add noise are right
+        batches(toy_data, reading).read(good, labels, attributes)
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -1,0 +1,153 @@
+"""One step of D³: rows are synthesised, the student learns, and the generator gets its gradient."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+
+import pluggy
+import torch
+from torch import Tensor
+
+from d3_plugin.attachment.gradient import MEASURE_EVERY, GivenGradient, GradientShare
+from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.distillation.student_step import LOOK_EVERY, StudentUpdate
+from d3_plugin.errors import D3Warning, PluginError
+from d3_plugin.hosts.host import Host, StepBatch
+from d3_plugin.hosts.isolation import RandomStream, together
+from d3_plugin.hosts.labels import HostBatches
+from d3_plugin.hosts.synthesis import synthesize
+
+
+class Step:
+    """Makes steps, see :meth:`d3_plugin.D3.loss`.
+
+    Args:
+        host, hooks, distiller, settings: as in :class:`d3_plugin.D3`.
+        stream: where D³'s random numbers come from.
+        batches: reads the host's batch.
+        update: the student's.
+        hooked: whether the optimiser's hook measures D³'s share of the gradient; otherwise it is
+            measured in the host's backward pass.
+
+    Attributes:
+        settings: those in use.
+        stream: see above.
+        share: D³'s of the generator's gradient.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        hooks: pluggy.HookRelay,
+        distiller: Distiller,
+        settings: D3Settings,
+        stream: RandomStream,
+        batches: HostBatches,
+        update: StudentUpdate,
+        *,
+        hooked: bool,
+    ) -> None:
+        self._host, self._hooks, self._distiller, self.settings = host, hooks, distiller, settings
+        self.stream, self._batches, self._update, self._hooked = stream, batches, update, hooked
+        self.share = GradientShare()
+        self._values: dict[str, Tensor] = {}
+        self._warned_unreachable = self._warned_share = False
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """See :attr:`d3_plugin.D3.values`."""
+        share = self.share.last
+        return self._values if share is None else {**self._values, "gradient_share": share}
+
+    def __call__(self, *batch_parts: Tensor | None, update: bool = True) -> Tensor:
+        """The generator's extra loss; ``update`` as for ``loss()``."""
+        weight = self.settings.weight
+        reaches_generator = (
+            weight > 0
+            and torch.is_grad_enabled()
+            and any(p.requires_grad for p in self._host.generator.parameters())
+        )
+        if weight > 0 and not reaches_generator:
+            self._warn_unreachable()
+        grad_mode = partial(torch._C._set_grad_enabled, torch.is_grad_enabled())
+        undo = together([self.stream.outside(), grad_mode])
+        try:
+            self.stream.begin(again=not update)
+            torch._C._set_grad_enabled(True)
+            synthetic, gradient, good = self._distil(reaches_generator, update, *batch_parts)
+            if update:
+                self.stream.end()
+        finally:
+            undo()
+        value = (weight * self._values["total"]).masked_fill(~good, 0.0)
+        if update:
+            self._after_step()
+        if gradient is None:
+            return value
+        watched = update and not self._hooked and self._update.steps % MEASURE_EVERY == 1
+        begun = self.share.watch(synthetic) if watched else None
+        result: Tensor = GivenGradient.apply(synthetic, value, weight * gradient, begun)  # type: ignore[no-untyped-call]
+        return result
+
+    def _after_step(self) -> None:
+        steps = self._update.steps
+        self._hooks.d3_after_step(host=self._host, step=steps, values=dict(self.values))
+        if steps % LOOK_EVERY == 0 and not self._warned_share:
+            self._warned_share = self.share.warn(self.settings.weight, self._hooked)
+
+    def _distil(
+        self, differentiable: bool, update: bool, *batch_parts: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Steps the student; synthetic rows, the gradient for them, and whether all was finite."""
+        real, real_labels = self._real_rows(*batch_parts)
+        unseen = self._host.data.unseen_classes
+        drawn = torch.randint(len(unseen), (self.settings.synthetic_rows,), device=unseen.device)
+        classes = unseen[drawn]
+        synthetic = synthesize(self._host, self._hooks, classes, differentiable=differentiable)
+        # float32: the gradient of a half-precision leaf would underflow before it is scaled.
+        rows = synthetic.detach().float().requires_grad_(differentiable)
+        batch = self._distiller.batch(rows, real, torch.cat([classes, real_labels]))
+        total = self._total(batch)
+        parts = {"synthetic rows": rows, "real rows": real, **self._values}
+        gradient, good = self._update(total, rows if differentiable else None, parts, step=update)
+        return synthetic, gradient, good
+
+    def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
+        if any(part is not None for part in batch_parts):
+            return self._batches.read(*batch_parts)
+        data = self._host.data
+        number = len(data.train_labels)
+        rows = torch.randint(number, (self.settings.real_rows,), device=data.train_labels.device)
+        return data.train_features[rows], data.train_labels[rows]
+
+    def _total(self, batch: StepBatch) -> Tensor:
+        terms = self._distiller.terms(batch)
+        hook = self._hooks.d3_extra_terms
+        try:
+            for answer in hook(host=self._host, batch=batch):
+                if clash := sorted(terms.keys() & answer.keys()):
+                    raise ValueError(f"terms named {clash} exist already")
+                if any(term.shape != () for term in answer.values()):
+                    raise ValueError(f"terms must be 0-dim tensors, got {answer}")
+                terms.update(answer)
+        except Exception as error:  # a third party's code
+            names = ", ".join(each.plugin_name for each in hook.get_hookimpls())
+            raise PluginError(f"d3_extra_terms (plugins: {names}) failed: {error!r}") from error
+        # By name: hooks answer in reverse order of registration, and float sums depend on order.
+        total = sum((terms[name] for name in sorted(terms)), start=batch.features.new_zeros(()))
+        self._values = {name: term.detach() for name, term in terms.items()}
+        self._values["total"] = total.detach()
+        return total
+
+    def _warn_unreachable(self) -> None:
+        if not self._warned_unreachable:
+            self._warned_unreachable = True
+            warnings.warn(
+                "loss() was called where no gradient can reach the generator (under no_grad, or "
+                "with requires_grad off in all its parameters); the student learns, the generator "
+                "does not. Call it in the generator's step.",
+                D3Warning,
+                stacklevel=4,
+            )
