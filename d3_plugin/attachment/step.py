@@ -136,7 +136,7 @@ class Step:
             names = ", ".join(each.plugin_name for each in hook.get_hookimpls())
             raise PluginError(f"d3_extra_terms (plugins: {names}) failed: {error!r}") from error
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
-        total = sum((terms[name] for name in sorted(terms)), start=batch.features.new_zeros(()))
+        total = sum([terms[name] for name in sorted(terms)], start=batch.features.new_zeros(()))
         self._values = {name: term.detach() for name, term in terms.items()}
         self._values["total"] = total.detach()
         return total

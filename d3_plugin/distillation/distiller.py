@@ -82,9 +82,8 @@ class Distiller(nn.Module):
         # common embedding costs more than the second pass.
         with autocast_off(real):
             synthetic, real = synthetic.float(), real.float()
-            teacher, student = (
-                [net(rows) for rows in (synthetic, real)] for net in (self.teacher, self.student)
-            )
+            teacher = [self.teacher(synthetic), self.teacher(real)]
+            student = [self.student(synthetic), self.student(real)]
             return StepBatch(
                 torch.cat([synthetic, real]),
                 labels,

@@ -97,15 +97,15 @@ class StudentUpdate:
             self.optimizer.zero_grad(set_to_none=True)
         return (None if rows is None else of_rows[0].masked_fill(~good, 0.0)), good
 
-    def _kept(self, good: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _kept(self, good: Tensor, gradients: tuple[Tensor, ...]) -> list[Tensor]:
         if self._on_cpu:  # fused Adam ignores strides
-            return tuple(gradient.contiguous() for gradient in gradients)
-        return tuple(gradient.masked_fill(~good, 0.0) for gradient in gradients)
+            return [gradient.contiguous() for gradient in gradients]
+        return [gradient.masked_fill(~good, 0.0) for gradient in gradients]
 
     def _finite(self, values: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> Tensor:
         """Whether the step may be made, in every process; 0-dim bool on the device."""
         # A norm is one pass over each tensor, and no copy.
-        norms = torch._foreach_norm([*(value.detach() for value in values.values()), *gradients])
+        norms = torch._foreach_norm([*[value.detach() for value in values.values()], *gradients])
         bad = ~torch.isfinite(torch.stack(norms))
         names = [*values, *["gradients"] * len(gradients)]
         if names != self._names:  # a plugin's terms may change between steps

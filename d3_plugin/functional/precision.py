@@ -15,7 +15,7 @@ def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
-    return tuple(tensor.to(dtype) for tensor in tensors)
+    return tuple([tensor.to(dtype) for tensor in tensors])
 
 
 def autocast_off(like: Tensor) -> AbstractContextManager[None]:

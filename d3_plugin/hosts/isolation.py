@@ -195,7 +195,7 @@ class ModuleState:
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         calls: list[Undo] = []
         self._saved: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for part in (part for module in modules for part in module.modules()):
+        for part in [part for module in modules for part in module.modules()]:
             if isinstance(part, torch.jit.ScriptModule):  # has no dicts of its own
                 values: list[Any] = [*part.buffers(recurse=False)]
             else:
@@ -215,7 +215,7 @@ class ModuleState:
                     calls.append(partial(value.set_state, value.get_state()))
                 elif isinstance(value, random.Random):
                     calls.append(partial(value.setstate, value.getstate()))
-        self.undo = together([*(partial(own.update, was) for own, was in self._saved), *calls])
+        self.undo = together([*[partial(own.update, was) for own, was in self._saved], *calls])
 
     def drop_added(self) -> None:
         """Remove the attributes and buffers that were not there before."""
