@@ -28,7 +28,7 @@ from d3_plugin.errors import HostError
 Undo = Callable[[], object]
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-_PLAIN = nn.Module()  # the attributes that every module has
+_PLAIN = vars(nn.Module()).keys()  # the attributes that every module has
 
 _numpy_random: Any = np.random  # its type stubs lack set_bit_generator
 _PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # the global stream
@@ -200,7 +200,8 @@ class ModuleState:
                 values: list[Any] = [*part.buffers(recurse=False)]
             else:
                 self._saved += [(own, dict(own)) for own in (part._buffers, vars(part))]
-                values = [*part._buffers.values(), *vars(part).values()]
+                added = [value for name, value in vars(part).items() if name not in _PLAIN]
+                values = [*part._buffers.values(), *added]
                 values += part._parameters.values()
             for value in values:
                 if isinstance(value, Tensor) and not value.requires_grad:
@@ -231,7 +232,7 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
         for name, value in vars(part).items():
             plain = isinstance(value, (nn.Module, Tensor, *_GENERATORS))
             compiler = type(part).__module__.startswith("torch._dynamo")  # what it has compiled
-            if name in vars(_PLAIN) or plain or compiler:
+            if name in _PLAIN or plain or compiler:
                 continue
             try:
                 found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
@@ -272,9 +273,6 @@ def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
         yield
     finally:
         undo()
-
-
-buffers_kept = state_kept
 
 
 @contextmanager
