@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from functools import partial
 
@@ -18,6 +19,9 @@ from d3_plugin.hosts.host import Host, StepBatch
 from d3_plugin.hosts.isolation import RandomStream, together
 from d3_plugin.hosts.labels import HostBatches
 from d3_plugin.hosts.synthesis import synthesize
+
+# A step borrows the global random streams: two in threads of one process would mix them.
+_one_at_a_time = threading.RLock()
 
 
 class Step:
@@ -72,15 +76,16 @@ class Step:
         if weight > 0 and not reaches_generator:
             self._warn_unreachable()
         grad_mode = partial(torch._C._set_grad_enabled, torch.is_grad_enabled())
-        undo = together([self.stream.outside(), grad_mode])
-        try:
-            self.stream.begin(again=not update)
-            torch._C._set_grad_enabled(True)
-            synthetic, gradient, good = self._distil(reaches_generator, update, *batch_parts)
-            if update:
-                self.stream.end()
-        finally:
-            undo()
+        with _one_at_a_time:
+            undo = together([self.stream.outside(), grad_mode])
+            try:
+                self.stream.begin(again=not update)
+                torch._C._set_grad_enabled(True)
+                synthetic, gradient, good = self._distil(reaches_generator, update, *batch_parts)
+                if update:
+                    self.stream.end()
+            finally:
+                undo()
         value = (weight * self._values["total"]).masked_fill(~good, 0.0)
         if update:
             self._after_step()

@@ -37,9 +37,11 @@ def synthesize(
         state.undo()
         state.drop_added()
     shape = (len(classes), host.data.feature_dim)
-    fits = isinstance(rows, Tensor) and rows.shape == shape
+    fits = isinstance(rows, Tensor) and rows.shape == shape and _is_real(rows, classes)
     if not fits or (differentiable and not rows.requires_grad):
-        got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+        got = type(rows).__name__
+        if isinstance(rows, Tensor):
+            got = f"{rows.dtype} {tuple(rows.shape)} {rows.layout} on {rows.device}"
         advice = "take them out of it in attach(synthesize=lambda class_ids, attributes: ...)"
         if fits:
             advice = "without gradient: look for no_grad(), .detach() or .data"
@@ -49,3 +51,9 @@ def synthesize(
         )
     result: Tensor = rows
     return result
+
+
+def _is_real(rows: Tensor, classes: Tensor) -> bool:
+    """Dense, on the data's device, and without an imaginary part that would be lost."""
+    dense = rows.layout == torch.strided and rows.device == classes.device
+    return dense and rows.is_floating_point()

@@ -18,7 +18,7 @@ from tests.toys import PlainGenerator, parts_of
 OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "tuple": (lambda rows: (rows, rows.mean()), "got tuple"),
     "dict": (lambda rows: {"features": rows}, "got dict"),
-    "image": (lambda rows: rows[:, :, None, None], "got (2, 12, 1, 1)"),
+    "image": (lambda rows: rows[:, :, None, None], "(2, 12, 1, 1)"),
 }
 
 
