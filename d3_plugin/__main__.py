@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import inspect
 import io
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from d3_plugin import __version__
+from d3_plugin.checks import did_you_mean
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, D3Warning, InputError
 from d3_plugin.experiments import ablate, compare, tune
 from d3_plugin.experiments.bench import bench
+from d3_plugin.experiments.run import find_family
 from d3_plugin.hooks.manager import host_families, make_manager
 
 # The flags of a command are the arguments of its function, with the defaults stated there.
@@ -35,6 +42,7 @@ HELP = {
     "host": "change a setting of the host family; may be repeated",
     "d3": "change a setting of D³ (d3_plugin.D3Settings); may be repeated",
     "device": "cpu, cuda, cuda:1, ...",
+    "threads": "CPU threads of each run; finished runs of another number are not used",
     "jobs": "number of runs at the same time on this machine",
     "backend": "where runs are made: processes of this machine, or an existing cluster",
     "scheduler": "address of the cluster",
@@ -54,17 +62,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may have no "±" or "³"
-    options = vars(_parser().parse_args(arguments))
-    function, traceback = options.pop("function"), options.pop("traceback")
     warnings.simplefilter("always", D3Warning)
+    traceback, usage = False, ""
     try:
-        for name in options.keys() & {"host", "d3"}:
-            options[name] = parse_settings(options[name])
-        function(**options)
+        try:
+            options = parse(arguments)
+            function, usage = options.pop("function"), options.pop("usage")
+            traceback = options.pop("traceback")
+            for name in options.keys() & {"host", "d3"}:
+                options[name] = parse_settings(options[name])
+            function(**options)
+        finally:
+            sys.stdout.flush()
     except D3Error as error:
         if traceback:
             raise
-        print(f"d3: {error}", file=sys.stderr)
+        print(f"{usage if isinstance(error, InputError) else ''}d3: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Nothing may be left in the buffer, or Python tries again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"d3: output cannot be written: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -76,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Arguments of a command's function by name, and ``function``, ``usage`` and ``traceback``."""
     parser = argparse.ArgumentParser(
         prog="d3",
         description="D³GZSL as an add-on: in-distribution dual-space and "
@@ -85,15 +106,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"d3_plugin {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
 
-    for function in (compare, bench, ablate, tune, adapters):
+    parsers = {}
+    for function in (compare, bench, ablate, tune, adapters, settings):
         text = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].replace("``", "")
         command = commands.add_parser(
             function.__name__, help=text.split("\n\n")[0], description=text
         )
         _add_flags(command, function)
         command.add_argument("--traceback", action="store_true", help="show tracebacks of errors")
-        command.set_defaults(function=function)
-    return parser
+        command.set_defaults(function=function, usage=command.format_usage())
+        parsers[function] = command
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = parsers[options.function]
+        flags = [flag for flag in command.format_usage().replace("[", " ").split() if "--" in flag]
+        hint = did_you_mean(unknown[0], flags)
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return vars(options)
 
 
 def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
@@ -108,12 +137,18 @@ def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) ->
             choices = get_args(hints[name])
             how |= {"choices": choices, "metavar": "|".join(choices)}
         elif name in ("out", "settings"):
-            how |= {"type": Path, "metavar": "FOLDER" if name == "out" else "FILE"}
+            how |= {"type": _path, "metavar": "FOLDER" if name == "out" else "FILE"}
         elif isinstance(default, int):
             how |= {"type": int, "metavar": "N"}
         shown = DEFAULTS.get(name) if default is None else default
         text += "" if shown is None else f" (default: {shown})"
         parser.add_argument("--set" if name == "d3" else f"--{name}", dest=name, help=text, **how)
+
+
+def _path(given: str) -> Path:
+    if not given:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(given)
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -141,6 +176,23 @@ def adapters() -> None:
     """List the host families that plugins provide."""
     for family in host_families(make_manager()).values():
         print(f"{family.name:<12} {family.summary}")
+
+
+def settings(adapter: str = "all") -> None:
+    """List the settings of D³ and of host families: names, defaults and meaning."""
+    manager = make_manager()
+    names = host_families(manager) if adapter == "all" else adapter.split(",")
+    kinds = {"D³, for --set": D3Settings}
+    kinds |= {f"{name}, for --host": find_family(name).settings for name in names}
+    for title, kind in kinds.items():
+        print(f"{title}:")
+        docs = "\n".join(inspect.getdoc(each) or "" for each in kind.__mro__)
+        docs = re.sub(r":\w+:`~?|`", "", docs)
+        meaning: dict[str, str] = {}
+        for of, text in re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", docs, re.MULTILINE):
+            meaning = dict.fromkeys(of.split(", "), " ".join(text.split())) | meaning
+        for each in fields(kind):
+            print(f"  {each.name}={each.default}: {meaning.get(each.name, '')}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Checks of user input, for public entry points only: what is behind them trusts its caller."""
+"""Checks of user input, made by public entry points only; inner functions trust their callers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ from torch import Tensor
 from d3_plugin.errors import InputError, Problems
 
 Positive = Annotated[float, "above 0"]
+Share = Annotated[float, "0 to 1"]
 NonNegative = Annotated[float, "at least 0"]
 Count = Annotated[int, "at least 1"]
-Seed = Annotated[int, "at least 0"]
+Seed = Annotated[int, "0 to 2**32 - 1"]
 
+_IN_RANGE: dict[str, Callable[[float], bool]] = {
+    "above 0": lambda value: value > 0,
+    "at least 0": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "0 to 1": lambda value: 0 <= value <= 1,
+    "0 to 2**32 - 1": lambda value: 0 <= value < 2**32,
+}
 _WORDS = {float: "a finite number", int: "an int", bool: "True or False", type(None): "None"}
 
 
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """Check arguments against the annotations of a signature, :data:`Positive` and such included.
+    """Check arguments against the annotations of a signature, such as :data:`Positive`.
 
     Args:
         function: a function, or the ``__init__`` of a class.
-        values: its arguments by name, as ``locals()`` gives them on the first line.
+        values: its arguments by name: ``locals()`` on its first line.
 
     Raises:
         InputError: lists every argument that does not fit.
@@ -42,7 +50,7 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> 
 
 
 def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any]) -> Problems:
-    """What is wrong with ``values`` for the dataclass ``settings``: names, types, ranges.
+    """Problems of ``values`` as fields of the dataclass ``settings``: names, types, ranges.
 
     Args:
         subject: starts the message.
@@ -61,7 +69,7 @@ def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """``; did you mean 'x'?``, or all known names where none is close."""
+    """``; did you mean 'x'?``, or all known names if none is close."""
     close = get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
 
@@ -72,8 +80,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
     if origin is Annotated:
         kind, bound = get_args(hint)
-        in_range = {"above 0": lambda: value > 0, "at least 0": lambda: value >= 0}
-        return _fits(value, kind) and in_range.get(bound, lambda: value >= 1)()
+        return _fits(value, kind) and _IN_RANGE[bound](value)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
     if origin in (Union, types.UnionType):
@@ -103,30 +110,31 @@ def _words(hint: Any) -> str:
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def check_matrices(function: str, **tensors: Tensor) -> None:
-    """Every tensor is a floating (N, K) matrix with K > 0, and all have the same N.
+def check_matrices(function: str, *tensors: Tensor) -> None:
+    """Check that every tensor is a floating (N, K) matrix with K > 0, all with the same N.
 
     Raises:
-        InputError: they are not; names every dtype and shape.
+        InputError: they are not; lists every dtype and shape.
     """
-    rows = set()
-    for tensor in tensors.values():
-        fits = isinstance(tensor, Tensor) and tensor.ndim == 2 and tensor.is_floating_point()
-        rows.add(tensor.shape[0] if fits and tensor.shape[1] and not tensor.is_sparse else None)
-    if None in rows or len(rows) > 1:
-        got = ", ".join(f"{name} {_form(tensor)}" for name, tensor in tensors.items())
-        raise InputError(f"{function} takes dense floating (N, K) tensors of one N, got {got}")
+    rows = {t.shape[:1] if isinstance(t, Tensor) and t.ndim == 2 else None for t in tensors}
+    if None in rows or len(rows) > 1 or not all(map(_is_floating, tensors)):
+        got = ", ".join(map(_form, tensors))
+        raise InputError(f"{function} takes dense floating (N, K) tensors of equal N, got {got}")
+
+
+def _is_floating(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.shape[1] > 0 and not tensor.is_sparse
 
 
 def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | None = None) -> None:
-    """``labels`` is an integer (N,) tensor with a label for each of the rows.
+    """Check that ``labels`` is an integer (N,) tensor with one label per row.
 
     Raises:
-        InputError: another shape, not integers, or on the CPU outside 0..num_classes-1.
+        InputError: wrong shape or dtype; on the CPU also values outside 0..num_classes-1.
     """
     if not is_integer(labels) or tuple(labels.shape) != (rows,):
         raise InputError(f"{function} takes integer labels ({rows},), got {_form(labels)}")
-    # Values are not looked at on a GPU, which would have to wait, nor while compiling.
+    # Reading values would make a GPU wait, and break the graph while compiling.
     if num_classes is None or labels.device.type != "cpu" or torch.compiler.is_compiling():
         return
     if rows and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
@@ -137,7 +145,7 @@ def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | No
 
 
 def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | None = None) -> None:
-    """``seen_classes`` is an integer (S,) tensor of different class ids.
+    """Check that ``seen_classes`` is an integer (S,) tensor of distinct class ids.
 
     Raises:
         InputError: it is not, or an id is outside 0..num_classes-1.
@@ -150,7 +158,7 @@ def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | N
     ids = seen_classes.tolist()
     if len(set(ids)) < len(ids) or min(ids) < 0 or (num_classes and max(ids) >= num_classes):
         last = "C-1" if num_classes is None else num_classes - 1
-        raise InputError(f"{function} takes different seen_classes in 0..{last}, got {ids}")
+        raise InputError(f"{function} takes distinct seen_classes in 0..{last}, got {ids}")
 
 
 def is_integer(tensor: object) -> bool:
@@ -165,16 +173,3 @@ def _form(value: object) -> str:
     if not isinstance(value, Tensor):
         return type(value).__name__
     return f"{value.dtype} {tuple(value.shape)}" + (" sparse" if value.is_sparse else "")
-
-
-def is_number(value: object) -> bool:
-    """A finite int or float."""
-    return _fits(value, float)
-
-
-def check_whole(function: str, *, least: int = 1, **values: int) -> None:
-    """Every value is an int, at least ``least``."""
-    problems = Problems(function)
-    for name, value in values.items():
-        problems.check(_fits(value, int) and value >= least, f"{name} must be an int, {value!r}")
-    problems.raise_as(InputError)

@@ -2,25 +2,26 @@ r"""Losses over the batch of all processes, for training with DistributedDataPar
 
 **The scale of the gradient.** Let the batch of W processes be :math:`x_1(\theta) \dots x_W(\theta)`
 and the loss :math:`L(x_1, \dots, x_W)`, one number that every process computes from the gathered
-rows. Wanted is the gradient of one process that has the whole batch,
+rows. The aim is the gradient of a single process with the whole batch,
 :math:`\sum_r \frac{\partial L}{\partial x_r} \frac{\partial x_r}{\partial \theta}`. Process r can
-only run its own rows' graph backward, and DDP *averages* what the processes find:
+run backward only through its own rows, and DDP *averages* the results:
 
 .. math:: \frac1W \sum_r s \frac{\partial L}{\partial x_r} \frac{\partial x_r}{\partial \theta},
 
-which is the wanted gradient for :math:`s = W`: the backward of :func:`gather_rows` hands every
-process W times the gradient of its own rows. It needs no communication, because every process holds
-the whole gradient of its gathered copy; ``torch.distributed.nn.functional.all_gather`` sums the W
-copies to the same number over the network. So backward may be called any number of times, under
-``no_sync`` too. If an optimiser *sums* gradients over processes instead, divide the loss by W.
+which is that gradient for :math:`s = W`: the backward of :func:`gather_rows` returns W times the
+gradient of the own rows. It needs no communication, because every process has the whole gradient of
+its gathered copy; ``torch.distributed.nn.functional.all_gather`` sums the W copies to the same
+number over the network. So backward may be called any number of times, also under ``no_sync``. If
+an optimiser *sums* gradients over processes, divide the loss by W.
 
-A mean over rows, :math:`L = \frac1N \sum_r n_r m_r` with :math:`n_r` rows of mean :math:`m_r` here,
-needs :math:`W n_r / N` times the own mean's gradient, see :func:`mean_over_processes`; with equally
-many rows everywhere that is the plain mean of each process, averaged by DDP.
+A mean over rows, :math:`L = \frac1N \sum_r n_r m_r` with :math:`n_r` rows of mean :math:`m_r` in
+process r, needs :math:`W n_r / N` times the gradient of the own mean, see
+:func:`mean_over_processes`. With equally many rows everywhere this is the plain mean of each
+process, averaged by DDP.
 
-Every process must make the same calls in the same order, as with any collective operation. What one
-process alone raises (a wrong shape, say) leaves the others waiting until the launcher ends them or
-the process group's timeout passes.
+As with any collective operation, every process must make the same calls in the same order. An error
+in one process (a wrong shape, say) leaves the others waiting until the launcher ends them or the
+process group times out.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from d3_plugin.errors import D3Warning, HostError, InputError, Problems
 
 
 def process_count() -> int:
-    """W: 1 unless a process group is up."""
+    """W; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def process_rank() -> int:
-    """0 unless a process group is up."""
+    """The rank; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -55,7 +56,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, own: Tensor, counts: list[int]) -> Tensor:
         rank = process_rank()
         ctx.first, ctx.own, ctx.processes = sum(counts[:rank]), counts[rank], len(counts)
-        # Padded to one size: the backends gather no others.
+        # Padded, because backends gather tensors of one size only.
         padded = own.new_zeros(max(counts), *own.shape[1:])
         padded[: len(own)] = own
         everyone = [torch.empty_like(padded) for _ in counts]
@@ -70,10 +71,10 @@ class _Gather(torch.autograd.Function):
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The rows of all processes, in the order of their ranks, with the gradient DDP needs.
 
-    Without a process group, or in a group of one, the tensors come back as they are.
+    Without a process group, or in a group of one, the tensors are returned unchanged.
 
     Args:
-        tensors: (N,) or (N, K) each, with one N; N may differ between processes, and may be 0.
+        tensors: (N,) or (N, K) each, with the same N; N may differ between processes, and be 0.
 
     Returns:
         (sum of N, ...) each, the same in every process.
@@ -92,7 +93,7 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _agreed_counts(tensors: tuple[Tensor, ...]) -> list[int]:
-    """How many rows each process has; one small message, so that all see the same problems."""
+    """Number of rows of each process; one small message, so that all see the same problems."""
     kinds = [zlib.crc32(f"{t.dtype} {tuple(t.shape[1:])}".encode()) for t in tensors]
     own = torch.tensor([len(tensors[0]), *kinds], device=tensors[0].device)
     everyone = [torch.empty_like(own) for _ in range(process_count())]
@@ -111,7 +112,7 @@ def _agreed_counts(tensors: tuple[Tensor, ...]) -> list[int]:
 
 
 class _Mean(torch.autograd.Function):
-    """``value``, with ``factor`` times the gradient of ``own``; so a NaN of no rows stays out."""
+    """``value``, with ``factor`` times the gradient of ``own``, whose NaN over 0 rows stays out."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, value: Tensor, factor: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ def mean_over_processes(mean: Tensor, rows: int) -> Tensor:
 
     Args:
         mean: 0-dim, the mean over this process's rows.
-        rows: how many they are; may be 0, the mean is ignored then.
+        rows: their number; with 0 the mean is ignored.
 
     Returns:
         0-dim, the same in every process, with the gradient DDP needs. ``mean`` itself without a
@@ -149,34 +150,34 @@ def mean_over_processes(mean: Tensor, rows: int) -> Tensor:
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside DDP, or the module itself.
 
-    D³ synthesises past DDP: its gradient arrives in the same parameters and in the host's own
-    backward, where DDP averages it with the host's, and another forward pass of DDP would announce
-    another backward and send the buffers around once more.
+    D³ synthesises without the DDP wrapper. Its gradient reaches the same parameters in the host's
+    backward, where DDP averages it with the host's; another forward pass through DDP would
+    expect another backward and broadcast the buffers once more.
     """
     inner: nn.Module = module.module if isinstance(module, DistributedDataParallel) else module
     return inner
 
 
 def warn_alone(generator: nn.Module) -> None:
-    """Warn that without ``gather`` every process trains a student of its own."""
+    """Warn that without ``gather`` every process trains its own student."""
     if process_count() > 1 and isinstance(generator, DistributedDataParallel):
         warnings.warn(
-            f"the generator is trained by {process_count()} processes, but each trains a student "
-            "of its own, with the same synthetic classes and noise; attach(gather=True) trains one",
+            f"the generator is trained by {process_count()} processes, but each trains its own "
+            "student, with the same synthetic classes and noise; attach(gather=True) shares one",
             D3Warning,
             stacklevel=3,
         )
 
 
 def same_start(module: nn.Module) -> None:
-    """Everyone takes rank 0's weights; the same seed does not give the same bits on every GPU."""
+    """All processes take rank 0's weights: one seed may give different bits on different GPUs."""
     if process_count() > 1:
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, src=0)
 
 
 def average(gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The mean over processes, in one message; what DDP does for parameters of its own."""
+    """The mean over processes, in one message, as DDP does for its parameters."""
     if process_count() == 1 or not gradients:
         return tuple(gradients)
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -186,7 +187,7 @@ def average(gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def agree(good: Tensor) -> Tensor:
-    """Whether it is true in every process; 0-dim bool."""
+    """Whether ``good`` is true in every process; 0-dim bool."""
     if process_count() == 1:
         return good
     everywhere = good.long()
@@ -195,13 +196,13 @@ def agree(good: Tensor) -> Tensor:
 
 
 def check_same_generator(generator: nn.Module, step: int) -> None:
-    """The generator's parameters are still the same in every process.
+    """Check that the generator's parameters are still the same in every process.
 
-    DDP averages nothing in a backward that its forward did not announce, and says nothing. Looked
-    at in steps 1, 2, 4, 8, …, which finds that early and costs nothing later.
+    DDP silently averages nothing in a backward without its forward. Checked in steps 1, 2, 4, 8, …,
+    which finds this early and costs nothing later.
 
     Raises:
-        HostError: in every process; names the parameter.
+        HostError: in every process; names the parameters that differ.
     """
     if process_count() == 1 or step & (step - 1):
         return

@@ -8,7 +8,7 @@ class D3Error(Exception):
 
 
 class InputError(D3Error, ValueError):
-    """A tensor, number or option given to a public function does not fit."""
+    """A tensor, number or option given to a public function is invalid."""
 
 
 class DataError(D3Error, ValueError):
@@ -16,11 +16,11 @@ class DataError(D3Error, ValueError):
 
 
 class HostError(D3Error, ValueError):
-    """The generative code that D³ is attached to is not what the call said it was."""
+    """The generative code that D³ is attached to does not match the call."""
 
 
 class NotFiniteError(D3Error, ArithmeticError):
-    """NaN or Inf in step after step."""
+    """NaN or Inf in too many consecutive steps."""
 
 
 class PluginError(D3Error):
@@ -32,7 +32,7 @@ class AdapterError(D3Error, AssertionError):
 
 
 class MissingExtraError(D3Error, ImportError):
-    """An optional package is needed for what was asked for."""
+    """An optional package is needed and not installed."""
 
 
 class StorageError(D3Error, OSError):
@@ -48,7 +48,7 @@ class D3Warning(UserWarning):
 
 
 class Problems:
-    """Collects what is wrong with an input, to report everything in one error.
+    """Collects the problems of an input, to report all of them in one error.
 
     Args:
         subject: what is being checked; starts the message.

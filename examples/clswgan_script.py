@@ -1,9 +1,9 @@
-"""An f-CLSWGAN script in the style of the field, with D³ added in three lines.
+"""An f-CLSWGAN script with D³ added in three lines.
 
-The three lines are marked ``# D3``. The rest is an ordinary module-level script: global buffers
-overwritten by ``copy_``, labels mapped to the seen classes, three ``backward`` calls in a critic
-step, ``requires_grad`` switched between critic and generator, ``zero_grad`` on the modules. Run it
-with ``python examples/clswgan_script.py``.
+The three lines are marked ``# D3``. The rest is a module-level script as the field writes them:
+global buffers overwritten by ``copy_``, labels mapped to the seen classes, three ``backward`` calls
+per critic step, ``requires_grad`` switched between critic and generator, ``zero_grad`` on modules.
+Run ``python examples/clswgan_script.py``.
 """
 
 import argparse
@@ -29,7 +29,7 @@ torch.manual_seed(opt.manualSeed)
 
 
 class DataLoader:
-    """The usual data object: tensors under well-known names, and ``next_batch``."""
+    """The field's data object: tensors under their usual names, and ``next_batch``."""
 
     def __init__(self, name):
         problem = load(name).scaled()

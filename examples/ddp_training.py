@@ -1,8 +1,8 @@
-"""D³ beside a generator in DistributedDataParallel: one student for all processes.
+"""D³ with a generator in DistributedDataParallel: all processes share one student.
 
 ``torchrun --nproc_per_node 2 examples/ddp_training.py`` trains a small GAN on scikit-learn's
-digits, on GPUs with nccl where there are enough, else on the CPU with gloo. What D³ needs is marked
-``# D3``: ``gather=True``, and its loss in the same backward as the host's.
+digits, on GPUs with nccl if there are enough, otherwise on the CPU with gloo. The lines for D³ are
+marked ``# D3``: ``gather=True``, and its loss in the same backward as the host's.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from d3_plugin.data import load
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=300)
-parser.add_argument("--batch_size", type=int, default=32, help="rows of a process")
+parser.add_argument("--batch_size", type=int, default=32, help="rows per process")
 options = parser.parse_args()
 
 local_rank, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
@@ -28,7 +28,7 @@ if on_gpu:
     torch.cuda.set_device(device)
 dist.init_process_group("nccl" if on_gpu else "gloo")
 rank = dist.get_rank()
-torch.manual_seed(rank)  # other noise and batches in every process; DDP makes the weights the same
+torch.manual_seed(rank)  # different noise and batches per process; DDP equalises the weights
 
 data = load("digits-1").scaled().to(device)
 width, attribute_width = data.feature_dim, data.attributes.shape[1]
@@ -66,7 +66,7 @@ for _ in range(options.steps):
     critic_loss.backward()
     critic_optimizer.step()
 
-    # Past the critic's DDP: this backward is not for its parameters.
+    # Without the critic's DDP wrapper: this backward is not for its parameters.
     loss = -critic.module(torch.cat([fake, attributes], dim=1)).mean()
     loss = loss + d3.loss(features=features, labels=labels)  # D3
     optimizer.zero_grad()

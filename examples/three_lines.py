@@ -1,4 +1,4 @@
-"""A baseline without and with D³: attaching it to a trainer object takes three lines.
+"""A baseline with and without D³: attaching D³ to a trainer object takes three lines.
 
 ``python examples/three_lines.py --adapter tfvaegan`` trains a TF-VAEGAN twice on scikit-learn's
 digits, from the same seed: first the plain baseline, then the same with D³.

@@ -123,6 +123,8 @@ class D3:
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
+        if torch.is_inference_mode_enabled():
+            raise HostError("call loss() in the training loop, not under torch.inference_mode()")
         if self._step_hook is not None:
             raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
         if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -165,7 +167,7 @@ class D3:
             D3Warning: D³ has made no step.
         """
         check_arguments(D3.evaluate, locals())
-        self._update.guard.look(self.steps)
+        self._update.look()
         instead = {
             "final_classifier": final_classifier,
             "ensemble_weight": ensemble_weight,
@@ -202,7 +204,7 @@ class D3:
         if self._step_hook is not None:
             self._step_hook.remove()
         self._attached = False
-        self._update.guard.look(self.steps)
+        self._update.look()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that continues a run: heads, their optimiser, the random stream, the step."""
@@ -253,7 +255,4 @@ class D3:
 
     def __reduce__(self) -> NoReturn:
         """Pickle and copy: a copy would hold a copy of the host, which nobody trains."""
-        raise HostError(
-            "a D3 cannot be pickled or copied: save d3.state_dict(), and load_state_dict() it "
-            "into a D3 attached anew"
-        )
+        raise HostError("a D3 cannot be copied: save d3.state_dict() for load_state_dict()")

@@ -124,11 +124,17 @@ class Step:
 
     def _total(self, batch: StepBatch) -> Tensor:
         terms = self._distiller.terms(batch)
-        for answer in self._hooks.d3_extra_terms(host=self._host, batch=batch):
-            clash = sorted(terms.keys() & answer.keys())
-            if clash:
-                raise PluginError(f"d3_extra_terms: terms named {clash} exist already")
-            terms.update(answer)
+        hook = self._hooks.d3_extra_terms
+        try:
+            for answer in hook(host=self._host, batch=batch):
+                if clash := sorted(terms.keys() & answer.keys()):
+                    raise ValueError(f"terms named {clash} exist already")
+                if any(term.shape != () for term in answer.values()):
+                    raise ValueError(f"terms must be 0-dim tensors, got {answer}")
+                terms.update(answer)
+        except Exception as error:  # a third party's code
+            names = ", ".join(each.plugin_name for each in hook.get_hookimpls())
+            raise PluginError(f"d3_extra_terms (plugins: {names}) failed: {error!r}") from error
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
         total = sum((terms[name] for name in sorted(terms)), start=batch.features.new_zeros(()))
         self._values = {name: term.detach() for name, term in terms.items()}

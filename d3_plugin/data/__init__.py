@@ -1,4 +1,4 @@
-"""GZSL problems: built-in digits, the field's .mat folders, validation problems."""
+"""GZSL problems: built-in digits, the field's .mat folders, arrays, validation problems."""
 
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.digits import load_digits_gzsl

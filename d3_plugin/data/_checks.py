@@ -1,4 +1,4 @@
-"""Checks of a GZSL problem, whatever it came from, and of the arrays that metrics take."""
+"""Checks of a GZSL problem from any source, and of the arrays given to metrics."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch import Tensor
 
 from d3_plugin.errors import InputError, Problems
 
-#: The parts of a problem, and which classes their rows are of.
+#: The parts of a problem, and whether their rows are of seen or unseen classes.
 PARTS = {"train": "seen", "test_seen": "seen", "test_unseen": "unseen"}
-#: What messages call them.
+#: Their names in messages.
 OWN_NAMES = {name: name for name in (*PARTS, "attributes", "class_names")}
 
 
 def as_rows(name: str, value: Any, problems: Problems, shape: str = "(N, K)") -> Tensor | None:
-    """``value`` as a float32 matrix; None, with a problem noted, if it is anything else."""
+    """``value`` as a float32 matrix; otherwise notes a problem and returns None."""
     tensor = _tensor(value)
     if tensor is None or tensor.ndim != 2 or tensor.numel() == 0:
         problems.add(f"{name} is {describe(value)}; expected a dense numeric matrix {shape}")
         return None
-    return tensor.float()  # what is too large for float32 becomes Inf, which is reported
+    return tensor.float()  # values too large for float32 become Inf, which is reported
 
 
 def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
-    """``value`` as an int64 vector; None, with a problem noted, if it is anything else."""
+    """``value`` as an int64 vector; otherwise notes a problem and returns None."""
     tensor = _tensor(value)
     if tensor is None or tensor.dtype == torch.bool or tensor.numel() not in (0, 1, *tensor.shape):
         problems.add(f"{name} is {describe(value)}; expected a vector of integers")
         return None
     tensor = tensor.reshape(-1)
-    ids = tensor.long()  # PyTorch takes uint8 for a mask, and uint16 would wrap around at 0 - 1
+    ids = tensor.long()  # PyTorch reads uint8 as a mask, and uint16 wraps around at 0 - 1
     if tensor.is_floating_point() and len(changed := tensor[ids.to(tensor.dtype) != tensor]):
         problems.add(f"{name}: {some(changed, 'values')} that are not integers")
         return None
@@ -42,7 +42,7 @@ def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
 
 
 def as_row_numbers(name: str, value: Any, num_rows: int, problems: Problems) -> Tensor | None:
-    """Row numbers or a mask as an int64 vector; None, with a problem noted, if it is neither."""
+    """Row numbers or a mask as an int64 vector; otherwise notes a problem and returns None."""
     mask = _tensor(value)
     if mask is not None and mask.dtype == torch.bool and mask.shape == (num_rows,):
         return mask.nonzero()[:, 0]
@@ -50,7 +50,7 @@ def as_row_numbers(name: str, value: Any, num_rows: int, problems: Problems) -> 
 
 
 def as_parts(given: Mapping[str, Any], problems: Problems) -> dict[str, Tensor]:
-    """The parts of a problem, on one device; those that cannot be converted are left out."""
+    """The parts of a problem, on one device; parts that cannot be converted are left out."""
     parts = {}
     for name, value in given.items():
         convert = as_ids if name.rstrip("s").endswith(("label", "classe")) else as_rows
@@ -62,7 +62,7 @@ def as_parts(given: Mapping[str, Any], problems: Problems) -> dict[str, Tensor]:
 
 
 def _tensor(value: Any) -> Tensor | None:
-    """A dense real tensor, detached; None if there is no way to one."""
+    """A dense real tensor, detached; None if the value cannot be converted."""
     if isinstance(value, Tensor):
         tensor: Tensor = value.detach()
     else:
@@ -72,7 +72,7 @@ def _tensor(value: Any) -> Tensor | None:
             if not array.flags.writeable or min(array.strides, default=0) < 0:
                 array = array.copy()
             tensor = torch.from_numpy(array)
-        except Exception:  # NumPy and PyTorch raise almost anything for what is no array
+        except Exception:  # NumPy and PyTorch raise almost anything for other objects
             return None
     odd = tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized
     return None if odd or tensor.is_complex() else tensor
@@ -104,7 +104,7 @@ def _not_finite(matrix: Tensor) -> Tensor:
 
 
 def check_sets(sets: Mapping[str, Tensor], num_rows: int, first: int, problems: Problems) -> None:
-    """Sets of row numbers are disjoint and in range; messages count rows from ``first``."""
+    """Check that sets of row numbers are disjoint and in range; messages count from ``first``."""
     for name, index in sets.items():
         problems.check(len(index) > 0, f"{name} is empty; expected at least one row")
         values, counts = index.unique(return_counts=True)
@@ -124,14 +124,14 @@ def check_problem(
     first: int = 0,
     rows: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """The parts of a problem belong together; parts that could not be read are left out.
+    """Check that the parts of a problem are consistent; unreadable parts may be missing.
 
     Args:
         parts: by their names in :class:`~d3_plugin.data.GZSLData`.
-        problems: takes what is wrong.
-        names: what messages call train, test_seen, test_unseen and attributes.
+        problems: where problems are noted.
+        names: of train, test_seen, test_unseen and attributes in messages.
         first: messages count classes and rows from here.
-        rows: the numbers of the rows of train, test_seen and test_unseen; default: 0, 1, ...
+        rows: row numbers of train, test_seen and test_unseen; default: 0, 1, ...
     """
 
     def none_of(wrong: Tensor, where: str, noun: str, what: str) -> None:
@@ -165,15 +165,15 @@ def check_problem(
 
 
 def check_arrays(function: str, **arrays: tuple[str, Any]) -> Problems:
-    """What is wrong with NumPy arrays, of finite numbers if named ``scores``, else of class ids.
+    """Problems of NumPy arrays: finite numbers if named ``scores``, otherwise class ids.
 
     Args:
         function: starts the message.
-        arrays: by name the letters of the dimensions, as in ``"NC"``, and the array; a letter
-            stands for the same size above 0 in all of them.
+        arrays: by name, the letters of the dimensions, such as ``"NC"``, and the array. A letter
+            stands for the same positive size in all arrays.
 
     Raises:
-        InputError: something is no such array, whatever its size.
+        InputError: a value is not such an array.
     """
     problems = Problems(function)
     sizes: dict[str, int] = {}

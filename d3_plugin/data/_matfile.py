@@ -1,4 +1,4 @@
-"""Reading single variables out of MATLAB files, v5 and v7.3 (HDF5), and .npz and .h5 files."""
+"""Reads single variables from MATLAB files, v5 and v7.3 (HDF5), and from .npz and .h5 files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def read(
     file: Path, needed: Sequence[str], optional: Sequence[str], problems: Problems
 ) -> dict[str, Any]:
-    """The wanted variables of a file, in MATLAB's orientation.
-
-    Optional variables that are missing or cannot be read are left out.
-    """
+    """Variables of a file, in MATLAB's orientation; unreadable optional ones are left out."""
     if not file.is_file():
         problems.add(f"{file.name} is missing; expected a .mat file with {', '.join(needed)}")
         return {}
@@ -36,7 +33,7 @@ def read(
     except Exception as error:  # a broken file makes scipy and h5py raise almost anything
         problems.add(
             f"{file.name} cannot be read as a MATLAB file ({type(error).__name__}: {error}); "
-            "it may be truncated or of another kind: copy or download it again"
+            "it may be truncated or in another format: copy or download it again"
         )
         return {}
     for key in needed:
@@ -51,7 +48,7 @@ def read(
 def _is_hdf5(file: Path) -> bool:
     with file.open("rb") as stream:
         start = stream.read(512 + len(_HDF5_SIGNATURE))
-    # MATLAB v7.3 puts a 512-byte block of its own before the HDF5 data; other writers do not.
+    # MATLAB v7.3 puts a 512-byte block before the HDF5 data; other writers do not.
     return start.startswith(_HDF5_SIGNATURE) or start[512:] == _HDF5_SIGNATURE
 
 
@@ -65,14 +62,14 @@ def _read_v5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[st
 
 
 def _declared_v5(file: Path) -> int:
-    """How many bytes the variables take once inflated; SciPy inflates them to find out."""
+    """Size of the variables once decompressed; SciPy would decompress them to find out."""
     declared = 0
     with file.open("rb") as stream:
         order = ">" if stream.read(128)[126:] == b"MI" else "<"
         while len(tag := stream.read(8)) == 8:
             kind, size = struct.unpack(f"{order}II", tag)
             following = stream.tell() + size
-            if kind == 15:  # compressed: what is inside begins with a tag of its own
+            if kind == 15:  # compressed: the content starts with its own tag
                 inside = zlib.decompressobj().decompress(stream.read(min(size, 1024)), 8)
                 size = struct.unpack(f"{order}II", inside)[1]
             declared += size
@@ -124,16 +121,16 @@ def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[
 
 
 def _check_size(file: Path, size: int) -> None:
-    """Real features shrink by a factor of 2 to 20; zeros that fill the memory by 1000 and more."""
+    """Refuse compression bombs: real features compress 2 to 20 times, zeros over 1000 times."""
     if size > (64 << 20) + 200 * file.stat().st_size:
-        raise ValueError(f"it declares {size:,} bytes of values in {file.stat().st_size:,} bytes")
+        raise ValueError(f"its {file.stat().st_size:,} bytes declare {size:,} bytes of values")
 
 
 def text(cell: Any) -> str:
-    """The text of a cell, in whatever form MATLAB, Octave, h5py or hdf5storage write it.
+    """The string in a cell, as MATLAB, Octave, h5py or hdf5storage write it.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the cell holds no printable string.
     """
     while isinstance(cell, np.ndarray) and cell.dtype == object and cell.size == 1:
         cell = cell.item()  # a cell in a cell
@@ -144,5 +141,5 @@ def text(cell: Any) -> str:
     if isinstance(cell, bytes):
         cell = cell.decode(errors="replace")
     if not isinstance(cell, str) or not (stripped := cell.strip(" \0")).isprintable():
-        raise ValueError(f"{type(cell).__name__} is no text")
+        raise ValueError(f"{type(cell).__name__} is not a string")
     return stripped

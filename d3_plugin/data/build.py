@@ -1,4 +1,4 @@
-"""One way from arrays, wherever they come from, to a :class:`GZSLData`."""
+"""Builds a :class:`GZSLData` from arrays of any source."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def from_rows(
 
     Args:
         name: of the problem.
-        features: (N, D) float32; None, as the next two, where it could not be read.
+        features: (N, D) float32; None, like the next two, if unreadable.
         labels: (N,) int64 class ids from 0.
         attributes: (C, A) float32.
         sets: (n,) int64 row numbers from 0, by ``train``, ``test_seen`` and ``test_unseen``.
-        problems: what was wrong already.
-        names: what messages call the sets, and ``attributes``.
+        problems: those found so far.
+        names: of the sets, and of ``attributes``, in messages.
         class_names: C names, or none.
         first: messages count classes and rows from here.
 
@@ -90,7 +90,7 @@ def from_rows(
 
 
 def _rare(labels: Tensor | None, rows: Mapping[str, Tensor]) -> Tensor:
-    """Seen classes without held-out rows, unless all are."""
+    """Seen classes without held-out rows; none if that is true of all."""
     if labels is None or not {"train", "test_seen"} <= rows.keys():
         return torch.empty(0, dtype=torch.int64)
     seen: Tensor = labels[rows["train"]].unique()
@@ -109,8 +109,8 @@ def from_parts(
 ) -> GZSLData:
     """A problem from its parts, with class ids of any kind.
 
-    Classes that are neither seen nor unseen are dropped; the others keep their order and get the
-    ids ``0..C-1``.
+    Drops classes that are neither seen nor unseen; the others keep their order and get the ids
+    ``0..C-1``.
 
     Raises:
         DataError: lists every problem; see :func:`~d3_plugin.data._checks.check_problem`.
@@ -136,11 +136,11 @@ def from_parts(
 
 
 def warn_of_attributes(data: GZSLData) -> GZSLData:
-    """``data``; warns of attributes that cannot tell its classes apart.
+    """``data`` itself, with a warning if attributes cannot distinguish its classes.
 
     Warns:
         D3Warning: names classes whose attributes are zero, or the same up to a positive factor,
-            and columns that are the same for all classes.
+            and columns that are constant.
     """
     attributes = data.attributes.double().cpu().numpy()
     norms = np.linalg.norm(attributes, axis=1, keepdims=True)
@@ -148,15 +148,17 @@ def warn_of_attributes(data: GZSLData) -> GZSLData:
     _, group, size = np.unique(unit, axis=0, return_inverse=True, return_counts=True)
     zero = norms[:, 0] == 0
     alike = [group.reshape(-1) == g for g in np.flatnonzero(size > 1)]
-    faults = [f"{_names(data, zero)} with nothing but zeros"] if zero.any() else []
+    faults = [f"{_names(data, zero)} with all-zero attributes"] if zero.any() else []
     faults += [
-        f"{_names(data, m)} with the same up to a factor" for m in alike if not zero[m].any()
+        f"{_names(data, m)} with equal attributes up to a factor"
+        for m in alike
+        if not zero[m].any()
     ]
     constant = torch.from_numpy(np.flatnonzero((attributes == attributes[0]).all(axis=0)))
     if len(constant):
-        faults.append(f"{some(constant, 'columns')} that are the same for all classes")
+        faults.append(f"{some(constant, 'columns')} that are constant")
     if faults:
-        what = f"attributes that cannot tell classes apart: {'; '.join(faults)}"
+        what = f"attributes cannot distinguish all classes: {'; '.join(faults)}"
         warnings.warn(f"data set {data.name!r}: {what}", D3Warning, stacklevel=3)
     return data
 

@@ -1,4 +1,4 @@
-"""The in-memory GZSL problem that everything else works on."""
+"""A GZSL problem in memory."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class GZSLData:
     """Features, labels, attributes and the seen/unseen split of one GZSL problem.
 
     Labels are class ids ``0..C-1``, and every class is either seen or unseen. Tensors and NumPy
-    arrays of other types are converted once, here: features and attributes of any real type to
-    float32, integer ids of any type (also floats without a fraction) to int64.
+    arrays of other types are converted here: features and attributes of any real type to float32,
+    ids of any integer type (also integral floats) to int64.
 
     Attributes:
         name: shown in tables.
@@ -92,18 +92,18 @@ class GZSLData:
         class_names: Iterable[str] | None = None,
         name: str = "arrays",
     ) -> GZSLData:
-        """A problem from all rows and which of them to train and test on.
+        """A problem from all rows and a split of them into training and test rows.
 
-        NumPy arrays, tensors, pandas objects and lists are taken. Classes with no row in the split
-        and seen classes without test rows are left out; the others keep their order and get the
-        ids ``0..C-1``.
+        Takes NumPy arrays, tensors, pandas objects and lists. Leaves out classes without rows in
+        the split and seen classes without test rows; the others keep their order and get the ids
+        ``0..C-1``.
 
         Args:
             features: (N, D) numbers.
             labels: (N,) class ids, rows of ``attributes``.
             attributes: (C, A) numbers.
             train, test_seen, test_unseen: row numbers from 0, or masks (N,); disjoint.
-            unseen_classes: instead of ``test_unseen``: class ids, all rows of which are tested on.
+            unseen_classes: instead of ``test_unseen``: class ids whose rows are all test rows.
             class_names: C names.
             name: shown in tables.
 
@@ -111,7 +111,7 @@ class GZSLData:
             DataError: lists every problem found.
 
         Warns:
-            D3Warning: seen classes are left out, or attributes cannot tell classes apart.
+            D3Warning: seen classes are left out, or attributes cannot distinguish classes.
         """
         from d3_plugin.data.build import from_rows, warn_of_attributes  # which needs this module
 
@@ -150,7 +150,7 @@ class GZSLData:
         """Write the field's two files, for :func:`~d3_plugin.data.load_mat_folder` and MATLAB.
 
         Args:
-            folder: is made if it does not exist; must hold neither file yet.
+            folder: created if it does not exist; must not contain these files yet.
 
         Raises:
             StorageError: the files exist already, or cannot be written.

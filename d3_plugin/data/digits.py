@@ -1,17 +1,17 @@
 """scikit-learn's handwritten digits as a GZSL problem with hand-written stroke attributes.
 
-How the attributes were made: by hand, from how the digits are drawn in these images (the 7 has a
-bar, the 4 a low one). No value is computed from data, but the author had the mean image of all ten
-digits in view, and chose between tables by accuracy on unseen digits: a first table of strokes and
-loops did worse (mean ZSL accuracy 0.59 instead of 0.64 with 4 unseen digits), and the row of the 4
-was revised once. Attribute rows are not scaled to length 1, which would gain less than 0.01.
+The attributes were written by hand, from how the digits are drawn in these images (the 7 has a bar,
+the 4 a low one). No value is computed from data. But the author looked at the mean image of all ten
+digits, and chose between two tables by accuracy on unseen digits: a first one of strokes and loops
+was worse (mean ZSL accuracy 0.59 instead of 0.64 with 4 unseen digits), and the row of the 4 was
+revised once. Attribute rows are not scaled to length 1, which would gain less than 0.01.
 
-How the draws were chosen: every stroke of an unseen digit occurs in some seen digit. Of the 371
-draws of 4 or 5 digits for which that holds, the offered ones are among the 79 in which a
-closed-form classifier (ridge from attributes to class means, nearest mean; its ridge chosen on seen
-digits) reaches 3 times chance on unseen digits. So the accuracies below describe these draws, not
-the attributes in general: the means over all 371 are 0.64 with 4 unseen digits and 0.55 with 5
-(both about 2.6 to 2.7 times chance). Ten-way is the accuracy on unseen rows among all ten digits.
+In every draw, each stroke of an unseen digit occurs in some seen digit. This holds for 371 draws of
+4 or 5 digits. In 79 of them a closed-form classifier (ridge regression from attributes to class
+means, then nearest mean; ridge chosen on seen digits) reaches 3 times chance on unseen digits; the
+draws offered are 6 of these. So the accuracies below describe these draws, not the attributes in
+general: the means over all 371 are 0.64 with 4 unseen digits and 0.55 with 5 (2.6 to 2.7 times
+chance). Ten-way is the accuracy on unseen rows among all ten digits.
 
 ====  ===========  ======  ====  =======
 draw  unseen       chance  ZSL   ten-way
@@ -34,9 +34,9 @@ from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import InputError, Problems
 
-#: What each attribute means: does the pen pass through this part of the digit's box? The box has
-#: five bands from top to bottom, each with a left, centre and right third. Top centre and bottom
-#: centre are left out: every digit has ink there.
+#: Does the pen pass through this part of the digit's box? The box has five bands from top to
+#: bottom, each with a left, centre and right third. Top centre and bottom centre are left out,
+#: because every digit has ink there.
 ATTRIBUTE_NAMES: tuple[str, ...] = (
     *("ink top left", "ink top right"),
     *("ink upper left", "ink upper centre", "ink upper right"),
@@ -78,7 +78,7 @@ def load_digits_gzsl(draw: int = 0, split: int | None = None) -> GZSLData:
     """scikit-learn's digits (1797 images of 8×8 pixels) as a GZSL problem; nothing is downloaded.
 
     Args:
-        draw: 0..5, which digits are unseen (see ``DRAWS``).
+        draw: 0..5, selects the unseen digits (see ``DRAWS``).
         split: ``random_state`` of the 20 % of the rows of each seen digit that are ``test_seen``;
             default: ``draw``.
 

@@ -14,7 +14,7 @@ from d3_plugin.data.build import from_parts, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, HostError, Problems
 
-# Where a part may be: an attribute, or an entry of a dictionary in one, as CADA-VAE has them.
+# Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.
 _PLACES = {
     "train_features": ("train_feature", "data.train_seen.resnet_features"),
     "train_labels": ("train_label", "data.train_seen.labels"),
@@ -31,29 +31,29 @@ _PLACES = {
 def as_gzsl_data(data: Any) -> GZSLData:
     """A :class:`GZSLData` from itself or from a script's data object.
 
-    Read are the attributes that f-CLSWGAN's ``DATA_LOADER`` and most code derived from it share:
+    Reads the attributes that f-CLSWGAN's ``DATA_LOADER`` and most code derived from it share:
     ``train_feature`` (N, D), ``train_label`` (N,), ``test_seen_feature``, ``test_seen_label``,
     ``test_unseen_feature``, ``test_unseen_label``, ``attribute`` (C, A), ``seenclasses`` (S,) and
     ``unseenclasses`` (U,); or CADA-VAE's ``data["train_seen"]["resnet_features"]`` and so on,
     ``aux_data`` and ``novelclasses``. Tensors or arrays of any numeric type, on any device.
 
     Labels are class ids, or positions among the classes of their part (``util.map_label``).
-    Features are taken as they are: the object has scaled them already. Attribute rows of classes
-    that are neither seen nor unseen are dropped, and so are unseen classes without test rows.
+    Features are not changed: the object has scaled them already. Drops attribute rows of classes
+    that are neither seen nor unseen, and unseen classes without test rows.
 
     Raises:
         HostError: parts are missing; names them all.
-        DataError: their values are no numbers, or their contents contradict each other.
+        DataError: values are not numeric, or contradict each other.
 
     Warns:
-        D3Warning: unseen classes are dropped, other classes get another id for it, or attributes
-            cannot tell classes apart.
+        D3Warning: unseen classes are dropped, classes are renumbered, or attributes cannot
+            distinguish classes.
     """
     if isinstance(data, GZSLData):
         return data
     name = type(data).__name__
     found = {part: _find(data, places) for part, places in _PLACES.items()}
-    problems = Problems(f"attach(data={name}) is not what D³ reads")
+    problems = Problems(f"attach(data={name}) cannot be read")
     for part, (place, _) in found.items():
         problems.check(place != "", f"no attribute {' or '.join(map(repr, _PLACES[part]))}")
     if problems.found:
@@ -61,7 +61,7 @@ def as_gzsl_data(data: Any) -> GZSLData:
     if found["train_features"][0] and not found["test_seen_features"][0]:
         problems.add(
             "a loader in validation mode has no test rows of seen classes: load the data for "
-            "testing; d3_plugin.data.pseudo_unseen then makes a validation problem of them"
+            "testing, and use d3_plugin.data.pseudo_unseen for a validation problem"
         )
     problems.raise_as(HostError)
 
@@ -86,8 +86,8 @@ def as_gzsl_data(data: Any) -> GZSLData:
     if int(kept.max()) >= made.num_classes:
         notes.append(
             f"{len(parts['attributes'])} attribute rows, but only {made.num_classes} classes have "
-            "rows: these are renumbered, so give labels to loss() as positions among the seen "
-            "classes, with attach(labels_are='mapped')"
+            "rows and are renumbered: pass labels to loss() as positions among the seen classes, "
+            "with attach(labels_are='mapped')"
         )
     if notes:
         warnings.warn(f"attach(data={name}): {'; '.join(notes)}", D3Warning, stacklevel=2)
@@ -95,7 +95,7 @@ def as_gzsl_data(data: Any) -> GZSLData:
 
 
 def _find(data: Any, places: tuple[str, ...]) -> tuple[str, Any]:
-    """The first place that holds something, and what it holds; ``("", None)`` if none does."""
+    """The first place with a value, and the value; ``("", None)`` if there is none."""
     for place in places:
         value = data
         for key in place.split("."):

@@ -32,9 +32,9 @@ def load_mat_folder(
 ) -> GZSLData:
     """Load a data set in the format of Xian et al. (the "Proposed Split").
 
-    Training rows are those of ``trainval_loc``. ``train_loc`` and ``val_loc`` are used only if
-    asked for: in the published FLO.mat they contain test rows. Classes that occur in no split and
-    seen classes without test rows are left out; the others keep their order and get the ids
+    Training rows are those of ``trainval_loc``. ``train_loc`` and ``val_loc`` are used only with
+    ``validation``: in the published FLO.mat they contain test rows. Leaves out classes without rows
+    in the split and seen classes without test rows; the others keep their order and get the ids
     ``0..C-1``.
 
     Args:
@@ -45,22 +45,22 @@ def load_mat_folder(
             - ``att_splits.mat`` (or else ``sent_splits.mat``): ``att`` (A, C); ``trainval_loc``,
               ``test_seen_loc`` and ``test_unseen_loc``, disjoint sets of values in ``1..N``;
               optionally ``allclasses_names``, a cell array of C names.
-        attributes: another file to read ``att`` from, there or in the folder.
-        validation: make a validation problem of the files' own ``train_loc`` and ``val_loc``: the
-            classes of ``val_loc`` play unseen, and 20 % of the rows of each class of ``train_loc``
-            are ``test_seen``. See :func:`d3_plugin.data.pseudo_unseen` for random ones.
+        attributes: another file to read ``att`` from: a path, or a name in the folder.
+        validation: use the files' own validation split: the classes of ``val_loc`` play unseen, and
+            20 % of the rows of each class of ``train_loc`` become ``test_seen``. For random splits
+            see :func:`d3_plugin.data.pseudo_unseen`.
 
     Returns:
-        The data set, named after the folder; float32 features as they are in the file (unscaled).
+        The data set, named after the folder, with unscaled float32 features.
 
     Raises:
         DataError: something in the folder is unusable, or ``validation`` would use test rows;
-            lists everything wrong at once.
+            lists every problem.
         MissingExtraError: a file is HDF5 and h5py is not installed.
 
     Warns:
-        D3Warning: seen classes are left out, class names cannot be read, attributes cannot tell
-            classes apart, or ``train_loc`` or ``val_loc`` contain test rows.
+        D3Warning: seen classes are left out, class names cannot be read, attributes cannot
+            distinguish classes, or ``train_loc`` or ``val_loc`` contain test rows.
 
     Source: Xian, Lampert, Schiele, Akata, "Zero-Shot Learning — A Comprehensive Evaluation of the
     Good, the Bad and the Ugly", TPAMI 2019.
@@ -69,7 +69,7 @@ def load_mat_folder(
     problems = Problems(f"data folder {str(folder)!r}")
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        problems.add(f"{what}; give the folder that holds res101.mat and att_splits.mat")
+        problems.add(f"{what}; give the folder with res101.mat and att_splits.mat")
         problems.raise_as(DataError)
 
     rows_file, splits_file, *other = data_files(folder, attributes)
@@ -108,7 +108,7 @@ def load_mat_folder(
     if leaks:
         warnings.warn(
             f"{problems.subject}: {', '.join(leaks)}. This loader does not use train_loc and "
-            "val_loc; code that validates on them leaks test samples.",
+            "val_loc; code that validates on them leaks test rows",
             D3Warning,
             stacklevel=2,
         )
@@ -116,7 +116,7 @@ def load_mat_folder(
 
 
 def data_files(folder: Path, attributes: str | os.PathLike[str] | None = None) -> list[Path]:
-    """The files of a data folder: features, splits and, if given, that of the attributes."""
+    """The files of a data folder: features, splits and, if given, attributes."""
     found = []
     for stems in (("res101",), ("att_splits", "sent_splits")):
         names = [f"{stem}{suffix}" for stem in stems for suffix in (".mat", ".npz", ".h5")]
@@ -156,37 +156,37 @@ def save_mat_folder(data: GZSLData, folder: Path) -> None:
 
 
 def _matrix(raw: Mapping[str, Any], key: str, shape: str, problems: Problems) -> Tensor | None:
-    """One row per sample or class, where MATLAB has a column."""
+    """MATLAB's columns as rows, one per sample or class."""
     matrix = as_rows(key, raw[key], problems, shape) if key in raw else None
     return None if matrix is None else matrix.T
 
 
 def _ids(raw: Mapping[str, Any], key: str, problems: Problems) -> Tensor | None:
-    """Numbers from 0, where MATLAB counts from 1."""
+    """MATLAB's numbers, counted from 0 instead of 1."""
     ids = as_ids(key, raw[key], problems) if key in raw else None
     return None if ids is None else ids - 1
 
 
 def _class_names(raw: Mapping[str, Any], count: int) -> list[str]:
-    """The names of the classes; [] if there are none, or with a warning if they cannot be read."""
+    """The names of the classes; [] without names, and with a warning if they are unreadable."""
     if (value := raw.get(_NAMES)) is None:
         return []
     try:
-        # A numeric matrix is a matrix of characters, one row per class.
+        # A numeric matrix holds characters, one row per class.
         names = [text(cell) for cell in (value if value.dtype.kind in "ui" else value.ravel())]
         if len(names) == count:
             return names
-        why = f"there are {len(names)} of them for {count} classes"
+        why = f"{len(names)} names for {count} classes"
     except (AttributeError, TypeError, ValueError):
         why = f"{describe(value)} holds no names"
-    warnings.warn(f"{_NAMES} is not used, classes are numbered: {why}", D3Warning, stacklevel=3)
+    warnings.warn(f"{_NAMES} is ignored and classes are numbered: {why}", D3Warning, stacklevel=3)
     return []
 
 
 def _leaks(raw: Mapping[str, Any], sets: Mapping[str, Tensor]) -> list[str]:
     found = []
     for key in _VALIDATION_SETS:
-        index = _ids(raw, key, Problems(key))  # its faults matter only where it is used
+        index = _ids(raw, key, Problems(key))  # its problems matter only where it is used
         for part in ("test_seen", "test_unseen"):
             test = sets.get(part)
             if index is not None and test is not None and (shared := torch.isin(test, index).sum()):

@@ -1,4 +1,4 @@
-"""Data sets by the short name that command lines use."""
+"""Data sets by name or folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _folder(spec: str) -> Path | None:
         try:
             if spec and not _BUILT_IN.fullmatch(spec) and folder.is_dir():
                 return folder
-        except (OSError, ValueError):  # no name that a folder can have
+        except (OSError, ValueError):  # not a valid folder name
             continue
     return None
 
@@ -53,16 +53,16 @@ def load(
     Args:
         spec: ``"digits"`` (draw 0), ``"digits-<draw>"``, or the path of a folder with
             ``res101.mat`` and ``att_splits.mat``; write ``./digits`` for a folder of that name.
-            A folder that is not found is looked for in the one that the environment variable
-            ``D3_DATA`` names.
-        attributes, validation: of a folder; see :func:`~d3_plugin.data.load_mat_folder`.
+            A relative path is also looked for in the folder named by the environment variable
+            ``D3_DATA``.
+        attributes, validation: for folders; see :func:`~d3_plugin.data.load_mat_folder`.
 
     Raises:
         DataError: no such data set, or the folder is unusable.
         MissingExtraError: a file of the folder is HDF5 and h5py is not installed.
     """
     if not isinstance(spec, (str, os.PathLike)):
-        raise DataError(f"a data set is named by a str or a path, got {type(spec).__name__}")
+        raise DataError(f"a data set must be a str or a path, got {type(spec).__name__}")
     spec = os.fspath(spec)
     built_in = _BUILT_IN.fullmatch(spec)
     if built_in and (draw := int(built_in[1] or 0)) < len(DRAWS):

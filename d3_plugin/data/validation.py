@@ -1,4 +1,4 @@
-"""Validation problems cut from training classes, so that test data choose nothing."""
+"""Validation problems cut from the training classes, so that nothing is tuned on test data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import is_number
+from d3_plugin.checks import Seed, Share, check_arguments
 from d3_plugin.data._checks import some
 from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
@@ -19,8 +19,7 @@ from d3_plugin.errors import D3Warning, InputError, Problems
 def without_test_rows(data: GZSLData) -> GZSLData:
     """``data`` with one row of zeros for each class in place of its test rows.
 
-    Whatever is chosen on the result, or on :func:`pseudo_unseen` of it, cannot have seen a test
-    row: there is none left.
+    No choice made on the result, or on :func:`pseudo_unseen` of it, can depend on a test row.
     """
 
     def zeros(classes: Tensor) -> Tensor:
@@ -35,54 +34,47 @@ def without_test_rows(data: GZSLData) -> GZSLData:
     )
 
 
-def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSLData:
+def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZSLData:
     """Cut a class-disjoint GZSL problem out of the training rows of ``data``.
 
     A random ``fraction`` of the seen classes plays unseen; all their training rows become
     ``test_unseen``. Of each remaining class 20 % of the training rows (rounded up) become
-    ``test_seen``. The real unseen classes and all test rows of ``data`` do not appear. Features
-    are taken as they are; call :meth:`GZSLData.scaled` on the result, not before, so that the
-    scaling does not see the rows that play unseen.
+    ``test_seen``. The real unseen classes and all test rows of ``data`` are left out. Features
+    are not scaled: call :meth:`GZSLData.scaled` on the result, not before, so that the scaling
+    does not see the rows that play unseen.
 
     Args:
         data: a problem with S >= 3 seen classes of at least 2 training rows each; classes with one
             training row are left out.
-        fraction: in (0, 1); ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
-        seed: 0..2**32-1; the same seed gives the same problem. Global generators are not touched.
+        fraction: in [0, 1]; ``round(fraction * S)`` classes play unseen, at least 1, at most S-1.
+        seed: 0..2**32-1; the same seed gives the same problem. Global streams are not used.
 
     Returns:
         A problem over these S classes, re-indexed in order to ``0..S-1``, on the device of
         ``data``.
 
     Raises:
-        InputError: ``fraction``, ``seed`` or the number of seen classes does not fit.
+        InputError: ``fraction`` or ``seed`` is out of range, or there are too few seen classes.
 
     Warns:
-        D3Warning: classes with one training row; names them.
+        D3Warning: names the classes with one training row.
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
-    if not isinstance(data, GZSLData):
-        raise InputError(f"pseudo_unseen: data must be a GZSLData, got {type(data).__name__}")
-    problems = Problems(f"pseudo_unseen of data set {data.name!r}")
-    whole = isinstance(seed, int) and not isinstance(seed, bool)
-    good = is_number(fraction) and 0 < fraction < 1
-    problems.check(good, f"fraction must be between 0 and 1, exclusive, got {fraction!r}")
-    problems.check(whole and 0 <= seed < 2**32, f"seed must be an int in 0..2**32-1, got {seed!r}")
+    check_arguments(pseudo_unseen, locals())
     # Seen classes are sorted, so the position of a class is its new id.
     ids = torch.searchsorted(data.seen_classes, data.train_labels)
     frequent = ids.bincount().cpu().numpy() >= 2
     usable, rare = np.flatnonzero(frequent), np.flatnonzero(~frequent)
     count = len(usable)
-    problems.check(
-        count >= 3, f"{count} seen classes with at least 2 training rows; at least 3 are needed"
-    )
-    problems.raise_as(InputError)
+    subject = f"pseudo_unseen of data set {data.name!r}"
+    if count < 3:
+        raise InputError(f"{subject}: {count} seen classes with 2 training rows; needs 3 at least")
     class_names = [data.class_names[c] for c in data.seen_classes.tolist()]
     if len(rare):
         left_out = some([class_names[c] for c in rare], "classes")
         what = f"{left_out} with one training row are left out"
-        warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=2)
+        warnings.warn(f"{subject}: {what}", D3Warning, stacklevel=2)
     num_unseen = min(max(round(fraction * count), 1), count - 1)
     drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
     unseen = torch.from_numpy(usable[np.sort(drawn)]).to(ids.device)
@@ -96,22 +88,21 @@ def pseudo_unseen(data: GZSLData, fraction: float = 0.25, seed: int = 0) -> GZSL
         ids,
         data.attributes[data.seen_classes],
         sets,
-        problems,
+        Problems(subject),
         class_names=class_names,
     )
 
 
 def hold_out(labels: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Row numbers (n,) cut in two: 20 % of each class, rounded up, are the second part."""
+    """Splits row numbers (n,) in two; the second part has 20 % of each class, rounded up."""
     from sklearn.model_selection import train_test_split
 
     classes = labels[rows].cpu().numpy()
     kept, held_out = [rows[:0]], [rows[:0]]
-    for c in np.unique(
-        classes
-    ):  # one at a time: a joint stratified draw may leave a small class out
+    # Class by class: a joint stratified draw may leave out a small class.
+    for c in np.unique(classes):
         own = np.flatnonzero(classes == c)
-        train, test = own, own[:0]  # a class with one row cannot be cut
+        train, test = own, own[:0]  # a class with one row cannot be split
         if len(own) > 1:
             train, test = train_test_split(own, test_size=0.2, random_state=seed)
         kept.append(rows[torch.from_numpy(train).to(rows.device)])

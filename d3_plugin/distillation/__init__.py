@@ -1,1 +1,1 @@
-"""What D³ computes: settings, teacher and student, the terms of a step, the student's update."""
+"""Settings, teacher and student, the terms of a step, the student's update."""

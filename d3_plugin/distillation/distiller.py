@@ -1,4 +1,4 @@
-"""Teacher, student and the D³ terms of a batch, put together as one module."""
+"""Teacher, student and the D³ terms of a batch in one module."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Distiller(nn.Module):
         num_classes: C.
         seen_classes: (S,) class ids, in the order of the teacher's outputs.
         settings: weights and forms.
-        teacher_logits: (N, S) of the seen training rows, to standardise the teacher's score by.
-        gather: every term over the rows of all processes, see :mod:`d3_plugin.distributed`.
+        teacher_logits: (N, S) of the seen training rows, to standardise the teacher's score.
+        gather: compute every term on the rows of all processes, see :mod:`d3_plugin.distributed`.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Distiller(nn.Module):
 
     def batch(self, synthetic: Tensor, real: Tensor, labels: Tensor) -> StepBatch:
         """Teacher and student on synthetic rows (M, D) and real rows (B, D); labels (M + B,)."""
-        # Apart, not in one pass: real rows need no gradient through the teacher, and the slice of
-        # a common embedding costs more in backward than the second pass.
+        # Two passes: real rows need no gradient through the teacher, and in backward the slice of a
+        # common embedding costs more than the second pass.
         with autocast_off(real):
             synthetic, real = synthetic.float(), real.float()
             teacher, student = (
@@ -96,7 +96,7 @@ class Distiller(nn.Module):
             )
 
     def terms(self, batch: StepBatch) -> dict[str, Tensor]:
-        """The weighted terms by name: ``cls``, ``kl``, ``be``, ``od``; none of weight 0."""
+        """The weighted terms by name: ``cls``, ``kl``, ``be``, ``od``, except those of weight 0."""
         b, n = batch, batch.num_synthetic
         with autocast_off(b.features):
             terms: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Teacher and student: an embedding and a linear classifier on it."""
+"""Teacher and student: an embedding and a linear classifier."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class EmbeddingClassifier(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, teacher: EmbeddingClassifier, classes: Tensor) -> None:
-        """Take a teacher's embedding, and its logits as those of ``classes``.
+        """Copy a teacher's embedding, and its logits as those of ``classes``.
 
         Args:
             teacher: of the same D and K, over S classes.
-            classes: (S,) the columns of its logits here; the others stay as they are.
+            classes: (S,) the columns here for its logits; others stay unchanged.
         """
         self.embed.load_state_dict(teacher.embed.state_dict())
         self.classify.weight[classes] = teacher.classify.weight

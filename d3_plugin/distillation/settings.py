@@ -1,4 +1,4 @@
-"""Every number of D³ in one place."""
+"""The settings of D³."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ FinalClassifier = Literal["student", "host", "both"]
 StudentStart = Literal["teacher", "random"]
 
 SCORING = ("ensemble_weight", "seen_offset")
-"""What only ``evaluate()`` looks at: a finished training can be scored again with other values."""
+"""Settings that only ``evaluate()`` uses: with other values finished runs are scored again."""
 
 
 @dataclass(frozen=True)
 class D3Settings:
     r"""Settings of D³; :meth:`released` gives those of the authors' code.
 
-    The host's generator gets :math:`w\,(w_{cls} L_{cls} + w_{kl} L_{kl} + w_{be} L_{be} + w_{od}
-    L_{od})` on top of its own loss, and the student is trained on the bracket.
+    The generator's loss is increased by :math:`w\,(w_{cls} L_{cls} + w_{kl} L_{kl} + w_{be} L_{be}
+    + w_{od} L_{od})`; the student is trained on the sum in parentheses.
 
     Attributes:
-        weight: w, of everything in the generator's loss; 0 leaves the host bit-identical while
-            the student still learns.
-        cls_weight, kl_weight, be_weight, od_weight: of the terms; at least 0, and 0 skips a term.
+        weight: w, of all terms in the generator's loss; with 0 the host's training stays
+            bit-identical and only the student learns.
+        cls_weight, kl_weight, be_weight, od_weight: weight of this term; with 0 it is not computed.
         kl_form, temperature: of L_kl, see :func:`d3_plugin.functional.label_space_kl`.
         relation, relation_temperature: of L_be, see :func:`d3_plugin.functional.relation_loss`.
         score, score_temperature: see :func:`d3_plugin.functional.id_score`.
         od_target, od_relation, od_rescale: of L_od, see :class:`d3_plugin.losses.O2DBDLoss`.
-        od_standardise: standardise the score by its mean and deviation over seen training rows.
+        od_standardise: standardise the score by mean and deviation over the seen training rows.
         od_softmax_confidence, od_initial_offset: see :class:`d3_plugin.losses.O2DBDLoss`.
         synthetic_rows: synthetic unseen rows per step, of classes drawn at random.
-        real_rows: real seen rows per step, where the host's loop hands over none.
-        embedding_dim: K, of teacher and student.
-        student_start: ``teacher`` copies the teacher's embedding, and its logits of the seen
-            classes, into the student; ``random`` is the released code's. A student from scratch
-            needs the more steps the more classes there are; a copy starts where the teacher, which
-            was trained until it stopped improving, already is.
-        student_lr: of the student's and O²DBD's Adam.
-        teacher_lr, teacher_epochs: of the teacher's pre-training; it may stop earlier.
-        final_classifier: what ``evaluate()`` scores with: the student's logits, the host's own
-            final classifier on the features of the D³-trained generator, or both: the host's
+        real_rows: real seen rows per step, if the host's loop passes none.
+        embedding_dim: K, width of the embeddings of teacher and student.
+        student_start: ``teacher`` copies the teacher's embedding and seen-class logits into the
+            student; ``random`` is the released code's start, from which the student needs more
+            steps the more classes there are.
+        student_lr: learning rate of student and O²DBD.
+        teacher_lr: learning rate of the teacher's pre-training.
+        teacher_epochs: its maximum number of epochs; it may stop earlier.
+        final_classifier: used by ``evaluate()``: ``student``; ``host``, the host's own final
+            classifier on features of the generator trained with D³; or ``both``, the host's
             log-probabilities plus ``ensemble_weight`` times the student's.
-        ensemble_weight: see above; a weighted product of experts (Hinton, 2002). Half was chosen
-            on pseudo-unseen classes for its worst case, see docs/defaults.md.
-        seen_offset: ``seen_offset * log(S)`` nats, S the number of seen classes, are subtracted
-            from the seen scores of the final classifier; not with ``final_classifier="host"``.
-            This is calibrated stacking (Chao et al., ECCV 2016), which cannot change AUSUC. It
-            grows with S because the best of S seen scores has to be beaten, and the maximum of S
-            variables with exponential tails grows as log S. One number for all data was chosen on
-            pseudo-unseen classes, for an ``ensemble_weight`` of 0.5.
+        ensemble_weight: weight of the student in ``both``, a weighted product of experts (Hinton,
+            2002). 0.5 had the best worst case on pseudo-unseen classes, see docs/defaults.md.
+        seen_offset: calibrated stacking (Chao et al., ECCV 2016), which cannot change AUSUC:
+            ``seen_offset * log(S)``, S the number of seen classes, is subtracted from the seen
+            scores of the final classifier; no effect with ``final_classifier="host"``. It grows
+            with S because an unseen class must beat the best of S seen scores, and the maximum of
+            S variables with exponential tails grows like log S. The default was chosen on
+            pseudo-unseen classes for all data, for an ``ensemble_weight`` of 0.5.
 
     Raises:
         InputError: lists every value outside its range.
@@ -97,7 +97,7 @@ class D3Settings:
         """The authors' released formulas, with the generator's weight 1e-4 of their comments.
 
         Args:
-            changes: fields to set otherwise.
+            changes: fields to change.
         """
         released: dict[str, Any] = {
             "weight": 1e-4,

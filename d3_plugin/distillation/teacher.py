@@ -27,11 +27,11 @@ def pretrain_teacher(
     patience: int = 5,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> EmbeddingClassifier:
-    """Cross-entropy training (:math:`L_{pre}` of D3GZSL), stopped on held-back training rows.
+    """Cross-entropy training (:math:`L_{pre}` of D3GZSL) with early stopping.
 
-    A stratified tenth of the rows is held back (a random tenth where a class has a single row);
-    training stops when its loss has not fallen for ``patience`` epochs, and the best epoch's
-    weights are kept. Random numbers come from PyTorch's global stream: seed it, or fork it.
+    A stratified tenth of the rows is held out (a random tenth if a class has a single row).
+    Training stops if the held-out loss has not fallen for ``patience`` epochs and keeps the weights
+    of the best epoch. Random numbers come from PyTorch's global stream.
 
     Args:
         features: (N, D) float, rows of seen classes, finite.
@@ -39,8 +39,8 @@ def pretrain_teacher(
         num_seen: S.
         embedding_dim: K.
         lr: of Adam.
-        max_epochs, patience: when to stop.
-        on_epoch: called with the epoch and the held-back loss.
+        max_epochs, patience: of early stopping.
+        on_epoch: called with the epoch and the held-out loss.
 
     Returns:
         The teacher in eval mode with ``requires_grad`` off.
@@ -77,7 +77,7 @@ def pretrain_teacher(
 def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
     counts = labels.bincount()
     counts = counts[counts > 0]
-    held_back = max(_HELD_BACK, len(counts) / len(labels))  # a row for every class
+    held_back = max(_HELD_BACK, len(counts) / len(labels))  # at least one row per class
     stratified = bool(counts.min() > 1) and held_back < 0.5
     seed = int(torch.randint(2**31, ()).item())
     from sklearn.model_selection import train_test_split  # importing it takes half a second

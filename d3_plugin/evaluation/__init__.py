@@ -1,4 +1,4 @@
-"""Metrics and the protocol that measures a host with and without D³."""
+"""Metrics, and the protocol for hosts with and without D³."""
 
 from d3_plugin.evaluation.metrics import (
     GZSLMetrics,

@@ -1,4 +1,4 @@
-"""The numbers of a GZSL table, from scores over all classes."""
+"""GZSL metrics from scores over all classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.checks import is_number
+from d3_plugin.checks import Share, check_arguments
 from d3_plugin.data._checks import check_arrays
 from d3_plugin.errors import InputError, Problems
 
@@ -22,9 +22,9 @@ class GZSLMetrics:
     Attributes:
         unseen, seen: U and S, accuracy over all classes of unseen and of seen test rows.
         harmonic: H, the harmonic mean of U and S; 0 when both are 0.
-        zsl: accuracy of unseen test rows when only unseen classes can be predicted.
+        zsl: accuracy of unseen test rows if only unseen classes can be predicted.
         ausuc: area under the seen-unseen curve.
-        oracle_harmonic: the best H on that curve. An *oracle*: its offset is chosen on test rows.
+        oracle_harmonic: the best H on that curve, whose offset is chosen on test rows.
     """
 
     unseen: float
@@ -35,14 +35,13 @@ class GZSLMetrics:
     oracle_harmonic: float
 
 
-def harmonic_mean(unseen: float, seen: float) -> float:
+def harmonic_mean(unseen: Share, seen: Share) -> float:
     """2US / (U + S), and 0 at 0/0.
 
     Raises:
         InputError: one of them is not a number in [0, 1].
     """
-    if not all(is_number(value) and 0 <= value <= 1 for value in (unseen, seen)):
-        raise InputError(f"harmonic_mean: accuracies lie in 0..1, got {unseen!r} and {seen!r}")
+    check_arguments(harmonic_mean, locals())
     return float(harmonic_means(np.asarray(unseen), np.asarray(seen)))
 
 
@@ -60,8 +59,8 @@ def per_class_accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
         classes: (K,) the classes to average over.
 
     Raises:
-        InputError: no integer arrays, a class without a row (a silent 0 or a skipped class would
-            change the mean), or a row of another class.
+        InputError: arrays are not of integers, a class has no row (a silent 0 would change the
+            mean), or a row is of another class.
     """
     given = {"labels": ("N", labels), "predicted": ("N", predicted), "classes": ("K", classes)}
     problems = check_arrays("per_class_accuracy", **given)
@@ -84,7 +83,7 @@ def seen_unseen_curve(
     Args:
         scores: (N, C) logits or log-probabilities of all test rows.
         labels: (N,) class ids.
-        seen_classes, unseen_classes: the split; every class needs a row.
+        seen_classes, unseen_classes: (S,) and (U,), every class with a row.
 
     Returns:
         offsets, unseen, seen: each (M,), offsets descending from inf, U falls and S rises.
@@ -106,7 +105,7 @@ def _curve(scores: Floats, labels: Ints, seen: Ints, unseen: Ints) -> tuple[Floa
     )
     weight = 1.0 / (np.bincount(labels)[labels] * np.where(is_seen, len(seen), len(unseen)))
     value = np.where(in_domain == labels, weight, 0.0)
-    # A row is called seen while its margin exceeds the offset: lower the offset row by row.
+    # A row is predicted as seen while its margin exceeds the offset: lower it row by row.
     order = np.argsort(-margin, kind="stable")
     gain, loss = np.where(is_seen, value, 0.0)[order], np.where(is_seen, 0.0, value)[order]
     last_of_tie = np.append(margin[order][1:] != margin[order][:-1], True)
@@ -126,10 +125,10 @@ def gzsl_metrics(
         scores: (N, C) finite logits or log-probabilities over all classes, of seen and unseen
             test rows together.
         labels: (N,) class ids 0..C-1.
-        seen_classes, unseen_classes: (S,) and (U,), every one with a test row.
+        seen_classes, unseen_classes: (S,) and (U,), every class with a test row.
 
     Raises:
-        InputError: lists what is wrong: shapes, scores that are not finite, absent classes.
+        InputError: lists every problem: shapes, scores that are not finite, absent classes.
     """
     from sklearn.metrics import auc
 
@@ -151,7 +150,7 @@ def gzsl_metrics(
 
 
 def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
-    """Area under the ROC curve of telling seen from unseen rows by an in-distribution score.
+    """AUROC of an in-distribution score for seen against unseen rows.
 
     Args:
         seen_scores, unseen_scores: (N,) and (M,), higher = more like seen data.
@@ -160,7 +159,7 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
         In [0, 1]; 0.5 is chance.
 
     Raises:
-        InputError: one side is empty, or scores that are not finite.
+        InputError: one side is empty, or scores are not finite.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -171,7 +170,7 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
 
 
 def _check_scores(function: str, scores: Floats, labels: Ints, seen: Ints, unseen: Ints) -> None:
-    """Scores (N, C) of rows with labels (N,), of every class of the split and of no other."""
+    """Check scores (N, C) and labels (N,), which have every class of the split and no other."""
     ids = {"labels": ("N", labels), "seen_classes": ("S", seen), "unseen_classes": ("U", unseen)}
     problems = check_arrays(function, scores=("NC", scores), **ids)
     split = np.concatenate([seen, unseen])
@@ -182,8 +181,8 @@ def _check_scores(function: str, scores: Floats, labels: Ints, seen: Ints, unsee
 
 
 def _check_classes(labels: Ints, classes: Ints, problems: Problems) -> None:
-    """Every class has a row and every row is of one: else its share of a mean is undefined."""
+    """Check that every class has rows, and every row one of the classes, so means are defined."""
     absent, foreign = np.setdiff1d(classes, labels).tolist(), np.setdiff1d(labels, classes).tolist()
     problems.check(not absent, f"classes without test rows: {absent}")
-    problems.check(not foreign, f"rows of classes not asked for: {foreign}; leave them out")
+    problems.check(not foreign, f"rows of other classes: {foreign}; leave them out")
     problems.raise_as(InputError)

@@ -1,4 +1,4 @@
-"""How a host, with or without D³, is scored on the test rows."""
+"""Scores a host, with or without D³, on the test rows."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Evaluation:
 
     Attributes:
         metrics: means over the draws.
-        scores: (draws, N, C) float32 scores over all classes: as they come from the host's
-            classifier, or log-probabilities of the student or of the weighted sum, less the offset.
-        host_scores: the same of the host's final classifier alone; equal to ``scores`` without D³,
-            None where only the student was asked.
-        student_scores: (N, C) log-probabilities of the student; None where only the host was asked.
+        scores: (draws, N, C) float32 scores over all classes: those of the host's classifier, or
+            log-probabilities of the student or of the ensemble, minus the offset.
+        host_scores: those of the host's final classifier alone; equal to ``scores`` without D³,
+            None if the student classifies alone.
+        student_scores: (N, C) log-probabilities of the student; None if the host classifies alone.
         labels: (N,) class ids.
-        prior: (C,) share of each class in the final classifier's training rows; None where the
-            classifier was the student's.
+        prior: (C,) share of each class in the final classifier's training rows; None if the
+            student classifies alone.
         teacher_score: (N,) in-distribution score of the teacher, higher = more like seen data;
             None without D³.
-        teacher_auroc: how well that score tells seen from unseen test rows.
+        teacher_auroc: AUROC of that score for seen against unseen test rows.
     """
 
     metrics: GZSLMetrics
@@ -64,7 +64,7 @@ class Evaluation:
 
 
 def mean_metrics(metrics: list[GZSLMetrics]) -> GZSLMetrics:
-    """Field by field; note that the mean of H is not the H of the means."""
+    """Means of each metric; the mean of H is not the H of the means."""
     return GZSLMetrics(
         **{
             f.name: float(np.mean([getattr(m, f.name) for m in metrics]))
@@ -76,7 +76,7 @@ def mean_metrics(metrics: list[GZSLMetrics]) -> GZSLMetrics:
 def evaluate(
     trainer: Any, *, seed: Seed = 0, draws: Count = 1, plugins: Iterable[object] = ()
 ) -> Evaluation:
-    """U, S, H, AUSUC of a trained baseline, measured as :meth:`d3_plugin.D3.evaluate` does.
+    """U, S, H, AUSUC of a trained baseline, by the protocol of :meth:`d3_plugin.D3.evaluate`.
 
     Args:
         trainer: a trainer object that an installed plugin, or one of ``plugins``, knows.
@@ -106,23 +106,23 @@ def score_host(
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
-    The host is in eval mode meanwhile, and no global random stream moves. The same seed gives the
-    same noise with and without D³.
+    The host is in eval mode meanwhile; global random streams stay where they are. The same seed
+    gives the same noise with and without D³.
 
     Args:
         host: the host; its generator is used as it stands.
         hooks: ``manager.hook``.
         seed: of the noise and of the final classifier.
-        draws: how many times to synthesise features and train the final classifier.
-        distiller: teacher and student; needed for every ``final_classifier`` but ``host``.
+        draws: how many times features are synthesised and the final classifier is trained.
+        distiller: teacher and student; needed unless ``final_classifier`` is ``host``.
         final_classifier: see :class:`~d3_plugin.D3Settings`.
-        ensemble_weight, seen_offset: see the same; without effect on the host's own classifier.
+        ensemble_weight, seen_offset: see there; no effect on the host's classifier alone.
 
     Returns:
         Metrics as means over the draws, and the scores they are computed from.
 
     Raises:
-        HostError: the host returns features or scores of another shape.
+        HostError: the host returns features or scores of a wrong shape.
     """
     data = host.data
     rows = torch.cat([data.test_seen_features, data.test_unseen_features])
@@ -171,7 +171,7 @@ def rescored(
     ensemble_weight: float,
     seen_offset: float,
 ) -> Evaluation:
-    """The same host and student, combined with another weight and offset; nothing is trained.
+    """Combines the same host and student with another weight and offset, without training.
 
     Args:
         evaluation: an evaluation of the student, or of both.
@@ -179,7 +179,7 @@ def rescored(
         ensemble_weight, seen_offset: see :class:`~d3_plugin.D3Settings`.
 
     Raises:
-        InputError: there are no scores of a student.
+        InputError: the evaluation has no scores of a student.
     """
     host, student = evaluation.host_scores, evaluation.student_scores
     if student is None:
@@ -214,7 +214,7 @@ def final_scores(
         seen_offset: ``seen_offset * log(S)`` is subtracted from the scores of seen classes.
 
     Returns:
-        (draws, N, C); of the student alone (1, N, C).
+        (draws, N, C); (1, N, C) for the student alone.
     """
     if student_scores is None:
         return torch.stack(list(host_scores))
@@ -248,7 +248,7 @@ def _train_final_classifier(
     features = torch.cat([data.train_features, synthetic.to(data.train_features)])
     labels = torch.cat([data.train_labels, classes])
     features = hooks.d3_transform_features(host=host, features=features)
-    with torch.enable_grad():  # evaluation as a whole runs without gradient, training must not
+    with torch.enable_grad():  # evaluation runs without gradient, but training needs it
         scorer: Scorer = hooks.d3_train_classifier(
             host=host, features=features, labels=labels, num_classes=data.num_classes
         )

@@ -127,7 +127,7 @@ def bench(
     costs: dict[str, Cost] = {}
     for name in request.hosts:
         try:
-            costs[name] = _cost(name, data, device, request.host_changes, request.d3, rounds)
+            costs[name] = _cost(rounds, request.d3, (name, data, device, request.host_changes))
         except D3Error:
             raise
         except Exception as error:  # as a rule, too large a network or batch
@@ -137,10 +137,8 @@ def bench(
     return costs
 
 
-def _cost(
-    adapter: str, data: str, device: str, host: dict[str, Any], d3: D3Settings, rounds: int
-) -> Cost:
-    baseline, with_d3 = (_Timed(adapter, data, device, host, each) for each in (None, d3))
+def _cost(rounds: int, d3: D3Settings, host: tuple[str, str, str, dict[str, Any]]) -> Cost:
+    baseline, with_d3 = _Timed(*host, None), _Timed(*host, d3)
     times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
     kind = with_d3.device.type
     on_gpu = [ProfilerActivity.CUDA] if kind == "cuda" else []
@@ -148,13 +146,12 @@ def _cost(
         with_d3.block()
     table = profiler.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=12)
     del baseline, with_d3
-    alone, beside = (_peak_memory(adapter, data, device, host, each) for each in (None, d3))
     return Cost(
         statistics.median(a for a, _ in times),
         statistics.median(b for _, b in times),
         statistics.median(b / a for a, b in times),
-        alone,
-        beside,
+        _peak_memory(*host, None),
+        _peak_memory(*host, d3),
         table,
     )
 

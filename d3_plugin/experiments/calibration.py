@@ -1,4 +1,4 @@
-"""Cheap rivals: what a constant, the class prior or a sum does to classifiers already there."""
+"""Cheap rivals that need no training: calibrated stacking, logit adjustment, summed draws."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.errors import InputError
 from d3_plugin.evaluation.metrics import (
     GZSLMetrics,
     gzsl_metrics,
@@ -32,10 +31,10 @@ def calibrated_stacking(validations: Sequence[Outcome], test: Outcome) -> GZSLMe
 
 
 def summed_draws(test: Outcome) -> GZSLMetrics:
-    """One classifier out of all the draws: the product of their probabilities.
+    """An ensemble of the classifiers of all draws: the product of their probabilities.
 
-    What averaging the noise of n classifiers of one kind gives. Scores can be added as they are:
-    a row's normaliser is the same for all classes, and only their differences count.
+    It shows what lower variance alone gives. Logits can be added without normalising them: a row's
+    normaliser is the same for all classes.
     """
     return metrics_of(test, test.evaluation.scores.astype(np.float64).sum(axis=0, keepdims=True))
 
@@ -43,8 +42,8 @@ def summed_draws(test: Outcome) -> GZSLMetrics:
 def choose_offset(validations: Sequence[Outcome]) -> float:
     """The offset with the highest H, averaged over validation problems and draws.
 
-    Exact: every offset at which a prediction changes is tried. Taken is the middle of the widest
-    best interval.
+    Every offset at which a prediction changes is tried; of the best ones, it is the middle of the
+    widest interval.
     """
     curves = [
         seen_unseen_curve(
@@ -70,7 +69,7 @@ def choose_offset(validations: Sequence[Outcome]) -> float:
 
 
 def logit_adjustment(validations: Sequence[Outcome], test: Outcome) -> GZSLMetrics:
-    """Subtract ``strength`` times the log prior of each class; the strength is chosen as above.
+    """Subtract ``strength`` times the log prior of each class; see :func:`choose_strength`.
 
     Menon et al., ICLR 2021 (post-hoc form). The prior is each class's share of the rows, real and
     synthetic, that the final classifier was trained on.
@@ -90,10 +89,8 @@ def choose_strength(validations: Sequence[Outcome]) -> float:
 
 
 def _prior_adjusted(outcome: Outcome, strength: float) -> npt.NDArray[np.float64]:
-    prior = outcome.evaluation.prior
-    if prior is None:
-        raise InputError(f"{outcome.run.name}: logit adjustment needs the classifier's class prior")
-    adjusted: npt.NDArray[np.float64] = outcome.evaluation.scores - strength * np.log(prior)
+    log_prior = np.log(np.asarray(outcome.evaluation.prior))
+    adjusted: npt.NDArray[np.float64] = outcome.evaluation.scores - strength * log_prior
     return adjusted
 
 

@@ -11,9 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from d3_plugin.errors import InputError, MissingExtraError, Problems
-from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.preflight import unfit
+from d3_plugin.errors import InputError, MissingExtraError
 
 Backend = Literal["loky", "dask", "ray"]
 
@@ -21,17 +19,16 @@ _PATIENCE = 10.0  # seconds for a scheduler to answer
 
 
 @contextmanager
-def runs_on(backend: Backend, scheduler: str | None, runs: list[Run]) -> Iterator[None]:
+def runs_on(backend: Backend, scheduler: str | None) -> Iterator[None]:
     """``joblib.Parallel`` inside this context makes its calls there.
 
     Args:
         backend: ``loky``: processes of this machine. ``dask``, ``ray``: an existing cluster.
         scheduler: its address; default: ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``.
-        runs: the runs to make; each Dask worker is asked whether it can.
 
     Raises:
         MissingExtraError: Dask or Ray is not installed.
-        InputError: no scheduler at the address, or workers that cannot make the runs; lists all.
+        InputError: no scheduler at the address, or no worker.
     """
     from joblib import parallel_config
 
@@ -40,7 +37,8 @@ def runs_on(backend: Backend, scheduler: str | None, runs: list[Run]) -> Iterato
             yield
     elif backend == "dask":
         with _dask_client(scheduler) as client:
-            _check_dask_workers(client, runs)
+            if not client.nthreads():
+                raise InputError("the Dask cluster has no worker yet: dask worker ADDRESS")
             with parallel_config("dask", client=client):
                 yield
     else:
@@ -87,25 +85,6 @@ async def _shake_hands(address: str) -> None:
     options = Security().get_connection_args("client")
     comm = await asyncio.wait_for(connect(address, timeout=_PATIENCE, **options), 2 * _PATIENCE)
     comm.abort()
-
-
-def _check_dask_workers(client: Any, runs: list[Run]) -> None:
-    threads = client.nthreads()
-    problems = Problems("the Dask cluster cannot make these runs")
-    if not threads:
-        problems.add("it has no worker yet; start some: dask worker ADDRESS --nthreads 1")
-    for worker, number in threads.items():
-        if number != 1:
-            problems.add(
-                f"worker {worker} has {number} threads, but a run needs its own process: start it "
-                "with --nthreads 1 (and --nworkers N for N runs at a time)"
-            )
-    answers = client.run(unfit, runs, runs[0].identity()["versions"], on_error="return")
-    for worker, answer in answers.items():
-        if isinstance(answer, BaseException):
-            answer = [f"{type(answer).__name__}: {answer}; install the same d3-plugin there"]
-        problems.found += [f"worker {worker}: {problem}" for problem in answer]
-    problems.raise_as(InputError)
 
 
 @contextmanager

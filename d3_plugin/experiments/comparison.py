@@ -1,10 +1,10 @@
-"""``d3 compare``, and what it shares with ``d3 ablate``: plan, run what is missing, report."""
+"""``d3 compare`` and ``d3 ablate``: plan a grid of runs, make those that are missing, report."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +19,38 @@ from d3_plugin.experiments.store import RunStore
 
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
-    "baseline of the same seed, data draw and initialisation. Offsets of calibrated stacking and "
-    "strengths of logit adjustment are chosen on pseudo-unseen classes cut from the training "
-    "classes, once for all seeds of a problem. Oracle H, the best H over all offsets, is chosen on "
-    "test rows: an upper bound for calibration. A constant bias cannot change AUSUC. Draws summed: "
-    "an ensemble of the baseline's classifiers, one per draw of features, which reduces variance. "
-    "+D³ scores as final_classifier says. The default is a weighted sum: the log-probabilities of "
-    "the host's classifier, trained on features of the +D³ generator and also shown alone, plus "
-    "ensemble_weight times those of the student. Then seen_offset times the log of the number of "
-    "seen classes is subtracted from the seen scores, which changes H but not AUSUC."
+    "baseline of the same seed, data draw and initialisation. Oracle H, the best H over all "
+    "offsets, is chosen on test rows: an upper bound. seen_offset, which is part of +D³, changes H "
+    "but not AUSUC. "
 )
+COMPARISON_NOTES = NOTES + (
+    "Offsets of calibrated stacking and strengths of logit adjustment are chosen on pseudo-unseen "
+    "classes cut from the training classes, once for all seeds of a problem. Draws summed: an "
+    "ensemble of the baseline's classifiers, one per draw of features, which reduces variance. +D³ "
+    "scores as final_classifier says; by default with the log-probabilities of the host's "
+    "classifier, trained on features of the +D³ generator and also shown alone, plus "
+    "ensemble_weight times the student's."
+)
+ABLATION_NOTES = NOTES + (
+    "Settings are fixed beforehand and nothing is chosen. The row of L_cls alone has a second "
+    "classifier that starts as the teacher, but no distillation loss: its gain comes from these "
+    "two and from L_cls in the generator's loss. Only what other rows gain beyond it comes from "
+    "the distillation losses."
+)
+
+ABLATION_ROWS = {
+    "baseline": "baseline",
+    "cls": "+ L_cls: a student that only starts as the teacher",
+    "cls-kl": "+ L_cls, ID²SD in label space",
+    "cls-be": "+ L_cls, ID²SD in embedding space",
+    "cls-id2sd": "+ L_cls, ID²SD in both",
+    "cls-od": "+ L_cls, O²DBD",
+    "d3_host": "+D³, host's classifier alone",
+    "d3_plain": "+D³, all of it, without its offset",
+    "d3": "+D³, all of it",
+    "released": "+D³, released formulas",
+}
+"""Key and title of every row; all but ``d3_host`` and ``d3_plain`` are trained variants."""
 
 
 def compare(
@@ -45,6 +67,7 @@ def compare(
     host: Mapping[str, Any] | None = None,
     d3: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    threads: int = 1,
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
@@ -69,7 +92,8 @@ def compare(
         settings: JSON file with settings, such as ``d3 tune`` writes.
         host, d3: changes to the settings of the host family and of D³; override the file.
         device: where to train.
-        jobs: runs at the same time, each on one thread; with 1, a run uses every core.
+        threads: CPU threads of each run; other numbers give other rounding errors.
+        jobs: runs at the same time on this machine.
         backend, scheduler: see :func:`~d3_plugin.experiments.parallel.run_all`.
 
     Returns:
@@ -91,7 +115,69 @@ def compare(
         {"cuts": cuts, "d3": asdict(request.d3), "released": released and asdict(released)},
         chosen_on,
         titles=ROWS,
-        notes=NOTES,
+        notes=COMPARISON_NOTES,
+    )
+
+
+def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | None]:
+    """Settings of D³ by variant; ``baseline`` and ``d3`` are the runs that ``d3 compare`` makes."""
+    cls = replace(d3, kl_weight=0.0, be_weight=0.0, od_weight=0.0)
+    return {
+        "baseline": None,
+        "cls": cls,
+        "cls-kl": replace(cls, kl_weight=d3.kl_weight),
+        "cls-be": replace(cls, be_weight=d3.be_weight),
+        "cls-id2sd": replace(d3, od_weight=0.0),
+        "cls-od": replace(cls, od_weight=d3.od_weight),
+        "d3": d3,
+        "released": released,
+    }
+
+
+def ablate(
+    adapter: str | None = None,
+    data: str = "digits",
+    out: Path = Path("runs/ablate"),
+    *,
+    seeds: int = 3,
+    draws: int = 3,
+    settings: Path | None = None,
+    host: Mapping[str, Any] | None = None,
+    d3: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    jobs: int = 1,
+    backend: Backend = "loky",
+    scheduler: str | None = None,
+) -> dict[str, Any]:
+    """Train each baseline without D³, with some of its losses, with all of D³, and as released.
+
+    All on the same seeds; nothing is chosen. Writes ``ablation.json`` and ``ablation.html``. The
+    folder may be that of a comparison: runs that both need are made once.
+
+    Args:
+        adapter, data, out, seeds, draws, settings, host, d3, device, threads, jobs, backend,
+            scheduler: as in :func:`d3_plugin.experiments.compare`.
+
+    Returns:
+        The summary of each adapter.
+
+    Raises:
+        D3Error: bad arguments, before any training starts; or runs failed.
+        KeyboardInterrupt: finished runs are kept.
+    """
+    given = locals()
+    request = read_request(given, Problems("ablate"))
+    variants = ablation(request.d3, request.released)
+    return run_grid(
+        given,
+        request,
+        variants,
+        {"variants": {name: used and asdict(used) for name, used in variants.items()}},
+        {seed: [] for seed in range(seeds)},
+        titles=ABLATION_ROWS,
+        notes=ABLATION_NOTES,
+        files=("ablation.json", "ablation.html"),
     )
 
 
@@ -120,10 +206,10 @@ def run_grid(
     Returns:
         The summary of each adapter.
     """
-    from d3_plugin.experiments.report import text_table, write_report  # needs matplotlib
+    from d3_plugin.experiments.report import aligned, table_rows, write_report
 
     data, out, seeds = given["data"], given["out"], given["seeds"]
-    how = {name: given[name] for name in ("draws", "device")}
+    how = {name: given[name] for name in ("draws", "device", "threads")}
     validated = set().union(*chosen_on.values())
     runs = plan(request.hosts, data, request.digest, seeds, variants, validated=validated, **how)
     where = {name: given[name] for name in ("jobs", "backend", "scheduler")}
@@ -143,6 +229,6 @@ def run_grid(
     }
     write_report(out, settings, outcomes, summaries, notes=notes, files=files)
     for adapter, summary in summaries.items():
-        print(f"\n{adapter} on {data}, {seeds} seeds\n{text_table(summary)}")
+        print(f"\n{adapter} on {data}, {seeds} seeds\n{aligned(table_rows(summary))}")
     print(f"\n{notes}\n\n{out / files[1]}\n{out / files[0]}")
     return summaries

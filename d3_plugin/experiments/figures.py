@@ -19,7 +19,7 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 """Test runs of one adapter, by variant, as in ``results.json``."""
 
 
-def curve_figure(runs: Runs, title: str, *, per_seed: bool = False) -> Figure:
+def curve_figure(runs: Runs, title: str, per_seed: bool = False) -> Figure:
     """U over S for every calibration offset, means over seeds; dots are the scores as they are.
 
     Args:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -32,15 +33,13 @@ def run_all(
 ) -> dict[str, Outcome]:
     """Every run's outcome: loaded if it is finished, made and stored if not; shows progress.
 
-    On this machine the process that makes a run stores it, so that it survives its parent. On a
-    cluster, whose workers may not share the folder, the outcome comes back and the parent stores
-    it.
+    On this machine the process that makes a run stores it. On a cluster, whose workers may not
+    share the folder, the outcome comes back and the parent stores it.
 
     Args:
         runs: a grid of independent runs with different names.
         store: where finished runs are.
-        jobs: runs at the same time on this machine, each on one thread; with 1, a run uses every
-            core. A cluster makes as many as it has workers.
+        jobs: runs at the same time on this machine. A cluster makes as many as it has workers.
         backend: ``loky`` for this machine, or an existing ``dask`` or ``ray`` cluster.
         scheduler: address of the cluster; default: ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``.
 
@@ -66,43 +65,43 @@ def run_all(
         return done
     problems = Problems("runs failed; the others are kept, start again after a remedy")
     with (
-        runs_on(backend, scheduler, todo),
-        tqdm(total=len(runs), initial=len(done), unit="run", file=sys.stderr) as bar,
+        runs_on(backend, scheduler),
+        tqdm(total=len(runs), initial=len(done), unit="run", disable=None) as bar,
     ):
-        for answer in _answers(todo, store, jobs, backend):
+        planned = {run.name: run for run in todo}
+        for name, answer in _answers(todo, store, jobs, backend):
             if isinstance(answer, str):
-                problems.add(answer)
+                problems.add(f"{name}{answer}")
                 continue
-            if backend != "loky":
+            if answer is not None:
                 store.save(answer)
-            done[answer.run.name] = answer
+            done |= store.load_all([planned[name]])
             bar.update()
-            bar.write(f"{answer.run.name:<40} {answer.evaluation}  {answer.seconds:.0f} s")
+            bar.write(f"{name:<40} {done[name].evaluation}  {done[name].seconds:.0f} s")
     problems.raise_as(FailedRunsError)
     return done
 
 
 def _answers(
     todo: list[Run], store: RunStore, jobs: int, backend: Backend
-) -> Iterator[Outcome | str]:
-    """For each run, as soon as it is made, its outcome or what went wrong."""
+) -> Iterator[tuple[str, Outcome | str | None]]:
+    """Each run's name, as soon as it is made, with what went wrong or the outcome to store."""
     from joblib import Parallel, delayed, effective_n_jobs
 
-    versions = todo[0].identity()["versions"]
+    if backend == "loky":
+        calls = [delayed(_make_here)(run, store, os.getpid()) for run in todo]
+        jobs = min(jobs, len(todo))
+    else:
+        versions = todo[0].identity()["versions"]
+        calls = [delayed(_make_there)(run, versions) for run in todo]
+        jobs = -1
+    # Ray's backend has no generators: it gets as many calls at a time as it has workers.
+    how = {} if backend == "ray" else {"return_as": "generator_unordered"}
+    width = effective_n_jobs(-1) if backend == "ray" else len(calls)
     try:
-        if backend == "loky":
-            here = (delayed(_make_here)(run, store, jobs, os.getpid()) for run in todo)
-            processes = min(jobs, max(2, len(todo)))  # one would be this process itself
-            yield from Parallel(n_jobs=processes, return_as="generator_unordered")(here)
-        elif backend == "dask":
-            there = (delayed(_make_there)(run, versions) for run in todo)
-            yield from Parallel(batch_size=1, return_as="generator_unordered")(there)
-        else:  # Ray's backend has no generators: a group of as many as there are workers at a time
-            width = effective_n_jobs(-1)
-            with Parallel(n_jobs=-1, batch_size=1) as parallel:
-                for first in range(0, len(todo), width):
-                    part = todo[first : first + width]
-                    yield from parallel(delayed(_make_there)(run, versions) for run in part)
+        with Parallel(n_jobs=jobs, batch_size=1, **how) as parallel:
+            for first in range(0, len(calls), width):
+                yield from parallel(calls[first : first + width])
     except D3Error:
         raise
     except Exception as error:  # of many kinds: a worker was killed, a cluster is gone
@@ -112,41 +111,50 @@ def _answers(
         ) from error
 
 
-def _make_here(run: Run, store: RunStore, jobs: int, parent: int) -> Outcome | str:
-    """The outcome, stored, or what went wrong."""
-    _end_if_orphaned(parent)
+def _make_here(run: Run, store: RunStore, parent: int) -> tuple[str, str | None]:
+    """Make and store a run; only its name goes through the pipe to the parent, and what failed."""
+    if parent != os.getpid():
+        _end_with(parent)
     checkpoint = store.checkpoint(run)
-    answer = _make(run, None if jobs == 1 else 1, checkpoint)
-    if not isinstance(answer, str):
-        store.save(answer)
-        checkpoint.unlink(missing_ok=True)
-    _end_if_orphaned(parent)
-    return answer
+    answer = _make(run, checkpoint)
+    if isinstance(answer, str):
+        return run.name, answer
+    store.save(answer)
+    checkpoint.unlink(missing_ok=True)
+    return run.name, None
 
 
-def _end_if_orphaned(parent: int) -> None:
-    """A worker whose parent was killed has stored its run, and will get no other."""
-    if parent not in (os.getpid(), os.getppid()):
+@cache
+def _end_with(parent: int) -> None:
+    """This worker ends within a second of its parent, whatever it is doing."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
         os._exit(1)
 
+    threading.Thread(target=watch, daemon=True).start()
 
-def _make_there(run: Run, versions: dict[str, str]) -> Outcome | str:
-    """The outcome, made on a worker of a cluster, or what went wrong."""
+
+def _make_there(run: Run, versions: dict[str, str]) -> tuple[str, Outcome | str]:
+    """Make a run on a worker of a cluster, which may not share the folder."""
     with _one_at_a_time:
         if problems := unfit([run], versions):
-            return f"{run.name}, on {socket.gethostname()}: {'; '.join(problems)}"
-        return _make(run, 1)
+            return run.name, f", on {socket.gethostname()}: {'; '.join(problems)}"
+        return run.name, _make(run)
 
 
-def _make(run: Run, threads: int | None, checkpoint: Path | None = None) -> Outcome | str:
+def _make(run: Run, checkpoint: Path | None = None) -> Outcome | str:
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(run.threads)
     try:
         # "sequential": a cluster's backend would spread what is inside a run as well.
-        with threadpool_limits(threads), parallel_config("sequential"):
+        with threadpool_limits(run.threads), parallel_config("sequential"):
             return execute(run, checkpoint)
     except Exception as error:
-        return f"{run.name}: {type(error).__name__}: {error}"
+        return f": {type(error).__name__}: {error}"
+    finally:
+        torch.set_num_threads(before)

@@ -31,6 +31,7 @@ class Run:
         d3: settings of D³; None for the host without it.
         draws: number of final classifiers, each trained on freshly drawn features.
         device: where to train.
+        threads: of the CPU; other numbers give other rounding errors.
     """
 
     adapter: str
@@ -43,6 +44,7 @@ class Run:
     d3: D3Settings | None
     draws: int
     device: str
+    threads: int = 1
 
     @property
     def name(self) -> str:
@@ -59,8 +61,9 @@ class Run:
         identity["data"] = identity.pop("data_digest") or self.data
         identity["device"] = torch.device(self.device).type
         identity["versions"] = {"d3_plugin": __version__, "torch": torch.__version__}
-        if self.d3 is None:  # as in the files of runs that are there already
-            del identity["d3"]
+        for name, default in (("d3", None), ("threads", 1)):  # files of earlier versions lack them
+            if identity[name] == default:
+                del identity[name]
         of_json_types: dict[str, Any] = json.loads(json.dumps(identity))
         return of_json_types
 
@@ -105,6 +108,7 @@ def plan(
     *,
     draws: int,
     device: str,
+    threads: int = 1,
     validated: Collection[int] = (),
 ) -> list[Run]:
     """Every variant on the test problem of every seed; ``baseline`` and ``d3`` on validation too.
@@ -113,14 +117,14 @@ def plan(
 
     Args:
         hosts: settings of each host family, by its name.
-        data, data_digest, draws, device: as in :class:`Run`.
+        data, data_digest, draws, device, threads: as in :class:`Run`.
         seeds: how many.
         variants: settings of D³ by the variant's name; None for the host without D³.
         validated: seeds with validation runs, which offsets are chosen on.
     """
     splits: tuple[Split, ...] = ("validation", "test")
     return [
-        Run(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device)
+        Run(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device, threads)
         for adapter, settings in hosts.items()
         for seed in range(seeds)
         for split in splits

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +19,49 @@ from d3_plugin.distillation.settings import SCORING, D3Settings
 from d3_plugin.errors import D3Warning, DataError, InputError, MissingExtraError, Problems
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import find_family, host_settings
-from d3_plugin.experiments.settings_file import SettingsFile, read_settings
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
-_COUNTS = ("seeds", "trials", "cuts", "draws", "rounds", "jobs")
+_COUNTS = ("seeds", "trials", "cuts", "draws", "rounds", "jobs", "threads")
 _MOST = 10_000  # more is a typing error, and would fill the memory
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """A file for ``--settings``, written by ``d3 tune`` or by hand: a JSON object, all optional.
+
+    Attributes:
+        adapter: host family that ``host`` is for.
+        note: for human readers.
+        host, d3: changes to the settings of the host family and of D³.
+        tuned: how ``d3 tune`` chose them; ``data`` is the name or digest of the data.
+    """
+
+    adapter: str | None = None
+    note: str = ""
+    host: dict[str, Any] = field(default_factory=dict)
+    d3: dict[str, Any] = field(default_factory=dict)
+    tuned: dict[str, Any] = field(default_factory=dict)
+
+
+def read_settings(path: Path) -> SettingsFile:
+    """Read a settings file; names and values of the settings are not checked here.
+
+    Raises:
+        InputError: no such file, no JSON object, or other entries; lists everything wrong.
+    """
+    subject = f"settings file {str(path)!r}"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{subject} cannot be read as a JSON object such as "
+            f'{{"adapter": "fclswgan", "host": {{"lr": 1e-4}}}}: {error}'
+        ) from error
+    setting_problems(subject, SettingsFile, content).raise_as(InputError)
+    return SettingsFile(**content)
 
 
 @dataclass
@@ -91,7 +130,7 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
         if "cuts" in given:
             pseudo_unseen(data)
     problems.raise_as(InputError)
-    if file.data and file.data != (request.digest or given["data"]):
+    if file.tuned.get("data") not in (None, request.digest or given["data"]):
         warnings.warn(
             f"the settings of {given['settings']} were chosen on other data than "
             f"{given['data']!r}. If the two share images, as draws of digits do, test rows of this "
@@ -104,7 +143,7 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
 
 def _check_effort(given: Mapping[str, Any], problems: Problems) -> None:
     """Packages, counts, and where to train."""
-    missing = [name for name in ("matplotlib", "tqdm") if find_spec(name) is None]
+    missing = [name for name in ("jinja2", "matplotlib", "tqdm") if find_spec(name) is None]
     if missing and "jobs" in given:
         raise MissingExtraError(f"this needs {missing[0]}: pip install 'd3-plugin[compare]'")
     for name in given.keys() & set(_COUNTS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import platform
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import Template
 
 from d3_plugin import __version__
 from d3_plugin.experiments.files import write_atomically
@@ -29,19 +29,6 @@ COLUMNS = {
     "oracle_harmonic": "oracle H",
 }
 """Columns of a table: title by metric."""
-
-_STYLE = """\
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; }
-body { padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; display: block; overflow-x: auto; }
-td, th { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
-td, th { white-space: nowrap; }
-td:first-child { text-align: left; }
-tr.d3 { background: #eef5fb; font-weight: 600; }
-figure { display: inline-block; margin: 1rem .5rem 0 0; max-width: 100%; }
-img { max-width: 100%; width: 24rem; }
-pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
-.note { color: #555; max-width: 60rem; }"""
 
 
 def cell(statistic: dict[str, float | None], *, signed: bool = False, mark: str = "") -> str:
@@ -72,11 +59,6 @@ def table_rows(
         line = [row["title"], *(cell(metrics[metric]) for metric in columns)]
         rows.append(line + (["", ""] if is_baseline else shown))
     return rows
-
-
-def text_table(summary: dict[str, Any]) -> str:
-    """The table for a terminal; also valid Markdown."""
-    return aligned(table_rows(summary))
 
 
 def aligned(rows: list[list[str]]) -> str:
@@ -149,61 +131,36 @@ def write_report(
     """Write ``results.json`` and ``report.html``, or other ``files``, into ``out``."""
     content = results(settings, outcomes, summaries)
     write_atomically(out / files[0], json.dumps(content, indent=1).encode())
-    write_atomically(out / files[1], _page(content, outcomes, notes).encode())
-
-
-def _page(content: dict[str, Any], outcomes: Outcomes, notes: str) -> str:
-    sections = [_section(content, outcomes, adapter) for adapter in content["summary"]]
-    data = html.escape(str(content["settings"]["data"]))
-    details = html.escape(
-        json.dumps({k: content[k] for k in ("settings", "versions")}, indent=2, ensure_ascii=False)
+    template = Template(Path(__file__).with_name("report.html").read_text("utf-8"), autoescape=True)
+    details = {k: content[k] for k in ("settings", "versions")}
+    page = template.render(
+        notes=notes,
+        data=settings["data"],
+        seeds=settings["seeds"],
+        sections=[_section(content, outcomes, adapter) for adapter in summaries],
+        details=json.dumps(details, indent=2, ensure_ascii=False),
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>baseline and +D³ on {data}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-{_STYLE}
-</style></head><body>
-<h1>Baseline and +D³ on {data}</h1>
-<p class="note">{html.escape(notes)}</p>
-{"".join(sections)}
-<details><summary>Settings and versions</summary><pre>{details}</pre></details>
-</body></html>
-"""
+    write_atomically(out / files[1], page.encode(errors="backslashreplace"))
 
 
-def _section(content: dict[str, Any], outcomes: Outcomes, adapter: str) -> str:
+def _section(content: dict[str, Any], outcomes: Outcomes, adapter: str) -> dict[str, Any]:
+    """What the template shows of one adapter."""
     from d3_plugin.experiments import figures
 
     summary, runs = content["summary"][adapter], runs_by_variant(content, adapter)
-    header, *rows = table_rows(summary)
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in header)
-    body = "".join(
-        f'<tr class="{key}">' + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>"
-        for key, row in zip(summary, rows, strict=True)
-    )
-    of_d3 = [
-        outcome
-        for key, outcome in sorted(outcomes.items())
-        if key[0] == adapter and key[2:] == ("test", "d3")
-    ]
-    pictures = {
-        "seen-unseen curves": figures.curve_figure(runs, "Seen-unseen curve", per_seed=True),
-        "histogram of the teacher's score": figures.teacher_figure(of_d3),
-        "loss curves": figures.loss_figure(runs),
+    of_d3 = [o for key, o in outcomes.items() if key[::2] == (adapter, "test") and key[3] == "d3"]
+    return {
+        "adapter": adapter,
+        "rows": table_rows(summary),
+        "keys": list(summary),
+        "auroc": np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]]),
+        "seconds": [np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")],
+        "pictures": {
+            "seen-unseen curves": _png(figures.curve_figure(runs, "Seen-unseen curve", True)),
+            "histogram of the teacher's score": _png(figures.teacher_figure(of_d3)),
+            "loss curves": _png(figures.loss_figure(runs)),
+        },
     }
-    shown = "".join(
-        f'<figure><img alt="{alt}" src="data:image/png;base64,{_png(figure)}"></figure>'
-        for alt, figure in pictures.items()
-    )
-    auroc = np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]])
-    seconds = {v: np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")}
-    return f"""<h2>{html.escape(adapter)}</h2>
-<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
-<p class="note">{len(runs["d3"])} seeds. The teacher separates seen from unseen test rows with AUROC
-{auroc:.1%}. Seconds per run: baseline {seconds["baseline"]:.0f}, +D³ {seconds["d3"]:.0f}.</p>
-{shown}
-"""
 
 
 def _png(figure: Any) -> str:

@@ -13,13 +13,12 @@ import torch
 from torch import nn
 
 from d3_plugin.attachment.attach import attach
-from d3_plugin.attachment.d3 import D3
-from d3_plugin.checks import setting_problems
+from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import InputError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
-from d3_plugin.experiments.checkpoint import can_checkpoint, load_checkpoint, save_checkpoint
+from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
@@ -59,7 +58,7 @@ def find_family(name: str) -> HostFamily:
     """
     families = host_families(make_manager())
     if name not in families:
-        raise InputError(f"no adapter named {name!r}; installed are: {', '.join(families)}")
+        raise InputError(f"no adapter named {name!r}{did_you_mean(name, list(families))}")
     return families[name]
 
 
@@ -101,16 +100,15 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
         D3Error: the run fails; a damaged checkpoint, for example.
     """
     started = time.perf_counter()
-    family = find_family(run.adapter)
-    settings = family.settings(**run.host)
-    data = load_problem(run)
-    trainer = family.build(data, settings, run.seed, torch.device(run.device))
+    family, data = find_family(run.adapter), load_problem(run)
+    trainer = family.build(data, family.settings(**run.host), run.seed, torch.device(run.device))
     start = _mean_parameter(trainer.generator)
     d3 = None if run.d3 is None else attach(trainer, settings=run.d3, seed=run.seed)
-    if checkpoint is None or not can_checkpoint(trainer):
+    if checkpoint is None or not hasattr(trainer, "load_state_dict"):
         trainer.fit()
     else:
-        _fit(run, trainer, d3, checkpoint, every)
+        identity, device = run.training_identity(), torch.device(run.device)
+        _fit(Checkpoint(checkpoint, trainer, d3, device, identity), every)
     if d3 is None:
         evaluation = evaluate(trainer, seed=run.seed, draws=run.draws)
     else:
@@ -121,26 +119,24 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
         data.name,
         data.seen_classes.numpy(),
         data.unseen_classes.numpy(),
-        list(trainer.history),
-        start,
-        _mean_parameter(trainer.generator),
-        time.perf_counter() - started,
+        history=list(trainer.history),
+        generator_start=start,
+        generator_mean=_mean_parameter(trainer.generator),
+        seconds=time.perf_counter() - started,
     )
 
 
-def _fit(run: Run, trainer: Any, d3: D3 | None, checkpoint: Path, every: float) -> None:
+def _fit(checkpoint: Checkpoint, every: float) -> None:
     """Train, from the checkpoint if there is one, and save further ones."""
-    identity, device = run.training_identity(), torch.device(run.device)
-    start = load_checkpoint(checkpoint, trainer, d3, device=device, identity=identity)
-    saved = time.monotonic()
+    start, saved = checkpoint.load(), time.monotonic()
 
     def step_done(step: int, losses: dict[str, float]) -> None:
         nonlocal saved
         if time.monotonic() - saved >= every:
-            save_checkpoint(checkpoint, trainer, d3, step=step, device=device, identity=identity)
+            checkpoint.save(step)
             saved = time.monotonic()
 
-    trainer.fit(step_done, start=start)
+    checkpoint.trainer.fit(step_done, start=start)
 
 
 def _mean_parameter(module: nn.Module) -> float:

@@ -21,8 +21,15 @@ from d3_plugin.experiments.plan import Run, training_part
 from d3_plugin.experiments.run import Outcome
 
 _CLASSES = ("seen_classes", "unseen_classes")
-_OPTIONAL = ("host_scores", "student_scores", "prior", "teacher_score")
-_FACTS = ("data_name", "history", "generator_start", "generator_mean", "seconds")
+_NUMBERS = ("generator_start", "generator_mean", "seconds")
+_AXES = {  # of d draws, n rows and c classes
+    "scores": "dnc",
+    "labels": "n",
+    "host_scores": "dnc",
+    "student_scores": "nc",
+    "prior": "c",
+    "teacher_score": "n",
+}
 
 
 class RunStore:
@@ -50,14 +57,14 @@ class RunStore:
         """
         evaluation = outcome.evaluation
         arrays = {name: getattr(outcome, name) for name in _CLASSES}
-        for name in ("scores", "labels", *_OPTIONAL):
+        for name in _AXES:
             if (value := getattr(evaluation, name)) is not None:
                 arrays[name] = value
         facts = {
             "identity": outcome.run.identity(),
             "metrics": asdict(evaluation.metrics),
             "teacher_auroc": evaluation.teacher_auroc,
-            **{name: getattr(outcome, name) for name in _FACTS},
+            **{name: getattr(outcome, name) for name in ("data_name", "history", *_NUMBERS)},
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
@@ -109,6 +116,8 @@ class RunStore:
         path = self.path(run)
         if not path.exists():
             return None
+        if not path.is_file():  # reading a FIFO would wait for ever
+            raise DataError(f"{path} is not a file; remove it")
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
@@ -135,15 +144,25 @@ class RunStore:
 
 
 def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome:
-    evaluation = Evaluation(
-        GZSLMetrics(**facts["metrics"]),
-        arrays["scores"],
-        arrays["labels"],
-        teacher_auroc=facts["teacher_auroc"],
-        **{name: arrays.get(name) for name in _OPTIONAL},
-    )
-    classes = {name: arrays[name] for name in _CLASSES}
-    return Outcome(run, evaluation, **classes, **{name: facts[name] for name in _FACTS})
+    """The outcome in a file; any exception where types or shapes are not those of an outcome."""
+    sizes = dict(zip("dnc", arrays["scores"].shape, strict=True))
+    found = {name: arrays[name] for name in _AXES if name in arrays}
+    odd = [
+        name
+        for name, array in found.items()
+        if array.dtype.kind not in "if" or array.shape != tuple(sizes[x] for x in _AXES[name])
+    ]
+    ids, labels = np.concatenate([arrays[name] for name in _CLASSES]), arrays["labels"]
+    if odd or ids.dtype.kind != "i" or not set(labels) <= set(ids) <= set(range(sizes["c"])):
+        raise ValueError(f"{', '.join(odd) or 'labels or classes'} do not fit the scores")
+    for entry in facts["history"]:
+        [float(value) for value in entry.values()]
+    metrics = GZSLMetrics(**{name: float(value) for name, value in facts["metrics"].items()})
+    auroc = facts["teacher_auroc"]
+    evaluation = Evaluation(metrics, teacher_auroc=None if auroc is None else float(auroc), **found)
+    numbers = (float(facts[name]) for name in _NUMBERS)
+    seen, unseen = (arrays[name] for name in _CLASSES)
+    return Outcome(run, evaluation, facts["data_name"], seen, unseen, facts["history"], *numbers)
 
 
 def _scored_again(outcome: Outcome) -> Outcome:
@@ -155,9 +174,9 @@ def _scored_again(outcome: Outcome) -> Outcome:
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     lines = []
     for name in sorted(stored.keys() | wanted.keys()):
-        old, new = stored.get(name), wanted.get(name)
+        old, new = stored.get(name, "the default"), wanted.get(name, "the default")
         if isinstance(old, dict) and isinstance(new, dict) and old != new:
             lines.append(f"{name}: {_differences(old, new)}")
         elif old != new:
-            lines.append(f"{name} was {old!r}, is now {new!r}")
+            lines.append(f"{name} was {old}, is now {new}")
     return "; ".join(lines)

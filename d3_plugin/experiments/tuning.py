@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from d3_plugin import __version__
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import FailedRunsError, Problems
+from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.clusters import Backend
 from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.parallel import run_all
@@ -21,8 +21,36 @@ from d3_plugin.experiments.plan import Run, trial_name
 from d3_plugin.experiments.preflight import read_request
 from d3_plugin.experiments.report import aligned
 from d3_plugin.experiments.run import Outcome, host_settings
-from d3_plugin.experiments.search import CRITERION, D3_SEARCH, Trial, best, judge, sample
 from d3_plugin.experiments.store import RunStore
+
+D3_SEARCH: dict[str, list[Any]] = {
+    "weight": [0.0, 0.001, 0.01, 0.1, 1.0],
+    "cls_weight": [0.3, 1.0, 3.0],
+    "kl_weight": [0.0, 0.1, 1.0],
+    "be_weight": [0.0, 0.1, 1.0],
+    "od_weight": [0.0, 0.1, 1.0],
+    "temperature": [1.0, 2.0, 4.0],
+    "relation_temperature": [0.05, 0.1, 0.2],
+    "synthetic_rows": [32, 64, 128],
+    "real_rows": [32, 64, 128],
+    "embedding_dim": [512, 1024, 2048],
+    "student_lr": [5e-5, 1e-4, 2e-4, 5e-4, 1e-3],
+    "score": ["max_softmax", "max_logit", "energy", "entropy"],
+    "od_target": ["domain", "class"],
+    "od_relation": ["bce", "contrastive"],
+    "student_start": ["teacher", "random"],
+    "final_classifier": ["both", "student", "host"],
+    "ensemble_weight": [0.25, 0.5, 1.0, 2.0],
+}
+"""Values tried for the settings of D³; the baseline's are its family's ``search``."""
+
+CRITERION = (
+    "mean AUSUC over the cuts, which no constant on the seen scores can raise; "
+    "where it is equal to 0.01 points, the mean H"
+)
+
+Trial = dict[str, Any]
+"""``changes``; ``ausuc``, ``harmonic``, ``oracle_harmonic``: means over cuts; ``per_cut`` AUSUC."""
 
 CLOSING = (
     "These numbers are too good: they are the best of several trials on few classes. No test rows "
@@ -43,6 +71,7 @@ def tune(
     host: Mapping[str, Any] | None = None,
     d3: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    threads: int = 1,
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
@@ -64,7 +93,8 @@ def tune(
         seed: of the search; the cuts are ``seed`` to ``seed + cuts - 1``.
         settings: JSON file with settings to start from.
         host, d3: settings that are not searched but fixed at these values.
-        draws, device, jobs, backend, scheduler: as in :func:`d3_plugin.experiments.compare`.
+        draws, device, threads, jobs, backend, scheduler: as in
+            :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The content of ``tuned.json``.
@@ -97,15 +127,14 @@ def tune(
     d3_changes = sample(D3_SEARCH, trials, seed, request.d3, d3 or {})
     d3s = [D3Settings(**{**request.d3_changes, **c}) for c in d3_changes]
     tried_on = list(range(seed, seed + cuts))
-    store = RunStore(out)
-    make = partial(run_all, store=store, jobs=jobs, backend=backend, scheduler=scheduler)
+    store, where = RunStore(out), {"jobs": jobs, "backend": backend, "scheduler": scheduler}
+
+    problem = data, request.digest
+    any_run = Run(family.name, *problem, seed, "", "validation", {}, None, draws, device, threads)
 
     def runs(settings: dict[str, Any], d3: D3Settings | None) -> list[Run]:
-        name, problem = trial_name(settings, d3), (data, request.digest)
-        return [
-            Run(family.name, *problem, cut, name, "validation", settings, d3, draws, device)
-            for cut in tried_on
-        ]
+        first = replace(any_run, variant=trial_name(settings, d3), host=settings, d3=d3)
+        return [replace(first, seed=cut) for cut in tried_on]
 
     if len(hosts) < len(d3s):
         print(
@@ -113,10 +142,10 @@ def tune(
             f"given): the baseline has a smaller budget than +D³ with {len(d3s)}"
         )
     print(f"baseline: {len(hosts)} trials, {cuts} cuts each", flush=True)
-    baseline = _judged(host_changes, [runs(h, None) for h in hosts], make, store)
+    baseline = _judged(host_changes, [runs(h, None) for h in hosts], store, where)
     chosen = best(baseline)
     print(f"+D³ on trial {chosen} of the baseline: {len(d3s)} trials, {cuts} cuts each", flush=True)
-    with_d3 = _judged(d3_changes, [runs(hosts[chosen], d) for d in d3s], make, store)
+    with_d3 = _judged(d3_changes, [runs(hosts[chosen], d) for d in d3s], store, where)
     chosen_d3 = best(with_d3)
     gain = with_d3[chosen_d3]["ausuc"] - baseline[chosen]["ausuc"]
     print(f"AUSUC of the chosen +D³ minus that of the chosen baseline, on the cuts: {gain:+.2%}")
@@ -144,23 +173,15 @@ def tune(
 
 
 def _judged(
-    changes: list[dict[str, Any]],
-    runs: list[list[Run]],
-    make: Callable[[list[Run]], dict[str, Outcome]],
-    store: RunStore,
+    changes: list[dict[str, Any]], runs: list[list[Run]], store: RunStore, where: dict[str, Any]
 ) -> list[Trial]:
     """The trials, from the runs of each; prints them, with an arrow at the best one."""
-    every = [run for of_trial in runs for run in of_trial]
-    done: Mapping[str, Outcome | None]
     try:
-        done = make(every)
+        run_all([run for of_trial in runs for run in of_trial], store, **where)
     except FailedRunsError as error:  # settings that diverge must not end the search
         print(f"{error}\nA trial with a failed run is not chosen.", flush=True)
-        done = {run.name: store.load(run) for run in every}
-    trials = [
-        judge(of_trial, [done[run.name] for run in of_runs])
-        for of_trial, of_runs in zip(changes, runs, strict=True)
-    ]
+    made = ([store.load(run) for run in of_trial] for of_trial in runs)
+    trials = [judge(each, outcomes) for each, outcomes in zip(changes, made, strict=True)]
     rows = [["trial", "AUSUC", "H", "best H", "changes"]]
     chosen = best(trials)
     for number, trial in enumerate(trials):
@@ -174,3 +195,57 @@ def _judged(
         )
     print(aligned(rows), flush=True)
     return trials
+
+
+def sample(
+    space: Mapping[str, Sequence[Any]], trials: int, seed: int, default: Any, fixed: Collection[str]
+) -> list[dict[str, Any]]:
+    """Changes to try: first none, then random draws from the space, without repetition.
+
+    Args:
+        space: values by the name of a setting.
+        trials: number of trials; fewer if the space has fewer.
+        seed: of the draw.
+        default: settings that count as no change.
+        fixed: names that the user has set, which are not searched.
+    """
+    from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+    free = {name: list(values) for name, values in space.items() if name not in fixed}
+    if not free:
+        return [{}]
+    wanted = min(trials, len(ParameterGrid(free)))
+    drawn = ParameterSampler(free, wanted, random_state=seed)
+    changes: list[dict[str, Any]] = [{}]
+    for values in drawn:
+        change = {k: v for k, v in values.items() if v != getattr(default, k)}
+        if change.get("final_classifier", getattr(default, "final_classifier", None)) != "both":
+            change.pop("ensemble_weight", None)  # has no effect there: would repeat a trial
+        if change not in changes:
+            changes.append(change)
+    return changes[:trials]
+
+
+def judge(changes: dict[str, Any], outcomes: Sequence[Outcome | None]) -> Trial:
+    """The trial that these validation runs, one per cut, make; a failed run leaves None in it."""
+    metrics = [outcome.evaluation.metrics for outcome in outcomes if outcome is not None]
+    names = ("ausuc", "harmonic", "oracle_harmonic")
+    if len(metrics) < len(outcomes):
+        return {"changes": changes, **dict.fromkeys(names), "per_cut": []}
+    means = {name: float(np.mean([getattr(m, name) for m in metrics])) for name in names}
+    return {"changes": changes, **means, "per_cut": [m.ausuc for m in metrics]}
+
+
+def best(trials: Sequence[Trial]) -> int:
+    """Index of the best trial by :data:`CRITERION`; of equal ones, the first.
+
+    Raises:
+        D3Error: the first trial, which changes nothing, failed.
+    """
+    if trials[0]["ausuc"] is None:
+        raise D3Error("the trial that changes nothing failed; nothing can be compared with it")
+    keys = [
+        (-1.0, 0.0) if trial["ausuc"] is None else (round(trial["ausuc"], 4), trial["harmonic"])
+        for trial in trials
+    ]
+    return keys.index(max(keys))

@@ -1,7 +1,7 @@
 """The formulas as pure functions: tensors in, a tensor out, no state.
 
-Rows are samples and columns classes or embedding dimensions, always (N, K). Half precision and
-autocast are left for float32 inside; float64 stays float64.
+Rows are samples and columns classes or embedding dimensions, always (N, K). Half precision
+and autocast are computed in float32; float64 stays float64.
 """
 
 from d3_plugin.functional.label_space import label_space_kl

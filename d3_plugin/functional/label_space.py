@@ -1,9 +1,10 @@
-"""ID²SD in the label space: what the teacher says of a seen row, the student should say too."""
+"""ID²SD in label space: the student learns the teacher's probabilities on seen rows."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,18 +32,18 @@ def label_space_kl(
     Args:
         teacher_logits: (N, S) floating, over the seen classes.
         student_logits: (N, C) floating, over all classes; in-distribution rows only.
-        seen_classes: (S,) integer, the student's column for each of the teacher's.
+        seen_classes: (S,) integer, the student's column for each column of the teacher.
         temperature: T > 0.
         form: ``logits``, or ``double_softmax`` for the released code, which feeds
             *probabilities* to a second softmax on both sides (and so is nearly zero).
 
     Returns:
-        0-dim tensor, at least 0, float32 or float64; 0 for no rows.
+        0-dim tensor, at least 0, float32 or float64; 0 if there are no rows.
 
     Raises:
         InputError: shapes that disagree, integer logits or an unknown form.
     """
-    check_matrices("label_space_kl", teacher_logits=teacher_logits, student_logits=student_logits)
+    check_matrices("label_space_kl", teacher_logits, student_logits)
     if seen_classes.shape != teacher_logits.shape[1:] or form not in KL_FORMS:
         raise InputError(
             f"label_space_kl takes {teacher_logits.shape[1]} seen_classes, one for each of the "
@@ -54,9 +55,11 @@ def label_space_kl(
         student = student.index_select(1, seen_classes.long())
         if form == "double_softmax":
             teacher, student = teacher.softmax(dim=1), student.softmax(dim=1)
+        # Where the teacher says 0, as for a logit of -inf, 0 * log 0 is 0 and not NaN.
+        log_teacher = (teacher / temperature).log_softmax(dim=1)
         divergence = F.kl_div(
             (student / temperature).log_softmax(dim=1),
-            (teacher / temperature).log_softmax(dim=1),
+            log_teacher.clamp_min(torch.finfo(log_teacher.dtype).min),
             reduction="sum",
             log_target=True,
         )

@@ -1,4 +1,4 @@
-"""Sums and logarithms in float32 at least, whatever the host's precision is."""
+"""At least float32 for sums and logarithms, whatever the host's precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _AS_IT_IS: AbstractContextManager[None] = nullcontext()
 
 
 def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """All tensors in their common dtype, which is float32 at least."""
+    """All tensors in their common dtype, at least float32."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -21,7 +21,7 @@ def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 def autocast_off(like: Tensor) -> AbstractContextManager[None]:
     """A context in which autocast does not lower the precision of sums and logarithms."""
     device = like.device.type
-    # Making the context costs as much as a small operation.
+    # Creating the context costs as much as a small operation.
     if device != "meta" and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return _AS_IT_IS

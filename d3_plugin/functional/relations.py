@@ -1,6 +1,6 @@
-"""Batch relations: the cosine of every row with every row, against who belongs together.
+"""Batch relations: the cosines of all pairs of rows, compared with which pairs belong together.
 
-Everything here is one (N, K) x (K, M) product and its (N, M) result; no row is repeated.
+One (N, K) x (K, M) product and its (N, M) result; no row is repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PROBABILITY_MARGIN = 1e-6
 def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
     """Cosine of every row of one matrix with every row of another.
 
-    An all-zero row (a dead ReLU embedding) has cosine 0 with everything and gradient 0.
+    An all-zero row (a dead ReLU embedding) has cosine 0 with every row, and gradient 0.
 
     Args:
         rows: (N, K) floating.
@@ -43,7 +43,7 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
 def _check_widths(function: str, rows: Tensor, columns: Tensor) -> None:
     if rows.ndim != 2 or rows.shape[1:] != columns.shape[1:]:
         raise InputError(
-            f"{function} takes rows (N, K) and columns (M, K) of one K, got {tuple(rows.shape)} "
+            f"{function} takes rows (N, K) and columns (M, K) of equal K, got {tuple(rows.shape)} "
             f"and {tuple(columns.shape)}"
         )
 
@@ -51,7 +51,7 @@ def _check_widths(function: str, rows: Tensor, columns: Tensor) -> None:
 def _scaled_cosines(rows: Tensor, columns: Tensor, scale: float) -> Tensor:
     """The cosines times ``scale``.
 
-    The columns' lengths divide the product, which is small, instead of the columns.
+    The lengths of the columns divide the product, which is smaller than the columns.
     """
     with autocast_off(rows):
         rows, columns = full_precision(rows, columns)
@@ -61,6 +61,9 @@ def _scaled_cosines(rows: Tensor, columns: Tensor, scale: float) -> Tensor:
 def _inverse_length(x: Tensor, scale: float) -> Tensor:
     """``scale`` over the length of each row (N, 1); 0 for an all-zero row."""
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    if x.dtype == torch.float32:  # squares above 1e38 overflow; the gradient there is nearly 0
+        exact = torch.linalg.vector_norm(x.detach(), dim=1, keepdim=True, dtype=torch.float64)
+        length = torch.where(length.isinf(), exact.float(), length)
     inverse: Tensor = scale / length.clamp_min(_SHORTEST)
     return inverse.masked_fill(length <= _SHORTEST, 0.0)
 
@@ -77,8 +80,8 @@ def relation_loss(
     r"""How far the cosines :math:`c_{ij}` are from the 0/1 relation :math:`y_{ij}` of a batch.
 
     * ``contrastive``: :math:`-\frac1N \sum_i \frac1{|P_i|} \sum_{j \in P_i} \log
-      \mathrm{softmax}_j(c_{ij} / T)` with :math:`P_i = \{j : y_{ij} = 1\}`; rows without a
-      positive do not count. The outside form of SupCon (Khosla et al., NeurIPS 2020, eq. 2).
+      \mathrm{softmax}_j(c_{ij} / T)` with :math:`P_i = \{j : y_{ij} = 1\}`; rows without
+      positives are left out. The outside form of SupCon (Khosla et al., NeurIPS 2020, eq. 2).
     * ``bce``: mean binary cross-entropy of :math:`p_{ij}`, clamped to [1e-6, 1 - 1e-6], where
       :math:`p = (1 + c) / 2` if ``rescale`` and :math:`p = \max(c, 0)` if not. Without rescaling
       non-negative vectors (ReLU, softmax) can reach 0; with it they stay above 1/2.
@@ -92,10 +95,10 @@ def relation_loss(
         same: (N, M) bool, which pairs belong together.
         form: see above.
         temperature: T > 0 of the contrastive form.
-        rescale: of the two BCE forms.
+        rescale: for the two BCE forms.
 
     Returns:
-        0-dim tensor, at least 0; 0 for an empty matrix.
+        0-dim tensor, at least 0; 0 if the matrix is empty.
 
     Raises:
         InputError: shapes that disagree, a ``same`` that is not bool, or an unknown form.
@@ -114,7 +117,7 @@ def relation_loss(
         return cosine.sum()
     with autocast_off(cosine):
         if contrastive:
-            # log softmax_j = c_j - logsumexp, averaged over the positives: no (N, M) of its own.
+            # log softmax_j = c_j - logsumexp, averaged over the positives, needs no further (N, M).
             positives = same.sum(dim=1)
             mean_positive = cosine.masked_fill(~same, 0.0).sum(dim=1) / positives.clamp_min(1)
             counts = positives > 0
@@ -123,6 +126,6 @@ def relation_loss(
         p = (cosine + 1) / 2 if rescale else cosine
         if form == "bce_with_logits":
             return F.binary_cross_entropy_with_logits(p, same.float())
-        # The probability of what is true: a logarithm an entry, where the fused BCE takes two.
+        # The likelihood takes one logarithm per entry; the fused BCE takes two.
         likelihood = torch.where(same, p, 1 - p)
         return -likelihood.clamp(_PROBABILITY_MARGIN, 1 - _PROBABILITY_MARGIN).log().mean()

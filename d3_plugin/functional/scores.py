@@ -1,4 +1,4 @@
-"""How much a row looks like seen data, from the teacher's logits."""
+"""In-distribution scores from the teacher's logits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def id_score(
     >>> id_score(torch.tensor([[9.0, 0.0], [0.1, 0.0]])).argmax().item()
     0
     """
-    check_matrices("id_score", teacher_logits=teacher_logits)
+    check_matrices("id_score", teacher_logits)
     if kind not in SCORE_KINDS:
         raise InputError(f"id_score takes kind {', '.join(SCORE_KINDS)}; got {kind!r}")
     with autocast_off(teacher_logits):
@@ -55,7 +55,8 @@ def id_score(
             return temperature * logits.logsumexp(dim=1)
         log_p = logits.log_softmax(dim=1)
         if kind == "entropy":
-            return (log_p.exp() * log_p).sum(dim=1)
+            # 0 * log 0 is 0, and not NaN.
+            return (log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=1)
         log_max = log_p.amax(dim=1)
         return log_max.exp() if kind == "max_softmax" else log_max
 
@@ -71,7 +72,7 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
         (N, 2) probabilities; column 0 is the confidence that the row is in-distribution.
 
     Raises:
-        InputError: a score that is not floating (N,), or more than one weight or offset.
+        InputError: scores that are not floating (N,), or more than one weight or offset.
 
     Source: D3GZSL, the learnable sigmoid of O²DBD.
     """
@@ -83,5 +84,5 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     with autocast_off(score):
         s, w, b = full_precision(score, weight, offset)
         logit = w * (s + b)
-        # sigmoid(-x) rather than 1 - sigmoid(x): keeps the small one exact, and its gradient.
+        # sigmoid(-x), not 1 - sigmoid(x), keeps small values and their gradient exact.
         return torch.stack([logit.sigmoid(), (-logit).sigmoid()], dim=1)

@@ -1,1 +1,1 @@
-"""The pluggy hooks: specifications, the manager, the defaults."""
+"""The pluggy hooks: specifications, manager, defaults."""

@@ -1,4 +1,4 @@
-"""The default hooks of hosts that no plugin speaks for, and the functions given to ``attach``."""
+"""Default hooks for hosts without a plugin, and hooks from the arguments of ``attach``."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def d3_train_classifier(host: Host, features: Tensor, labels: Tensor, num_classe
 
 
 class UserHooks:
-    """The functions given to ``attach``, as a plugin that is asked before all others.
+    """The functions given to ``attach``, as a plugin that takes precedence over all others.
 
     Args:
-        synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`; None where
-            not given.
+        synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`; None if not
+            given.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Finds plugins, one at a time, so that a broken one does not take the rest with it."""
+"""Loads plugins one by one, so that a broken one does not affect the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
     """A plugin manager with the defaults, the installed plugins and ``plugins``.
 
     Args:
-        plugins: further plugin modules or objects; asked before the installed ones.
+        plugins: further plugin modules or objects, which take precedence over installed ones.
         strict: raise for an installed plugin that cannot be loaded, instead of warning.
 
     Raises:
@@ -28,14 +28,10 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
     manager.add_hookspecs(specs)
     manager.register(defaults, "d3_plugin defaults")
     for point in sorted(entry_points(group=specs.PROJECT), key=lambda p: p.name):
-        owner = point.dist.name if point.dist else "an unknown distribution"
         try:
             _register(manager, point.load(), point.name)
-        except Exception as error:  # whatever a third party's import raises
-            message = (
-                f"plugin {point.name!r} of distribution {owner!r} could not be loaded and is left "
-                f"out: {type(error).__name__}: {error}"
-            )
+        except BaseException as error:  # a third party's import may even raise SystemExit
+            message = f"{_named(point.name)} is left out: {type(error).__name__}: {error}"
             if strict:
                 raise PluginError(message) from error
             warnings.warn(message, D3Warning, stacklevel=2)
@@ -48,7 +44,7 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -> None:
-    """Register, check, and undo both when the check fails."""
+    """Register a plugin, and unregister it if it is invalid."""
     manager.register(plugin, name)
     try:
         manager.check_pending()
@@ -58,17 +54,17 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -
 
 
 def bind(manager: pluggy.PluginManager, trainer: Any) -> Host | None:
-    """Describe a host, and keep only the plugins that speak for it.
+    """Describe a host, and unregister the plugins of other hosts.
 
-    Every other plugin with ``d3_describe_host`` is unregistered, so that the hooks of a family
-    answer for its own hosts alone.
+    Of the plugins with ``d3_describe_host`` only the one that knows the trainer stays registered,
+    so that the hooks of a family are called for its own hosts only.
 
     Args:
-        manager: of one attachment.
+        manager: of a single attachment.
         trainer: the trainer object, or None for a script, which belongs to no family.
 
     Returns:
-        What the first plugin that knows the trainer says of it, or None.
+        The description by the first plugin that knows the trainer, or None.
     """
     name = "d3_describe_host"
     describing = [each.plugin for each in reversed(manager.hook.d3_describe_host.get_hookimpls())]
@@ -85,14 +81,31 @@ def bind(manager: pluggy.PluginManager, trainer: Any) -> Host | None:
 
 
 def host_families(manager: pluggy.PluginManager) -> dict[str, HostFamily]:
-    """Every baseline the plugins can build, by name in alphabetical order.
+    """The baselines of all plugins, in alphabetical order; plugins that fail are left out.
 
     Raises:
         PluginError: two plugins use the same name.
+
+    Warns:
+        D3Warning: names each plugin that is left out.
     """
     families: dict[str, HostFamily] = {}
-    for family in (family for answer in manager.hook.d3_host_families() for family in answer):
-        if family.name in families:
-            raise PluginError(f"two plugins provide a host family named {family.name!r}")
-        families[family.name] = family
+    for implementation in manager.hook.d3_host_families.get_hookimpls():
+        try:
+            answer: Any = implementation.function()
+            if not all(isinstance(family, HostFamily) for family in answer):
+                raise TypeError(f"d3_host_families returned {answer}, not a list of HostFamily")
+        except BaseException as error:  # a third party's code
+            message = f"{_named(implementation.plugin_name)} offers no host family"
+            warnings.warn(f"{message}: {type(error).__name__}: {error}", D3Warning, stacklevel=2)
+            continue
+        for family in answer:
+            if family.name in families:
+                raise PluginError(f"two plugins provide a host family named {family.name!r}")
+            families[family.name] = family
     return dict(sorted(families.items()))
+
+
+def _named(plugin: str) -> str:
+    owners = [p.dist.name for p in entry_points(group=specs.PROJECT) if p.dist and p.name == plugin]
+    return f"plugin {plugin!r} of distribution {owners[0]!r}" if owners else f"plugin {plugin!r}"

@@ -1,11 +1,11 @@
 """The hooks of d3_plugin (pluggy project ``d3_plugin``).
 
 A plugin is a module or object with functions marked :data:`hookimpl`, registered through the
-entry-point group ``d3_plugin`` or handed to ``attach(..., plugins=[...])``. A plugin with
-``d3_describe_host`` is asked only for the hosts that it describes; a plugin without it, a logger or
-an extra loss term, for every host. The first answer that is not None counts: functions given to
-``attach`` come first, then the plugin registered last, and :mod:`d3_plugin.hooks.defaults` at the
-end.
+entry-point group ``d3_plugin`` or passed to ``attach(..., plugins=[...])``. A plugin with
+``d3_describe_host`` is called only for the hosts that it describes, a plugin without it (a logger,
+an extra loss term) for every host. The first answer other than None is used: functions given to
+``attach`` come first, then plugins from the last registered to the first, then
+:mod:`d3_plugin.hooks.defaults`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def d3_host_families() -> list[HostFamily]:
-    """The baselines this plugin can build, for ``d3 adapters`` and ``d3 compare``."""
+    """The baselines of this plugin, for ``d3 adapters`` and ``d3 compare``."""
     raise NotImplementedError
 
 
@@ -33,7 +33,7 @@ def d3_describe_host(trainer: Any) -> Host | None:
     """Recognise a trainer object given to ``attach``.
 
     Args:
-        trainer: whatever the user passed.
+        trainer: any object.
 
     Returns:
         Its generator, optimiser and data, or None if this is not a trainer of yours.
@@ -46,8 +46,8 @@ def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) 
 
     Args:
         host: the host.
-        class_ids: (N,) int64, one per wanted row, repeated as needed.
-        differentiable: whether gradient must reach ``host.generator``; if not, the call runs
+        class_ids: (N,) int64, one per row, with repetitions.
+        differentiable: whether gradient must reach ``host.generator``. Otherwise the call runs
             without gradient and may use a slower, better sampler.
 
     Returns:
@@ -57,14 +57,14 @@ def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) 
 
 @hookspec(firstresult=True)
 def d3_transform_features(host: Host, features: Tensor) -> Tensor | None:
-    """Map features, real or synthetic, to what the host's final classifier sees.
+    """Map real or synthetic features to the input of the host's final classifier.
 
     Args:
         host: the host.
         features: (N, D).
 
     Returns:
-        (N, D') for instance features beside decoded attributes, or None.
+        (N, D'), for instance features and decoded attributes, or None.
     """
 
 
@@ -76,7 +76,7 @@ def d3_train_classifier(
 
     Args:
         host: the host.
-        features: (N, D') transformed real seen and synthetic unseen rows.
+        features: (N, D') transformed rows, real seen and synthetic unseen.
         labels: (N,) class ids.
         num_classes: C.
 
@@ -87,16 +87,14 @@ def d3_train_classifier(
 
 @hookspec
 def d3_extra_terms(host: Host, batch: StepBatch) -> dict[str, Tensor]:
-    """Further loss terms for a step, already weighted, by name.
-
-    They are summed in the order of their names, whatever the order of the plugins.
+    """Extra loss terms of a step, already weighted, by name; summed in the order of their names.
 
     Args:
         host: the host.
-        batch: rows, labels and what teacher and student say of them.
+        batch: rows, labels, and the outputs of teacher and student.
 
     Returns:
-        0-dim tensors by name; names must not clash.
+        0-dim tensors by name; names must be unique.
     """
     raise NotImplementedError
 
@@ -108,6 +106,6 @@ def d3_after_step(host: Host, step: int, values: dict[str, Tensor]) -> None:
     Args:
         host: the host.
         step: counts from 1.
-        values: detached 0-dim terms as they entered the sum, and ``total``. They are on the
-            host's device: calling ``.item()`` on each in every step slows a GPU down.
+        values: the weighted terms and their ``total``, detached, 0-dim, on the host's device:
+            calling ``.item()`` in every step slows a GPU down.
     """

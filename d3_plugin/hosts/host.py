@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
+from d3_plugin.errors import PluginError
 from d3_plugin.hosts.call_form import Synthesis, default_synthesis
 
 Scorer = Callable[[Tensor], Tensor]
@@ -103,6 +105,9 @@ class HostFamily:
             ``fit(on_progress, start=step)`` is continued where a killed run left it.
         search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where
             the plugin has none to offer, and then nothing is tuned on the baseline.
+
+    Raises:
+        PluginError: a name that cannot be part of a file name, or no such settings or build.
     """
 
     name: str
@@ -110,3 +115,13 @@ class HostFamily:
     settings: type[Any]
     build: Callable[[GZSLData, Any, int, torch.device], Any] = field(repr=False)
     search: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        # The name becomes part of file names.
+        named = isinstance(self.name, str) and re.fullmatch(r"\w[\w.-]*", self.name)
+        if not named or not is_dataclass(self.settings) or not callable(self.build):
+            raise PluginError(
+                f"HostFamily takes a name of letters, digits, '_', '-' and '.', a settings "
+                f"dataclass and a build function; got {self.name!r}, {self.settings!r}, "
+                f"{self.build!r}"
+            )

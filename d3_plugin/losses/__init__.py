@@ -1,4 +1,4 @@
-"""The two D³GZSL losses as modules; usable without hooks, adapters or the wrapper."""
+"""The two D³GZSL losses as modules, usable without ``attach``, hooks or adapters."""
 
 from d3_plugin.losses.id2sd import ID2SDLoss
 from d3_plugin.losses.o2dbd import O2DBDLoss

@@ -27,21 +27,22 @@ class ID2SDLoss(nn.Module):
 
     * label space, :func:`~d3_plugin.functional.label_space_kl`;
     * embedding space, :func:`~d3_plugin.functional.relation_loss` of the cosines between teacher
-      row i and student row j, which belong together where the classes agree.
+      row i and student row j, which belong together if their classes agree.
 
-    Source: D3GZSL (AAAI 2024), ID²SD. The default corrects the released code (logits used once, a
-    scaled cosine in contrastive form); :meth:`released` gives that code to the digit.
+    Source: D3GZSL (AAAI 2024), ID²SD. The default corrects the released code (one softmax
+    instead of two, scaled cosines in contrastive form); :meth:`released` reproduces that code to
+    the digit.
 
     Args:
-        seen_classes: (S,) integer, the student's column for each of the teacher's.
+        seen_classes: (S,) integer, the student's column for each column of the teacher.
         kl_weight, be_weight: at least 0; a term of weight 0 is not computed.
         kl_form, temperature: of :func:`~d3_plugin.functional.label_space_kl`.
         relation, relation_temperature: form and temperature of
             :func:`~d3_plugin.functional.relation_loss`.
-        gather: over the rows of all processes of ``torch.distributed``: value and averaged
-            gradient are those of one process with the whole batch, also where processes have
-            unequal numbers of rows (:mod:`d3_plugin.distributed` has the derivation). Every process
-            must call the loss then. Without a process group it changes nothing.
+        gather: use the rows of all processes of ``torch.distributed``. Value and averaged gradient
+            are those of one process with the whole batch, also for unequal numbers of rows
+            (:mod:`d3_plugin.distributed` has the derivation). Every process must call the loss.
+            Without a process group it has no effect.
 
     Raises:
         InputError: an option outside its range.
@@ -86,7 +87,7 @@ class ID2SDLoss(nn.Module):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Of the terms, by name."""
+        """The weights of the terms, by name."""
         return {"kl": self.kl_weight, "be": self.be_weight}
 
     def terms(
@@ -97,7 +98,7 @@ class ID2SDLoss(nn.Module):
         student_embedding: Tensor,
         labels: Tensor,
     ) -> dict[str, Tensor]:
-        """The unweighted terms ``kl`` and ``be``, without those of weight 0; checks nothing.
+        """The unweighted terms ``kl`` and ``be``, except those of weight 0; without checks.
 
         Args: as in :meth:`forward`.
         """
@@ -132,33 +133,26 @@ class ID2SDLoss(nn.Module):
         """The weighted sum of :meth:`terms`.
 
         Args:
-            teacher_logits: (N, S) floating, in-distribution rows only, as everywhere here.
+            teacher_logits: (N, S) floating; all inputs have in-distribution rows only.
             student_logits: (N, C) floating.
             teacher_embedding, student_embedding: (N, K) floating.
-            labels: (N,) integer, any numbering in which equal means the same class.
+            labels: (N,) integer, class ids or any other numbering of the classes.
 
         Returns:
-            0-dim tensor, float32 or float64; 0 for no rows.
+            0-dim tensor, float32 or float64; 0 if there are no rows.
 
         Raises:
             InputError: shapes or dtypes that disagree.
         """
-        check_matrices(
-            "ID2SDLoss",
-            teacher_logits=teacher_logits,
-            student_logits=student_logits,
-            teacher_embedding=teacher_embedding,
-            student_embedding=student_embedding,
-        )
+        matrices = teacher_logits, student_logits, teacher_embedding, student_embedding
+        check_matrices("ID2SDLoss", *matrices)
         check_labels("ID2SDLoss", labels, len(student_logits))
         if student_logits.shape[1] < self.width:
             raise InputError(
-                f"ID2SDLoss takes student logits over all classes, {self.width} wide at least, "
+                f"ID2SDLoss takes student logits over all classes, at least {self.width} columns, "
                 f"got {tuple(student_logits.shape)}"
             )
-        terms = self.terms(
-            teacher_logits, student_logits, teacher_embedding, student_embedding, labels
-        )
+        terms = self.terms(*matrices, labels)
         zero = full_precision(student_logits.new_zeros(()))[0]
         return sum((self.weights[k] * v for k, v in terms.items()), start=zero)
 

@@ -26,7 +26,7 @@ RelationTarget = Literal["domain", "class"]
 
 
 class O2DBDLoss(nn.Module):
-    r"""Teaches the student, over a batch of seen and synthetic unseen rows, which rows are unseen.
+    r"""Teaches the student which rows of a batch are seen and which are synthetic unseen ones.
 
     The teacher's in-distribution score becomes a confidence
     :math:`\tilde h = [c, 1 - c],\ c = \sigma(w (s + b))` with learnable w, b; the student's logits
@@ -35,23 +35,23 @@ class O2DBDLoss(nn.Module):
     :math:`\hat h` (rows) and :math:`\tilde h` (columns) of *all* rows of the batch.
 
     Source: D3GZSL (AAAI 2024), O²DBD. The default corrects the released code: scores are
-    standardised (see :meth:`fit_score`), the confidence is not pushed through a second softmax,
-    pairs belong together when both are seen or both unseen, and cosines of probabilities are
-    used as they are instead of being squeezed into [1/2, 1]. :meth:`released` gives that code.
+    standardised (see :meth:`fit_score`), the confidence gets no second softmax, pairs belong
+    together if both are seen or both unseen, and cosines of probabilities are not rescaled to
+    [1/2, 1]. :meth:`released` reproduces that code.
 
     Args:
         num_classes: C, the width of the student's logits.
-        seen_classes: (S,) integer, which of them are seen.
+        seen_classes: (S,) integer, the seen ones among them.
         score, score_temperature: of :func:`~d3_plugin.functional.id_score`.
         target: ``domain`` (both seen or both unseen) or ``class`` (the same class).
         relation, relation_temperature: form and temperature of
             :func:`~d3_plugin.functional.relation_loss`.
         rescale: use (1 + cosine) / 2 instead of the cosine in the BCE forms.
-        softmax_confidence: push :math:`\tilde h` through a softmax, as the released code does.
-        initial_weight, initial_offset: of w and b. With a standardised score the default offset 1
-            makes an average seen row 73 % and one two deviations below it 27 % confident.
-        gather: relations over the rows of all processes, as in
-            :class:`~d3_plugin.losses.ID2SDLoss`; the two pairs of a row travel, not its logits.
+        softmax_confidence: apply a softmax to :math:`\tilde h`, as the released code does.
+        initial_weight, initial_offset: start of w and b. With a standardised score and offset 1 the
+            confidence is 73 % for an average seen row, and 27 % two deviations below it.
+        gather: use the rows of all processes, as in :class:`~d3_plugin.losses.ID2SDLoss`; the two
+            pairs of each row are sent, not its logits.
 
     Raises:
         InputError: an option outside its range.
@@ -88,7 +88,7 @@ class O2DBDLoss(nn.Module):
         self.confidence_weight = nn.Parameter(torch.tensor([float(initial_weight)]))
         self.confidence_offset = nn.Parameter(torch.tensor([float(initial_offset)]))
         self.head = nn.Linear(num_classes, 2)
-        # 0 and 1 until fit_score: scores are used as they are.
+        # Without fit_score, scores are not standardised.
         self.register_buffer("score_mean", torch.zeros(()))
         self.register_buffer("score_std", torch.ones(()))
         self.num_seen = len(seen_classes)
@@ -113,7 +113,7 @@ class O2DBDLoss(nn.Module):
 
     @torch.no_grad()
     def fit_score(self, teacher_logits: Tensor) -> None:
-        """Standardise the score from here on by its mean and deviation over seen training rows.
+        """Standardise scores from now on by mean and deviation over the seen training rows.
 
         Args:
             teacher_logits: (N, S) of the seen training rows.
@@ -128,17 +128,14 @@ class O2DBDLoss(nn.Module):
         self.score_std.copy_(score.std().clamp_min(1e-6))
 
     def confidence(self, teacher_logits: Tensor) -> Tensor:
-        r""":math:`\tilde h` (N, 2) of each row, from logits (N, S); column 0 is in-distribution."""
+        r""":math:`\tilde h` (N, 2) from logits (N, S); column 0 is in-distribution."""
         score = id_score(teacher_logits, self.score, self.score_temperature)
         score = (score - self.score_mean) / self.score_std
         pair = id_confidence(score, self.confidence_weight, self.confidence_offset)
         return pair.softmax(dim=1) if self.softmax_confidence else pair
 
     def student_pair(self, student_logits: Tensor) -> Tensor:
-        r""":math:`\hat h` (N, 2) of each row, from logits (N, C).
-
-        Its columns get their meaning from the loss.
-        """
+        r""":math:`\hat h` (N, 2) from logits (N, C); the loss gives its columns their meaning."""
         with autocast_off(student_logits):
             (logits,) = full_precision(student_logits)
             pair: Tensor = self.head(logits.log_softmax(dim=1).to(self.head.weight.dtype))
@@ -147,7 +144,7 @@ class O2DBDLoss(nn.Module):
     def terms(
         self, teacher_logits: Tensor, student_logits: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """The loss as ``{"od": loss}``; checks nothing.
+        """The loss as ``{"od": loss}``; without checks.
 
         Args: as in :meth:`forward`, ``labels`` int64.
         """
@@ -171,15 +168,15 @@ class O2DBDLoss(nn.Module):
         Args:
             teacher_logits: (N, S) floating.
             student_logits: (N, C) floating.
-            labels: (N,) integer class ids in 0..C-1; they say which rows are unseen.
+            labels: (N,) integer class ids in 0..C-1, which tell seen rows from unseen ones.
 
         Returns:
-            0-dim tensor, at least 0; 0 for no rows.
+            0-dim tensor, at least 0; 0 if there are no rows.
 
         Raises:
             InputError: shapes or dtypes that disagree; on the CPU also labels out of range.
         """
-        check_matrices("O2DBDLoss", teacher_logits=teacher_logits, student_logits=student_logits)
+        check_matrices("O2DBDLoss", teacher_logits, student_logits)
         num_classes = self.head.in_features
         check_labels("O2DBDLoss", labels, len(student_logits), num_classes)
         if (teacher_logits.shape[1], student_logits.shape[1]) != (self.num_seen, num_classes):

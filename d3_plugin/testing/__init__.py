@@ -1,4 +1,4 @@
-"""The adapter kit: what every adapter must do, as checks for pytest or for a plain call.
+"""The adapter kit: checks that every adapter must pass, with or without pytest.
 
 In the tests of an adapter::
 
@@ -14,8 +14,8 @@ In the tests of an adapter::
     def test_adapter(check):
         check(case)
 
-``check_adapter(case)`` runs them all, without pytest, and reports every failure in one error. The
-checks keep no state, and leave the global random streams as they were.
+``check_adapter(case)`` runs them without pytest and reports every failure in one error. Checks are
+independent and leave the global random streams as they were.
 """
 
 from d3_plugin.errors import AdapterError, Problems
@@ -64,14 +64,14 @@ ADAPTER_CHECKS = (
     check_training,
     check_family,
 )
-"""Every check, for ``pytest.mark.parametrize``; each raises :class:`AdapterError` on its own."""
+"""Every check, for ``pytest.mark.parametrize``; each raises :class:`AdapterError`."""
 
 
 def check_adapter(case: AdapterCase) -> None:
-    """Run every check, also after one that failed.
+    """Run all checks, also after a failure.
 
     Args:
-        case: the adapter and how to build a small trainer of it.
+        case: the adapter and how to build a small trainer.
 
     Raises:
         AdapterError: lists the first problem that each check found.

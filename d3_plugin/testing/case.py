@@ -1,4 +1,4 @@
-"""An adapter to be checked, and what the checks look at."""
+"""An adapter to check, and what the checks observe."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from d3_plugin.hosts.isolation import RandomStream, state_kept
 
 @dataclass(frozen=True, eq=False)
 class AdapterCase:
-    """An adapter to be checked.
+    """An adapter to check.
 
     Attributes:
-        build: ``(data, seed) -> trainer``, new in every call and so small that its ``fit()`` takes
-            a second at most; the same seed gives the same trainer. It is called and trained under
-            seeded global random streams.
-        data: a GZSL problem with two or more unseen classes, in the scale that the trainer takes;
-            ``d3_plugin.data.load("digits-1").scaled()`` will do.
+        build: ``(data, seed) -> trainer``, a new one in every call, small enough for a ``fit()`` of
+            at most a second; the same seed gives the same trainer. Global random streams are
+            seeded when it is built and trained.
+        data: a GZSL problem with two or more unseen classes, scaled as the trainer expects, such as
+            ``d3_plugin.data.load("digits-1").scaled()``.
         plugins: the adapter's hooks, if it is not installed.
-        family_settings: changes to the defaults of the host family named like the ``Host``, with
-            which its ``fit()`` is quick. Needed if there is such a family.
+        family_settings: settings with which the host family of the same name as the ``Host`` trains
+            quickly; needed if there is such a family.
 
     Raises:
-        InputError: an attribute is of another type, lists all; or there is one unseen class only.
+        InputError: lists attributes of a wrong type; or there is only one unseen class.
     """
 
     build: Callable[[GZSLData, int], Any]
@@ -60,7 +60,7 @@ class AdapterCase:
         return attach(trainer, settings=settings, mode=mode, plugins=self.plugins)
 
     def trained(self, weight: float | None = None) -> TrainedHost:
-        """A new trainer after ``fit()``, with D³ of this weight or without."""
+        """A new trainer after ``fit()``, with D³ at this weight or without D³."""
         with seeded(0):
             trainer = self.build(self.data, 0)
             d3 = None if weight is None else self.attached(trainer, weight, "hook")
@@ -73,12 +73,12 @@ class AdapterCase:
 
 @dataclass(frozen=True, eq=False)
 class TrainedHost:
-    """A trainer after ``fit()``, as its adapter describes it, and the hooks that speak for it.
+    """A trainer after ``fit()``, as its adapter describes it, with its hooks.
 
     Attributes:
-        trainer, host, hook: the three of them.
-        streams: what PyTorch's, NumPy's and Python's global random streams gave next.
-        steps: D³'s, in ``fit()``.
+        trainer, host, hook: the trainer, its host and the hook relay.
+        streams: the next numbers of PyTorch's, NumPy's and Python's global random streams.
+        steps: of D³ in ``fit()``.
     """
 
     trainer: Any
@@ -89,20 +89,20 @@ class TrainedHost:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """By name: the trainer, its attributes, and what ``Host`` lists."""
+        """By name: the trainer, its attributes, and the modules of the ``Host``."""
         parts = {"trainer": self.trainer, **getattr(self.trainer, "__dict__", {})}
         parts |= {"generator": self.host.generator}
         parts |= {f"Host.modules[{i}]": module for i, module in enumerate(self.host.modules)}
         return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
     def end(self) -> dict[str, Any]:
-        """All that the training has left behind, by name."""
-        history = repr(getattr(self.trainer, "history", None))  # exact, and NaN is like NaN
+        """Everything that the training has changed, by name."""
+        history = repr(getattr(self.trainer, "history", None))  # exact, and NaN equals NaN
         others = {"history": history, "global random streams": self.streams}
         return {**others, **state_of(self.modules)}
 
     def call(self, name: str, **inputs: Any) -> Any:
-        """What a hook returns for these inputs, which it must not change."""
+        """The result of a hook for these inputs, which it must not change."""
         return on_copies(name, partial(getattr(self.hook, name), host=self.host), **inputs)
 
     def rows(self, differentiable: bool, ids: Tensor | None = None, seed: int = 0) -> Tensor:
@@ -117,12 +117,12 @@ class TrainedHost:
 
     @property
     def ways(self) -> dict[str, Callable[..., Tensor]]:
-        """The two ways to synthesise: ``rows(ids, seed)`` by what messages call them."""
+        """The two ways to synthesise: ``rows(ids, seed)`` by name for messages."""
         return {f"differentiable={each}": partial(self.rows, each) for each in (False, True)}
 
     @contextmanager
     def unchanged(self, call: str) -> Iterator[None]:
-        """What happens within must leave every module of the host as it was."""
+        """Check that the block leaves every module of the host unchanged."""
         before = self.end()
         yield
         expect_none(differences(before, self.end()), f"{call} changes")
@@ -134,13 +134,13 @@ def expect(ok: bool, problem: str) -> None:
 
 
 def expect_none(names: list[str], problem: str) -> None:
-    """Fails if there are names, with the first five behind ``problem``."""
+    """Fail if there are names; the message is ``problem`` and the first five."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     expect(not names, f"{problem} {', '.join(names[:5])}{more}")
 
 
 def on_copies(name: str, function: Callable[..., Any], **inputs: Any) -> Any:
-    """What a function returns for copies of these inputs, which it must not change."""
+    """The result of a function for copies of these inputs, which it must not change."""
     copies = copy.deepcopy(inputs)
     result = function(**copies)
     expect_none(differences(inputs, copies), f"{name} changes in place its")
@@ -148,7 +148,7 @@ def on_copies(name: str, function: Callable[..., Any], **inputs: Any) -> Any:
 
 
 def seeded(seed: int) -> AbstractContextManager[None]:
-    """Every global random stream starts anew from ``seed`` within, and goes on as before after."""
+    """Inside, every global random stream starts from ``seed``; outside, it is unaffected."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return RandomStream(seed, torch.device(device), "adapter kit")
 
@@ -161,7 +161,7 @@ def form_of(value: object) -> str:
 
 
 def state_of(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Values, gradients, flags and modes of the modules, each by a name for messages."""
+    """Values, gradients, flags and modes of the modules, by name for messages."""
     state: dict[str, Any] = {}
     for name, module in modules.items():
         state |= {f"{name}.{key}": copy.deepcopy(v) for key, v in module.state_dict().items()}
@@ -174,7 +174,7 @@ def state_of(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The names of what is not the same in both, or in one only."""
+    """The names of entries that differ, or that only one side has."""
 
     def same(one: Any, other: Any) -> bool:
         tensors = isinstance(one, Tensor) and isinstance(other, Tensor)

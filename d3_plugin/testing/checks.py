@@ -1,4 +1,4 @@
-"""The checks. The message of a failure ends with the docstring of its check: what to do."""
+"""The checks of the kit. A failure's message ends with the docstring of its check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Check = Callable[[AdapterCase], None]
 
 
 def adapter_check(check: Check) -> Check:
-    """The check, with its name before the message of a failure and its docstring after it."""
+    """Add the name of a check before the message of a failure, and its docstring after it."""
 
     @functools.wraps(check)
     def run(case: AdapterCase) -> None:
@@ -50,11 +50,11 @@ def adapter_check(check: Check) -> Check:
 def check_description(case: AdapterCase) -> None:
     """``d3_describe_host`` returns a ``Host`` for its trainer and None for any other object.
 
-    Begin it with ``isinstance(trainer, ...)``. If it is not asked at all, the plugin is neither
+    Begin it with ``isinstance(trainer, ...)``. If it is never called, the plugin is neither
     installed nor in ``AdapterCase(plugins=...)``, or its functions lack ``@hookimpl``.
-    ``Host.generator`` is the module that ``fit()`` trains, ``Host.optimizer`` the torch optimizer
-    that steps it, ``Host.data`` the trainer's data as they are, and ``Host.modules`` lists every
-    module that synthesis runs through, the generator too.
+    ``Host.generator`` is the module that ``fit()`` trains, ``Host.optimizer`` its torch optimizer,
+    ``Host.data`` the trainer's data, unchanged, and ``Host.modules`` lists every module that
+    synthesis runs through, including the generator.
     """
     describe = make_manager(case.plugins).hook.d3_describe_host
     other = describe(trainer=object())
@@ -74,9 +74,9 @@ def check_description(case: AdapterCase) -> None:
 
 @adapter_check
 def check_synthesis_form(case: AdapterCase) -> None:
-    """A row in the space of ``host.data`` for each class id, in its dtype and on its device.
+    """One row per class id, with the width, dtype and device of the features in ``host.data``.
 
-    Make noise and attributes on ``host.device``.
+    Create noise and attributes on ``host.device``.
     """
     for make in case.trained().ways.values():
         make()
@@ -86,14 +86,14 @@ def check_synthesis_form(case: AdapterCase) -> None:
 def check_synthesis_order(case: AdapterCase) -> None:
     """Rows depend on their class ids, and row i belongs to ``class_ids[i]``.
 
-    Use ``host.data.attributes[class_ids]``; do not sort or group the ids. The mean of the rows made
-    for a class in a mixed call must lie nearest to what the same rows are, from the same seed, when
-    all ids are that class. In eval mode: batch norm would centre the rows of a single class.
+    Use ``host.data.attributes[class_ids]``; do not sort or group the ids. The mean row of a
+    class in a mixed call must be nearest to the mean of the same rows, from the same seed, when all
+    ids are that class. Checked in eval mode: batch norm would centre the rows of a single class.
     """
     ready = case.trained()
     first, second = ready.host.data.unseen_classes[:2].tolist()
-    # Sorted, grouped by class or reversed, most of these rows would stand in another class's place.
-    # Many, so that the means differ by class even where noise does not follow the rows.
+    # If sorted, grouped by class or reversed, most of these rows would be in a wrong place. Many
+    # rows, so that class means differ even if the noise is not the same.
     ids = torch.tensor([first] + [second] * 200 + [first] * 200, device=ready.host.device)
     requests = ids, torch.full_like(ids, first), torch.full_like(ids, second)
     with eval_mode(ready.modules.values()):
@@ -119,10 +119,10 @@ def check_synthesis_finite(case: AdapterCase) -> None:
 
 @adapter_check
 def check_synthesis_seed(case: AdapterCase) -> None:
-    """The global seed decides everything random: the same one gives the same rows, bit for bit.
+    """The global seed determines the rows: the same seed gives the same rows, bit for bit.
 
-    Draw fresh noise in every call, from PyTorch's, NumPy's or Python's global stream, not from a
-    generator of your own; and set no seed in the hook.
+    Draw fresh noise in every call from PyTorch's, NumPy's or Python's global stream, not from your
+    own generator, and set no seed in the hook.
     """
     for way, make in case.trained().ways.items():
         rows, again, other = (make(seed=seed).detach() for seed in (1, 1, 2))
@@ -132,17 +132,17 @@ def check_synthesis_seed(case: AdapterCase) -> None:
 
 @adapter_check
 def check_synthesis_gradient(case: AdapterCase) -> None:
-    """Gradient reaches every trainable parameter of the generator when asked for, else none.
+    """Gradient reaches every trainable parameter of the generator if asked for, otherwise none.
 
-    Look for ``.detach()``, ``.data``, ``no_grad()`` or ``enable_grad()`` on the way, or name as
-    ``Host.generator`` the module that makes the rows.
+    Look for ``.detach()``, ``.data``, ``no_grad()`` or ``enable_grad()`` in synthesis, or set
+    ``Host.generator`` to the module that makes the rows.
     """
     ready = case.trained()
     expect(not ready.rows(False).requires_grad, "differentiable=False gives rows with gradient")
     ready.host.generator.zero_grad()
     rows = ready.rows(True)
     if rows.requires_grad:
-        with seeded(0):  # random directions: a plain sum is blind to what a softmax normalises
+        with seeded(0):  # random directions: the sum of a softmax has no gradient
             (rows * torch.randn_like(rows)).sum().backward()
     expect_none(without_gradient(ready.host.generator), "differentiable=True: no gradient in")
 
@@ -151,8 +151,8 @@ def check_synthesis_gradient(case: AdapterCase) -> None:
 def check_synthesis_leaves_host(case: AdapterCase) -> None:
     """Synthesis changes no parameter, buffer, gradient, flag or mode of the host.
 
-    Put flags back, call no ``backward()``, and list in ``Host.modules`` every module that synthesis
-    runs through: what a forward pass changes in these is put back.
+    Restore flags, call no ``backward()``, and list in ``Host.modules`` every module that synthesis
+    runs through: D³ restores what a forward pass changes in them.
     """
     ready = case.trained()
     for way, make in ready.ways.items():
@@ -164,11 +164,11 @@ def check_synthesis_leaves_host(case: AdapterCase) -> None:
 
 @adapter_check
 def check_classifier(case: AdapterCase) -> None:
-    """Transform and classifier agree: (N, D) -> (N, D') -> (N, C), inputs and host as they were.
+    """Transform and classifier fit, (N, D) -> (N, D') -> (N, C), and change neither input nor host.
 
-    ``d3_transform_features`` returns a row per row, real or synthetic, all of one width;
-    ``d3_train_classifier`` a function from (M, D') rows to (M, C) finite scores, one for every
-    class, seen and unseen. Both work on copies, and the classifier is a module of its own.
+    ``d3_transform_features`` returns one row per row, real or synthetic, all of one width;
+    ``d3_train_classifier`` a function from (M, D') rows to (M, C) finite scores of all classes,
+    seen and unseen. Both work on copies, and the classifier is a separate module.
     """
     ready = case.trained()
     data, classes = ready.host.data, ready.host.data.num_classes
@@ -183,7 +183,7 @@ def check_classifier(case: AdapterCase) -> None:
             fits = rows.shape == (len(given), made[0].shape[-1])
             expect(fits, f"d3_transform_features makes {form_of(rows)} of {form_of(given)}")
         inputs = {"features": torch.cat(made), "labels": torch.cat([data.train_labels, ids])}
-        with torch.enable_grad():  # evaluate() as a whole runs without, this training must not
+        with torch.enable_grad():  # evaluate() runs without gradient, but training needs it
             score = ready.call("d3_train_classifier", **inputs, num_classes=classes)
         scores = on_copies("the classifier", lambda rows: score(rows), rows=made[1])
         wanted = (len(ids), classes)
@@ -193,29 +193,29 @@ def check_classifier(case: AdapterCase) -> None:
 
 @adapter_check
 def check_weight_zero(case: AdapterCase) -> None:
-    """With D³ at weight 0 a training ends where it ends without, bit for bit.
+    """With D³ at weight 0, training ends as without D³, bit for bit.
 
-    ``build(data, seed)`` and ``fit()`` draw from the global random streams only. Synthesis leaves
-    no trace in the trainer: no random stream of its own, no counter, no module on its way that is
-    missing in ``Host.modules``.
+    ``build(data, seed)`` and ``fit()`` draw only from the global random streams. Synthesis leaves
+    no trace in the trainer: it has no random stream or counter of its own, and runs through no
+    module that ``Host.modules`` lacks.
     """
     alone, again, beside = (case.trained(weight).end() for weight in (None, None, 0.0))
     expect_none(differences(alone, again), "two trainings without D³ from one seed differ in")
-    expect_none(differences(alone, beside), "D³ at weight 0 changes where training ends:")
+    expect_none(differences(alone, beside), "D³ at weight 0 changes the result of training:")
 
 
 @adapter_check
 def check_training(case: AdapterCase) -> None:
     """D³ takes part in ``fit()``, and its gradient reaches every parameter of the generator.
 
-    ``Host.generator`` and ``Host.optimizer`` are the very objects that ``fit()`` trains and whose
-    ``step()`` it calls. If ``check_synthesis_gradient`` passes and this does not, the rows do not
-    move what the student sees.
+    ``Host.generator`` and ``Host.optimizer`` are the objects that ``fit()`` trains and steps. If
+    ``check_synthesis_gradient`` passes and this fails, the rows do not depend on the generator in a
+    way that the student sees.
     """
     alone, beside = case.trained(), case.trained(1.0)
     expect(beside.steps > 0, "fit() makes no step of D³")
     changed = [n for n in differences(alone.end(), beside.end()) if n.startswith("generator.")]
-    expect(len(changed) > 0, "a training with D³ leaves the generator where one without leaves it")
+    expect(len(changed) > 0, "training with D³ gives the same generator as without")
     with seeded(0):
         d3 = case.attached(alone.trainer, 1.0, "loss")
         d3.host.generator.zero_grad()
@@ -227,13 +227,12 @@ def check_training(case: AdapterCase) -> None:
 def check_family(case: AdapterCase) -> None:
     """``d3 compare --adapter NAME`` can build and train what ``d3_host_families`` offers.
 
-    The family has the name of the ``Host``, and the case has ``family_settings`` with which it
-    trains quickly; without both nothing is asked. ``HostFamily.settings`` is a dataclass marked
+    The family has the name of the ``Host``, and the case has ``family_settings`` for a quick
+    training; without both nothing is checked. ``HostFamily.settings`` is a dataclass marked
     ``frozen=True`` of numbers, strings, booleans and None, with a default for each.
-    ``HostFamily.build`` seeds PyTorch, since runs with and without D³ are compared as a pair that
-    starts alike, and makes a trainer whose ``generator`` is ``Host.generator``. After ``fit()`` its
-    ``history`` is a list of dicts of ``step`` and mean losses, such as
-    ``{"step": 10, "critic": 0.3}``.
+    ``HostFamily.build`` seeds PyTorch, so that paired runs with and without D³ start alike, and
+    makes a trainer whose ``generator`` is ``Host.generator``. After ``fit()`` its ``history`` is
+    a list of dicts of ``step`` and mean losses, such as ``{"step": 10, "critic": 0.3}``.
     """
     manager = make_manager(case.plugins)
     describe = manager.hook.d3_describe_host
@@ -244,17 +243,17 @@ def check_family(case: AdapterCase) -> None:
     if family is None or changes is None:
         return
     settings = replace(family.settings(), **changes)
-    json.dumps(asdict(settings))  # as results.json will hold them
+    json.dumps(asdict(settings))  # for results.json
     expect(settings.__dataclass_params__.frozen, f"{family.settings.__name__} is not frozen")
     starts = []
-    for stream in (0, 1):  # as in d3 compare, where other things have drawn before
+    for stream in (0, 1):  # as in d3 compare, where streams were used before
         with seeded(stream):
             trainer = family.build(case.data, settings, 0, torch.device("cpu"))
         host, generator = describe(trainer=trainer), getattr(trainer, "generator", None)
         fits = isinstance(host, Host) and host.generator is generator
         expect(fits, f"build makes a {type(trainer).__name__} with generator {generator!r:.50}")
         starts.append(state_of({"generator": host.generator}))
-    expect_none(differences(*starts), "build with the same seed starts from another")
+    expect_none(differences(*starts), "build with one seed gives different")
     with seeded(0):
         trainer.fit()
     values = [value for entry in trainer.history for value in (entry.get("step"), *entry.values())]

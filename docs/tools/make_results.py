@@ -44,45 +44,50 @@ GLANCE = {
 INTRODUCTION = """\
 # Results
 
-Written by `docs/tools/make_results.py` from the `results.json` of the comparisons, which lie in
-[results](results); no number was copied by hand. Percent; mean ± half-width of the 95 % t interval
-over seeds. Differences are paired: same seed, data draw and initialisation. **ΔH** and **ΔAUSUC**
-are differences to the baseline; **ΔH to a constant** is the difference to calibrated stacking on
-the baseline's own classifier: whether D³ is worth more than subtracting a constant from the seen
-scores; **both calibrated** is the same with +D³'s offset chosen as the rival's is, on pseudo-unseen
-classes of the data at hand, instead of the default's. *Its draws summed* adds the scores of the
-final classifiers that a run trains on several draws of synthetic features, which averages their
-noise; what a second classifier of another kind gives without distillation is the row *+ L_cls* of
-an ablation, and **ΔAUSUC to L_cls** what distillation adds to it. ▼ marks every cell that loses; an
-interval with 0 in it may be chance, in either direction. On the birds nothing was chosen on test
-rows: offsets and strengths come from pseudo-unseen classes cut from the training classes. Data
-folders are looked for in `$D3_DATA`.
+`docs/tools/make_results.py` writes this page from the `results.json` of the comparisons, which are
+in [results](results); no number was copied by hand. Percent; mean ± half-width of the 95 % t
+interval over seeds. Differences are paired: same seed, data draw and initialisation.
+
+- **ΔH** and **ΔAUSUC** are differences to the baseline. ▼ marks a negative difference. An interval
+  that contains 0 may be chance, in either direction.
+- **ΔH to a constant** is the difference to calibrated stacking on the baseline's own classifier: is
+  D³ worth more than subtracting a constant from the seen scores? In **both calibrated**, +D³'s
+  offset is chosen like the rival's, on pseudo-unseen classes of the same data, instead of by
+  default.
+- *Its draws summed* is an ensemble of the baseline's classifiers, one for each draw of synthetic
+  features, which reduces variance.
+- The row *+ L_cls* of an ablation is an ensemble with a classifier of another kind, but without
+  distillation; **ΔAUSUC to L_cls** is what distillation adds to it.
+
+On the birds nothing was chosen on test rows: offsets and strengths come from pseudo-unseen classes
+cut from the training classes. Data folders are looked for in `$D3_DATA`.
 
 ## What the numbers do not show
 
 - They cannot be compared with published tables. `digits` are raw pixels of ten classes. `cub50` and
-  `cub127` are parts of CUB, fewer classes than its 200 and with features of another backbone, an
-  EfficientNet instead of ResNet-101. For CUB, AWA2, FLO, SUN and APY there are settings in
+  `cub127` are parts of CUB, with fewer classes than its 200 and with features of an EfficientNet
+  instead of a ResNet-101. For CUB, AWA2, FLO, SUN and APY there are settings in
   `examples/benchmarks`, but no numbers here.
-- AUSUC cannot be raised by a constant; H can. A higher H beside the same AUSUC is a bias removed,
-  which calibrated stacking does for less.
+- A constant can raise H, but not AUSUC. A higher H with the same AUSUC means that a bias was
+  removed, which calibrated stacking does at less cost.
 - +D³ adds half of the student's log-probabilities to those of the host's classifier. *Host's
-  classifier alone* is what D³ did to the generator; `d3 ablate` has the student without
+  classifier alone* shows what D³ did to the generator. `d3 ablate` has the student without
   distillation, which separates ensembling from distillation. The *offset* is one number for all
   data, times the log of the number of seen classes, chosen once on pseudo-unseen classes
-  ([defaults.md](defaults.md)); the row without it shows what it does.
-- *Released formulas* are those of the authors' code, whose student starts from random weights and
-  classifies alone, without offset. With the diffusion, where D³ goes along with every tenth step,
-  it has 200 steps instead of 600. On the birds they gain no AUSUC and lose most with the diffusion;
-  on `digits` they gain, with f-CLSWGAN more than the default.
-- On `digits` an offset is chosen on one cut, of one or two pseudo-unseen digits, and often hurts:
-  there *ΔH to a constant* says little. Some of their draws were looked at for the sum's weight and
-  offset, and their training rows are test rows of others.
-- Few seeds: intervals are wide, and of many cells some win or lose by chance.
+  ([defaults.md](defaults.md)); the row without it shows its effect.
+- *Released formulas* are those of the authors' code: the student starts from random weights and
+  classifies alone, without offset. With the diffusion, where D³ makes a step with every tenth step
+  of the host, it has 200 steps instead of 600. On the birds they gain no AUSUC and lose most with
+  the diffusion; on `digits` they gain, with f-CLSWGAN more than the default.
+- On `digits` the offset is tuned on a single validation split of one or two pseudo-unseen digits,
+  which often hurts: *ΔH to a constant* says little there. The ensemble's weight and the default
+  offset were chosen with a view of some of its draws, and training rows of one draw are test rows
+  of another.
+- There are few seeds: intervals are wide, and among many cells some win or lose by chance.
 - Settings are the defaults unless a command says otherwise. Those of the baselines and of D³ were
   chosen on pseudo-unseen classes of `cub50` and `cub127`, but by hand and not in one search with
   the same budget; `d3 tune` is that search.
-- Seconds are of one machine under its load at the time.
+- Seconds were measured on one machine that also did other work.
 """
 
 
@@ -90,7 +95,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="--out of finished d3 compare")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results.md")
-    parser.add_argument("--readme", type=Path, help="a file whose <!-- results --> part to renew")
+    parser.add_argument(
+        "--readme", type=Path, help="update the part between <!-- results --> marks in this file"
+    )
     options = parser.parse_args()
     comparisons = [(folder.name, read(folder)) for folder in options.folders]
     ablations = [
@@ -117,7 +124,7 @@ def read(folder: Path, file: str = "results.json") -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder} is no finished comparison: {error}") from error
+        raise InputError(f"{folder} is not a finished comparison: {error}") from error
     settings = content["settings"]
     used = settings.get("d3") or settings.get("variants", {}).get("d3") or {}
     if (
@@ -195,12 +202,15 @@ def command(name: str, settings: dict[str, Any]) -> str:
     words += ["--data", Path(settings["data"]).name, "--seeds", str(settings["seeds"])]
     words += ["--cuts", str(settings["cuts"])] if verb == "compare" else []
     words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
+    if settings.get("threads", 1) != 1:
+        words += ["--threads", str(settings["threads"])]
     if settings.get("released"):
         words += ["--variants", "default,released"]
     hosts: dict[str, Any] = {}
     for adapter, used in settings["hosts"].items():
         default = find_family(adapter).settings()
-        hosts |= {k: v for k, v in used.items() if v != getattr(default, k)}
+        # A setting that has been removed since cannot be given any more.
+        hosts |= {k: v for k, v in used.items() if v != getattr(default, k, v)}
     of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
     d3 = {k: v for k, v in of_d3.items() if v != getattr(D3Settings(), k)}
     for flag, changes in (("--host", hosts), ("--set", d3)):
@@ -210,7 +220,7 @@ def command(name: str, settings: dict[str, Any]) -> str:
 
 
 def table(summary: dict[str, Any]) -> list[list[str]]:
-    """Header and rows; differences that lose are marked. The last column depends on the table."""
+    """Header and rows with marked losses; the last column depends on the rows there are."""
     rows = table_rows(summary, ("unseen", "seen", "harmonic", "ausuc"), mark=LOSS)
     reference = next((key for key in BESIDE if key in summary), None)
     if reference:

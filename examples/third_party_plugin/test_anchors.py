@@ -1,4 +1,4 @@
-"""The extra term is its formula, and is one of the terms that the generator is trained on."""
+"""The extra term follows its formula, and the generator is trained on it."""
 
 import pytest
 import torch

@@ -166,7 +166,7 @@ def test_attached_d3_points_to_its_state_dict(
     toy_data: GZSLData, duplicate: Copy, mode: str
 ) -> None:
     d3 = attach(ScriptHost(toy_data), mode=mode)
-    with pytest.raises(HostError, match=r"save d3\.state_dict\(\).*load_state_dict\(\)"):
+    with pytest.raises(HostError, match=r"d3\.state_dict\(\).*load_state_dict\(\)"):
         duplicate(d3)
 
 

@@ -1,4 +1,4 @@
-"""Steps with NaN or Inf: named, left out, and given up when they do not end."""
+"""Steps with NaN or Inf: named, skipped, and given up on if they persist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin import D3, D3Warning, hookimpl
-from d3_plugin.distillation.student_step import FiniteGuard
+from d3_plugin.distillation.student_step import StudentUpdate
 from d3_plugin.errors import NotFiniteError
 from d3_plugin.hosts.host import Host, StepBatch
 from tests.toys import SMALL, ScriptHost, assert_equal, attach
@@ -39,7 +39,7 @@ def test_a_bad_batch_changes_nothing(host: ScriptHost, bad: float) -> None:
     host.sample()
     broken = host.input_res.clone()
     broken[3, 1] = bad
-    with pytest.warns(D3Warning, match=r"left out 1 of.*: real rows, cls, kl"):
+    with pytest.warns(D3Warning, match=r"skipped 1 of.*: real rows, cls, kl"):
         loss = d3.loss(features=broken, labels=host.input_label)
     assert loss == 0
     loss.backward()
@@ -78,25 +78,31 @@ def test_a_diverged_generator_ends_the_training(host: ScriptHost, mode: str) -> 
         step()
 
 
-def test_warnings_come_ever_more_seldom() -> None:
-    guard = FiniteGuard(torch.device("cpu"))
+def student_update(host: ScriptHost) -> StudentUpdate:
+    return StudentUpdate(attach(host).distiller, host.net_g, 1e-3, gather=False)
+
+
+def test_warnings_come_ever_more_seldom(host: ScriptHost) -> None:
+    update = student_update(host)
     warned = []
     for step in range(1, 40):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            good = guard.check(step, {"a": torch.tensor(float("nan") if step % 2 else 1.0)})
+            value = torch.tensor(float("nan") if step % 2 else 1.0)
+            _, good = update(torch.zeros(()), None, {"a": value})
         assert bool(good) == (step % 2 == 0)
         warned += [str(step)] if caught else []
     assert warned == ["1", "3", "7", "15", "31"], "the first, second, fourth, eighth, sixteenth"
 
 
-def test_elsewhere_than_on_the_cpu_it_looks_every_fifty_steps() -> None:
-    guard = FiniteGuard(torch.device("cpu"))
-    guard._on_cpu = False
+def test_elsewhere_than_on_the_cpu_it_looks_every_fifty_steps(host: ScriptHost) -> None:
+    update = student_update(host)
+    update._on_cpu = False
     for step in range(1, 50):
-        guard.check(step, {"a": torch.tensor(float("nan") if step == 7 else 1.0)})
-    with pytest.warns(D3Warning, match="left out 1 of its first 50"):
-        guard.check(50, {"a": torch.tensor(1.0)})
+        value = torch.tensor(float("nan") if step == 7 else 1.0)
+        update(torch.zeros(()), None, {"a": value})
+    with pytest.warns(D3Warning, match="skipped 1 of its first 50"):
+        update(torch.zeros(()), None, {"a": torch.tensor(1.0)})
 
 
 def test_without_any_term_a_bad_step_is_still_named(host: ScriptHost) -> None:

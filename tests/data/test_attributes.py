@@ -30,14 +30,20 @@ def changed(row: int, value: Any) -> np.ndarray:
 CASES: dict[str, tuple[np.ndarray, str]] = {
     "one column": (
         FIVE[:, :1],
-        "6 classes ('a', unseen 'b', 'c', 'd', unseen 'e', 'f') with the same up to a factor",
+        "6 classes ('a', unseen 'b', 'c', 'd', unseen 'e', 'f') with equal attributes up to a",
     ),
-    "zeros": (changed(4, 0.0), "1 classes (unseen 'e') with nothing but zeros"),
-    "twins": (changed(1, FIVE[3]), "2 classes (unseen 'b', 'd') with the same up to a factor"),
-    "a multiple": (changed(1, 3 * FIVE[3]), "2 classes (unseen 'b', 'd') with the same up to"),
+    "zeros": (changed(4, 0.0), "1 classes (unseen 'e') with all-zero attributes"),
+    "twins": (
+        changed(1, FIVE[3]),
+        "2 classes (unseen 'b', 'd') with equal attributes up to a factor",
+    ),
+    "a multiple": (
+        changed(1, 3 * FIVE[3]),
+        "2 classes (unseen 'b', 'd') with equal attributes up to",
+    ),
     "a constant column": (
         np.concatenate([FIVE, np.full((6, 1), 0.3)], axis=1),
-        "1 columns (4) that are the same for all classes",
+        "1 columns (4) that are constant",
     ),
 }
 
@@ -58,7 +64,7 @@ def test_warning_by_every_way_in(toy_data: GZSLData, tmp_path: Path, case: str) 
         lambda: as_gzsl_data(as_loader(data)),
     ]
     for way in ways:
-        with pytest.warns(D3Warning, match="cannot tell classes apart") as caught:
+        with pytest.warns(D3Warning, match="cannot distinguish all classes") as caught:
             way()
     pseudo_unseen(data)  # is quiet: everything was said when the data were loaded
 

@@ -26,7 +26,7 @@ from tests.data.mat_folders import (
 
 def test_no_folder_and_a_file(tmp_path: Path) -> None:
     (only,) = problems_of(tmp_path / "none")
-    assert only == "does not exist; give the folder that holds res101.mat and att_splits.mat"
+    assert only == "does not exist; give the folder with res101.mat and att_splits.mat"
     (tmp_path / "file.mat").write_bytes(b"x")
     assert problems_of(tmp_path / "file.mat")[0].startswith("is a file; give the folder")
 

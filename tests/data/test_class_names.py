@@ -45,7 +45,7 @@ READABLE = {
     "code numbers": column([np.array([list(map(ord, name))], np.uint16) for name in NAMES]),
 }
 UNREADABLE = {
-    "too few": (column(NAMES[:4]), "there are 4 of them for 5 classes"),
+    "too few": (column(NAMES[:4]), "4 names for 5 classes"),
     "numbers": (np.ones((5, 1)), "an array .* of float64 holds no names"),
     "small integers": (np.arange(5, dtype=np.uint8)[:, None], "an array .* of uint8 holds no name"),
     "mixed": (column(["ape", 2.5, "cat", [1.0, 2.0], "eel"]), "holds no names"),

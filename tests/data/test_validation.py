@@ -103,20 +103,20 @@ def test_repeats_on_a_problem_it_made() -> None:
     assert cut.num_classes == 4
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 2.0, float("nan")])
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, 2.0, float("nan")])
 def test_bad_fraction(fraction: float) -> None:
-    with pytest.raises(InputError, match="fraction must be between 0 and 1"):
+    with pytest.raises(InputError, match="fraction must be a finite number, 0 to 1"):
         pseudo_unseen(make(), fraction)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5])
 def test_bad_seed(seed: int) -> None:
-    with pytest.raises(InputError, match="seed must be an int in 0"):
+    with pytest.raises(InputError, match="seed must be an int, 0"):
         pseudo_unseen(make(), seed=seed)
 
 
 def test_too_few_seen_classes() -> None:
-    with pytest.raises(InputError, match="'toy': 2 seen classes with at least 2 training"):
+    with pytest.raises(InputError, match="'toy': 2 seen classes with 2 training"):
         pseudo_unseen(make((5, 5)))
 
 
@@ -129,7 +129,7 @@ def test_classes_with_one_row_are_left_out(seed: int) -> None:
     assert cut.class_names == ("class 1", "class 5", "class 7")
     assert sorted(cut.attributes[:, 0].tolist()) == [1, 5, 7]
     assert len(all_features(cut)) == 15
-    with pytest.raises(InputError, match="2 seen classes with at least 2 training rows"):
+    with pytest.raises(InputError, match="2 seen classes with 2 training rows"):
         pseudo_unseen(make((5, 1, 5, 1)), seed=seed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import shlex
@@ -14,8 +15,8 @@ import pytest
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError
-from d3_plugin.__main__ import _parser, parse_settings
-from d3_plugin.experiments.ablation import ablation
+from d3_plugin.__main__ import parse, parse_settings
+from d3_plugin.experiments.comparison import ablation
 from d3_plugin.experiments.plan import validation_cuts
 from d3_plugin.experiments.report import results
 from d3_plugin.experiments.statistics import summarize
@@ -46,6 +47,7 @@ def content() -> dict[str, Any]:
         released = outcome(10 * seed + 5)
         evaluation = replace(released.evaluation, host_scores=None)
         outcomes["fclswgan", seed, "test", "released"] = replace(released, evaluation=evaluation)
+    host = FCLSWGANSettings(steps=7, attribute_norm=None)
     settings = {
         "adapters": ["fclswgan"],
         "data": "/home/somebody/data/cub50",
@@ -54,7 +56,7 @@ def content() -> dict[str, Any]:
         "draws": 2,
         "device": "cpu",
         "machine": "x86_64",
-        "hosts": {"fclswgan": asdict(FCLSWGANSettings(steps=7, attribute_norm=None))},
+        "hosts": {"fclswgan": {**asdict(host), "removed_since": 1}},
         "d3": asdict(D3Settings(weight=0.5, score="energy")),
         "released": asdict(D3Settings.released()),
     }
@@ -129,7 +131,7 @@ def test_the_command_gives_these_settings(script: ModuleType, content: dict[str,
     command = script.command("birds", content["settings"])
     program, *words = shlex.split(command)
     assert program == "d3"
-    options = _parser().parse_args(words)
+    options = argparse.Namespace(**parse(words))
     assert parse_settings(options.host) == {"steps": 7, "attribute_norm": None}
     assert parse_settings(options.d3) == {"weight": 0.5, "score": "energy"}
     assert (options.adapter, options.data) == ("fclswgan", "cub50")
@@ -165,7 +167,7 @@ def test_the_page_has_the_ablation(
     _, section = page.read_text().split("## Which part does it: ablation on cub50\n")
     command = section.split("```bash\n")[1].split("\n```")[0]
     assert command.startswith("d3 ablate ")
-    options = _parser().parse_args(shlex.split(command)[1:])
+    options = argparse.Namespace(**parse(shlex.split(command)[1:]))
     assert (options.seeds, options.data, options.out) == (3, "cub50", Path("runs/birds"))
     assert parse_settings(options.d3) == {"weight": 0.5, "score": "energy"}
     table = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
@@ -176,7 +178,7 @@ def test_the_page_has_the_ablation(
 def test_a_folder_without_results(
     script: ModuleType, content: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="no finished comparison"):
+    with pytest.raises(InputError, match="not a finished comparison"):
         script.read(tmp_path)
     del content["runs"][0]["curve"]
     (tmp_path / "results.json").write_text(json.dumps(content))

@@ -103,7 +103,7 @@ def test_absent_and_foreign_classes_are_both_named():
     with pytest.raises(InputError) as caught:
         per_class_accuracy(labels, labels, np.array([0, 1, 2, 3]))
     assert "classes without test rows: [2, 3]" in str(caught.value)
-    assert "rows of classes not asked for: [5]" in str(caught.value)
+    assert "rows of other classes: [5]" in str(caught.value)
 
 
 # --- gzsl_metrics
@@ -206,7 +206,7 @@ def test_absent_class(absent):
 
 def test_row_of_a_class_in_neither_split():
     scores, labels = random_rows(0)
-    with pytest.raises(InputError, match=r"rows of classes not asked for: \[1\]"):
+    with pytest.raises(InputError, match=r"rows of other classes: \[1\]"):
         gzsl_metrics(scores, labels, SEEN, np.array([4]))
 
 

@@ -17,7 +17,7 @@ from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_adapters.tfvaegan import TFVAEGANSettings, TFVAEGANTrainer
 from d3_plugin import D3, D3Settings, DataError, StorageError
 from d3_plugin.data import GZSLData
-from d3_plugin.experiments.checkpoint import can_checkpoint, load_checkpoint, save_checkpoint
+from d3_plugin.experiments.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
 SMALL = D3Settings(embedding_dim=8, teacher_epochs=2, weight=0.5)
@@ -95,12 +95,12 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(
         np.random.seed(kill_at)  # noqa: NPY002
         trainer = build(toy_data)
         d3 = attached(trainer, with_d3)
-        start = load_checkpoint(file, trainer, d3, device=CPU, identity={"run": 1})
+        start = Checkpoint(file, trainer, d3, CPU, {"run": 1}).load()
 
         def step_done(step: int, losses: dict[str, float]) -> None:
             if step == kill_at:  # noqa: B023 - called within this turn of the loop
                 raise KilledError
-            save_checkpoint(file, trainer, d3, step=step, device=CPU, identity={"run": 1})  # noqa: B023
+            Checkpoint(file, trainer, d3, CPU, {"run": 1}).save(step)  # noqa: B023
 
         if kill_at < 40:
             with pytest.raises(KilledError):
@@ -113,16 +113,14 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(
 
 def test_no_file_starts_from_the_beginning(toy_data: GZSLData, tmp_path: Path) -> None:
     before = torch.get_rng_state()
-    assert load_checkpoint(tmp_path / "none.pt", fclswgan(toy_data), None, device=CPU) == 0
-    assert can_checkpoint(fclswgan(toy_data))
-    assert not can_checkpoint(object())
+    assert Checkpoint(tmp_path / "none.pt", fclswgan(toy_data), None, CPU, {}).load() == 0
     torch.set_rng_state(before)
 
 
 @pytest.fixture
 def saved(toy_data: GZSLData, tmp_path: Path) -> Path:
     file = tmp_path / "run.pt"
-    save_checkpoint(file, fclswgan(toy_data), None, step=2, device=CPU, identity={"seed": 1})
+    Checkpoint(file, fclswgan(toy_data), None, CPU, {"seed": 1}).save(2)
     return file
 
 
@@ -131,8 +129,8 @@ def saved(toy_data: GZSLData, tmp_path: Path) -> Path:
 )
 def test_damaged_files_are_named(toy_data: GZSLData, saved: Path, content: bytes) -> None:
     saved.write_bytes(content)
-    with pytest.raises(DataError, match=r"run\.pt is damaged.*delete .*run\.pt"):
-        load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 1})
+    with pytest.raises(DataError, match=r"(?s)run\.pt is damaged.*delete it"):
+        Checkpoint(saved, fclswgan(toy_data), None, CPU, {"seed": 1}).load()
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
@@ -140,34 +138,34 @@ def test_truncated_files_are_named(toy_data: GZSLData, saved: Path, kept: float)
     content = saved.read_bytes()
     saved.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(DataError, match="is damaged"):
-        load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 1})
+        Checkpoint(saved, fclswgan(toy_data), None, CPU, {"seed": 1}).load()
 
 
 def test_a_pickle_that_would_run_code_is_not_loaded(toy_data: GZSLData, saved: Path) -> None:
     torch.save({"format": 1, "trainer": os.system}, saved)
     with pytest.raises(DataError, match="is damaged"):
-        load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 1})
+        Checkpoint(saved, fclswgan(toy_data), None, CPU, {"seed": 1}).load()
 
 
 def test_checkpoints_of_something_else_are_refused(toy_data: GZSLData, saved: Path) -> None:
     with pytest.raises(DataError, match="another run"):
-        load_checkpoint(saved, fclswgan(toy_data), None, device=CPU, identity={"seed": 2})
+        Checkpoint(saved, fclswgan(toy_data), None, CPU, {"seed": 2}).load()
     trainer = fclswgan(toy_data)
     with pytest.raises(DataError, match="another run"):
-        load_checkpoint(saved, trainer, attached(trainer, True), device=CPU, identity={"seed": 1})
+        Checkpoint(saved, trainer, attached(trainer, True), CPU, {"seed": 1}).load()
     with pytest.raises(DataError, match="does not fit this trainer"):
-        load_checkpoint(saved, tfvaegan(toy_data), None, device=CPU, identity={"seed": 1})
+        Checkpoint(saved, tfvaegan(toy_data), None, CPU, {"seed": 1}).load()
     wider = FCLSWGANTrainer(toy_data, FCLSWGANSettings(hidden=9))
     with pytest.raises(DataError, match="does not fit this trainer"):
-        load_checkpoint(saved, wider, None, device=CPU, identity={"seed": 1})
+        Checkpoint(saved, wider, None, CPU, {"seed": 1}).load()
 
 
 def test_paths_that_hold_no_file(toy_data: GZSLData, tmp_path: Path) -> None:
     trainer = fclswgan(toy_data)
     with pytest.raises(StorageError, match="null"):
-        save_checkpoint(tmp_path / "a\0.pt", trainer, None, step=1, device=CPU)
-    with pytest.raises(DataError, match="is damaged"):
-        load_checkpoint(tmp_path, trainer, None, device=CPU)
+        Checkpoint(tmp_path / "a\0.pt", trainer, None, CPU, {}).save(1)
+    with pytest.raises(DataError, match="is not a file"):
+        Checkpoint(tmp_path, trainer, None, CPU, {}).load()
 
 
 def test_a_full_disk_leaves_the_last_good_one(
@@ -180,6 +178,6 @@ def test_a_full_disk_leaves_the_last_good_one(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises((OSError, d3_plugin.D3Error), match="No space left"):
-        save_checkpoint(saved, fclswgan(toy_data), None, step=4, device=CPU)
+        Checkpoint(saved, fclswgan(toy_data), None, CPU, {}).save(4)
     assert saved.read_bytes() == good
     assert list(saved.parent.iterdir()) == [saved]

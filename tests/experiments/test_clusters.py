@@ -18,10 +18,13 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings, InputError, MissingExtraError
 from d3_plugin.__main__ import main
 from d3_plugin.data import digest
+from d3_plugin.errors import FailedRunsError
 from d3_plugin.experiments import clusters
 from d3_plugin.experiments.clusters import runs_on
+from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import Run, plan
 from d3_plugin.experiments.preflight import unfit, unusable
+from d3_plugin.experiments.store import RunStore
 from tests.data.mat_folders import make
 from tests.experiments.tiny import ARGUMENTS, results
 
@@ -33,7 +36,7 @@ def planned(data: str = "digits-2", digest: str = "") -> list[Run]:
 
 
 def refusal(backend: clusters.Backend, scheduler: str | None, error: type[Exception]) -> str:
-    with pytest.raises(error) as caught, runs_on(backend, scheduler, planned()):
+    with pytest.raises(error) as caught, runs_on(backend, scheduler):
         pytest.fail("runs were begun")
     return str(caught.value)
 
@@ -64,27 +67,16 @@ def test_dask_gives_the_results_of_this_machine(
     assert results(tmp_path) == results(loky)
 
 
-def test_dask_workers_say_what_they_lack_before_any_work(dask_cluster: str) -> None:
+def test_dask_workers_say_what_they_lack_before_any_work(dask_cluster: str, tmp_path: Path) -> None:
     runs = planned(data="no/such/folder", digest="0123")
-    with pytest.raises(InputError) as caught, runs_on("dask", dask_cluster, runs):
-        pytest.fail("runs were begun")
-    message = str(caught.value)
-    assert "2 problems" in message, "both workers are named"
-    assert "data folder no/such/folder is missing" in message
+    with pytest.raises(FailedRunsError, match="data folder no/such/folder is missing"):
+        run_all(runs, RunStore(tmp_path), backend="dask", scheduler=dask_cluster)
 
 
-def test_dask_workers_with_threads_are_refused() -> None:
+def test_dask_without_workers() -> None:
     distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    with distributed.LocalCluster(
-        n_workers=1,
-        threads_per_worker=2,
-        processes=False,
-        protocol="tcp://",
-        dashboard_address=":0",
-    ) as cluster:
-        message = refusal("dask", cluster.scheduler_address, InputError)
-    assert "has 2 threads" in message
-    assert "--nthreads 1" in message
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster:
+        assert "has no worker yet" in refusal("dask", cluster.scheduler_address, InputError)
 
 
 def test_no_dask_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings, InputError, StorageError
@@ -138,7 +139,7 @@ def test_damaged_run_is_named(tmp_path: Path) -> None:
         ({"seeds": 0, "cuts": 0, "data": "imagenet", "d3": {"wieght": 1}}, "compare: 4 problems"),
         (
             {"host": {"stepz": 3, "lr": "high"}},
-            r"(?s)2 problems.*'stepz'.*lr must be a number.*'high'",
+            r"(?s)2 problems.*'stepz'.*lr must be a finite number.*'high'",
         ),
         ({"host": {"steps": -5}}, "steps must be above 0"),
         ({"device": "tpuu"}, "tpuu"),
@@ -253,13 +254,43 @@ def test_runs_of_another_data_folder_or_version_are_not_mixed() -> None:
 
 
 def test_two_jobs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
+    """To the last bit, and so in the threads of a run."""
     compare("fclswgan", "digits", tmp_path, jobs=2, **TINY)
-    one, two = (
-        json.loads((out / "results.json").read_text())["summary"] for out in (finished, tmp_path)
-    )
-    for row in one["fclswgan"]:
-        assert one["fclswgan"][row]["metrics"]["ausuc"]["per_seed"] == pytest.approx(
-            two["fclswgan"][row]["metrics"]["ausuc"]["per_seed"], abs=1e-6
+    for run in planned():
+        one, two = (RunStore(out).load(run) for out in (finished, tmp_path))
+        assert one is not None
+        assert two is not None
+        assert np.array_equal(one.evaluation.scores, two.evaluation.scores)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_has_its_own_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Not that of the process that makes it, which it leaves as it was."""
+    seen = set()
+
+    def watch(run: Run, *rest: Any) -> Outcome:
+        seen.add(torch.get_num_threads())
+        return execute(run, *rest)
+
+    monkeypatch.setattr(parallel, "execute", watch)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        more = {} if threads == 1 else {"threads": threads}
+        compare("fclswgan", "digits-2", tmp_path, **SMALL, seeds=1, **more)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {threads}
+    with pytest.raises(InputError, match="threads was"):
+        compare(
+            "fclswgan",
+            "digits-2",
+            tmp_path,
+            **{**TINY, "seeds": 1, "draws": 1},
+            threads=3 - threads,
         )
 
 

@@ -8,6 +8,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -103,30 +105,65 @@ def test_killed_in_the_middle_of_writing(
     assert completed(tmp_path) == whole[0]
 
 
-def test_workers_of_a_killed_parent_store_their_run_and_end(
+def workers_of(process: BaseProcess) -> list[int]:
+    """Its worker processes, as soon as there are two."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("needs Linux's /proc to find the workers")
+    workers: list[int] = []
+    while len(workers) < 2:
+        time.sleep(0.05)
+        assert process.is_alive()
+        commands = {int(c): Path(f"/proc/{c}/cmdline") for c in children.read_text().split()}
+        workers = [c for c, path in commands.items() if b"LokyProcess" in path.read_bytes()]
+    return workers
+
+
+def test_workers_end_with_a_parent_that_takes_nothing_from_them(
     tmp_path: Path, whole: tuple[dict[str, Any], float]
 ) -> None:
     process = start(tmp_path, "--jobs", "2")
     assert process.pid is not None
-    workers: list[int] = []
-    while not list(tmp_path.glob("runs/*.npz")):
+    workers = workers_of(process)
+    os.kill(process.pid, signal.SIGSTOP)
+    while len(list(tmp_path.glob("runs/*.npz"))) < 2:
         time.sleep(0.05)
-        assert process.is_alive()
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    if not children.exists():
-        process.join()
-        pytest.skip("needs Linux's /proc to find the workers")
-    for each in map(int, children.read_text().split()):
-        if b"LokyProcess" in Path(f"/proc/{each}/cmdline").read_bytes():
-            workers.append(each)
     process.kill()
     process.join()
-    assert workers
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
-        assert time.monotonic() < deadline, "workers linger"
-        time.sleep(0.1)
+    assert ended(workers)
     assert completed(tmp_path) == whole[0]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_a_worker_ends_with_its_parent_whatever_it_does() -> None:
+    """In the middle of a call that takes for ever."""
+    script = (
+        "import os, subprocess, sys\n"
+        "child = 'import time; from d3_plugin.experiments.parallel import _end_with as end;"
+        " end(%d); print(1, flush=True); time.sleep(600)' % os.getpid()\n"
+        "child = subprocess.Popen([sys.executable, '-c', child], stdout=subprocess.PIPE)\n"
+        "child.stdout.read(1)\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    assert Path(f"/proc/{worker}").exists()
+    parent.kill()
+    parent.wait()
+    assert ended([worker])
+
+
+def ended(processes: list[int]) -> bool:
+    """Whether all of them are gone within ten seconds."""
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def test_two_at_once_in_one_folder(tmp_path: Path, whole: tuple[dict[str, Any], float]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings
 from d3_plugin.experiments.run import find_family, host_settings
-from d3_plugin.experiments.search import D3_SEARCH, Trial, best, judge, sample
+from d3_plugin.experiments.tuning import D3_SEARCH, Trial, best, judge, sample
 from tests.experiments.tiny import outcome
 
 SPACE = {"lr": [0.1, 0.2], "epochs": [1, 2, 3]}

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from d3_plugin import InputError
-from d3_plugin.experiments.settings_file import SettingsFile, read_settings
+from d3_plugin.experiments.preflight import SettingsFile, read_settings
 
 
 def test_read(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text('{"adapter": "a", "host": {"lr": 1}, "tuned": {"data": "x"}, "note": "n"}')
-    assert read_settings(path) == SettingsFile("a", {"lr": 1}, {}, "x")
+    assert read_settings(path) == SettingsFile("a", "n", {"lr": 1}, {}, {"data": "x"})
     path.write_text("{}")
     assert read_settings(path) == SettingsFile()
 
@@ -22,12 +22,12 @@ def test_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("{lr: 1}", "cannot be read.*line 1"),
-        ("[1]", "must hold an object"),
+        ("{lr: 1}", "cannot be read as a JSON object.*line 1"),
+        ("[1]", "cannot be read as a JSON object"),
         (
             json.dumps({"hosts": {}, "host": [1], "adapter": {}}),
-            r"(?s)3 problems.*no entry 'hosts'; there are adapter, note.*host must be an object of "
-            r"names and values, got \[1\].*adapter must be a string",
+            r"(?s)3 problems.*'hosts'; did you mean 'host'.*host must be dict, got \[1\].*"
+            r"adapter must be str or None",
         ),
     ],
 )

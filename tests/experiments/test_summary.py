@@ -9,7 +9,7 @@ import pytest
 
 from d3_plugin import D3Settings
 from d3_plugin.experiments.calibration import metrics_of
-from d3_plugin.experiments.report import cell, text_table
+from d3_plugin.experiments.report import aligned, cell, table_rows
 from d3_plugin.experiments.statistics import ROWS, interval, plain_row, summarize
 from tests.experiments.tiny import outcome
 
@@ -53,7 +53,7 @@ def test_differences_are_paired() -> None:
     assert table["d3"]["metrics"]["harmonic"]["difference"]["mean"] > 0.05
     one_draw = {key: outcome(10 * key[1] + (key[2] == "test"), draws=1) for key in outcomes}
     assert "baseline_summed" not in summarize(one_draw, "a", {0: [0]})
-    lines = text_table(table).splitlines()
+    lines = aligned(table_rows(table)).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("|")[2].strip() == "U"
 

@@ -243,7 +243,7 @@ def test_second_softmax_makes_the_term_nearly_zero():
         (torch.zeros(3, 2), torch.zeros(3, 4), torch.tensor(0), "logits", r"\(\)"),
         (torch.zeros(3, 2), torch.zeros(3, 4), torch.zeros(2, 1).long(), "logits", r"\(2, 1\)"),
         (torch.zeros(3, 2), torch.zeros(4, 4), torch.arange(2), "logits", r"\(3, 2\).*\(4, 4\)"),
-        (torch.zeros(3, 2), torch.zeros(3), torch.arange(2), "logits", r"student_logits .*\(3,\)"),
+        (torch.zeros(3, 2), torch.zeros(3), torch.arange(2), "logits", r"\(3,\)"),
         (torch.zeros(3, 2).int(), torch.zeros(3, 4), torch.arange(2), "logits", "torch.int32"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import nn
 
 from d3_plugin import attach
 from d3_plugin.data import GZSLData
-from d3_plugin.experiments.checkpoint import load_checkpoint, save_checkpoint
+from d3_plugin.experiments.checkpoint import Checkpoint
 from tests.fuzz.fuzzing import ANYTHING, examples, refused
 from tests.fuzz.test_fuzz_attach import parts
 
@@ -23,7 +23,8 @@ def test_bytes(toy_data: GZSLData, tmp_path: Path) -> None:
     """Truncated, overwritten, or of another kind."""
     count = 0
     path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
-    save_checkpoint(path, trainer, d3, step=1, device=CPU)
+    checkpoint = Checkpoint(path, trainer, d3, CPU, {})
+    checkpoint.save(1)
     whole = path.read_bytes()
 
     @examples(150)
@@ -40,7 +41,7 @@ def test_bytes(toy_data: GZSLData, tmp_path: Path) -> None:
                 place = data.draw(st.integers(0, len(content) - 1))
                 content[place] = data.draw(st.integers(0, 255))
         path.write_bytes(content)
-        count += refused(lambda: load_checkpoint(path, trainer, d3, device=CPU))
+        count += refused(checkpoint.load)
 
     attempt()
     assert count > 100
@@ -49,7 +50,8 @@ def test_bytes(toy_data: GZSLData, tmp_path: Path) -> None:
 def test_parts(toy_data: GZSLData, tmp_path: Path) -> None:
     count = 0
     path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
-    save_checkpoint(path, trainer, d3, step=1, device=CPU)
+    checkpoint = Checkpoint(path, trainer, d3, CPU, {})
+    checkpoint.save(1)
     whole = torch.load(path, weights_only=True)
     inner = [(part, name) for part in ("trainer", "d3", "random") for name in whole[part]]
     places = [*((part,) for part in whole), *inner]
@@ -67,7 +69,7 @@ def test_parts(toy_data: GZSLData, tmp_path: Path) -> None:
             torch.save(changed, path)
         except Exception:  # object() and such cannot be in a file
             return
-        count += refused(lambda: load_checkpoint(path, trainer, d3, device=CPU))
+        count += refused(checkpoint.load)
 
     attempt()
     assert count > 100

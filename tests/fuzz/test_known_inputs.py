@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from d3_plugin import D3Error, DataError, HostError, InputError, StorageError
+from d3_plugin import D3Error, HostError, InputError
 from d3_plugin.__main__ import main
 from d3_plugin.data import GZSLData, load, pseudo_unseen
 from d3_plugin.data.host_data import as_gzsl_data
@@ -23,7 +23,6 @@ from d3_plugin.evaluation import (
     per_class_accuracy,
     seen_unseen_curve,
 )
-from d3_plugin.experiments.checkpoint import load_checkpoint, save_checkpoint
 
 SCORES, LABELS = np.zeros((4, 2)), np.array([0, 0, 1, 1])
 CLASSES = {"seen_classes": np.array([0]), "unseen_classes": np.array([1])}
@@ -53,10 +52,9 @@ def test_metrics(case: str) -> None:
 
 
 PARTS: dict[str, dict[str, Any]] = {
-    "a list": {"train_features": [[1.0]]},
-    "half precision": {"attributes": torch.ones(6, 5, dtype=torch.bfloat16)},
-    "labels as floats": {"train_labels": torch.ones(80)},
-    "classes as a matrix": {"seen_classes": torch.ones(4, 1, dtype=torch.int64)},
+    "words": {"train_features": [["a"]]},
+    "labels between ints": {"train_labels": torch.full((80,), 0.5)},
+    "classes as a matrix": {"seen_classes": torch.ones(2, 2, dtype=torch.int64)},
     "no width": {"attributes": torch.zeros(6, 0)},
     "names as a list": {"class_names": list("abcdef")},
     "another device": {"train_labels": torch.zeros(80, dtype=torch.int64, device="meta")},
@@ -84,7 +82,7 @@ def test_script_data_that_are_no_numbers() -> None:
         setattr(loader, name, None)
     for name in ("attribute", "seenclasses", "unseenclasses"):
         setattr(loader, name, [[1.0], [2.0, 3.0]])
-    with pytest.raises(HostError, match=r"(?s)train_feature.*train_label"):
+    with pytest.raises(HostError, match="test_seen_feature"):
         as_gzsl_data(loader)
 
 
@@ -114,16 +112,3 @@ def test_what_cannot_be_trained_is_not_timed(capsys: pytest.CaptureFixture[str])
     given = ["--adapter", "fclswgan", "--host", "hidden=1000000000000000"]
     assert main(["bench", *given]) == 2
     assert "fclswgan" in capsys.readouterr().err
-
-
-def test_checkpoints(tmp_path: Path) -> None:
-    cpu, trainer = torch.device("cpu"), torch.nn.Linear(2, 2)
-    with pytest.raises(InputError, match="state_dict"):
-        save_checkpoint(tmp_path / "a.pt", object(), None, step=1, device=cpu)
-    with pytest.raises(InputError, match="step"):
-        save_checkpoint(tmp_path / "a.pt", trainer, None, step=-1, device=cpu)
-    with pytest.raises(StorageError):
-        save_checkpoint(tmp_path / "a\0.pt", trainer, None, step=1, device=cpu)
-    (tmp_path / "a.pt").mkdir()
-    with pytest.raises(DataError, match="checkpoint"):
-        load_checkpoint(tmp_path / "a.pt", trainer, None, device=cpu)

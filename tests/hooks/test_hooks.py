@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -196,6 +197,22 @@ def test_extra_terms_reach_the_generator(toy_data: GZSLData) -> None:
         attach(host, *plugins).loss().backward()
         gradients.append(host.net_g.out.bias.grad)
     assert not torch.allclose(*gradients)
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda: 1 / 0, lambda: 5, lambda: {"mine": 1.0}, lambda: {"mine": torch.ones(2)}]
+)
+def test_a_plugin_whose_terms_are_unusable_is_named(
+    toy_data: GZSLData, answer: Callable[[], Any]
+) -> None:
+    class Terms:
+        @hookimpl
+        def d3_extra_terms(self) -> Any:
+            return answer()
+
+    d3 = attach(ScriptHost(toy_data), Terms())
+    with pytest.raises(PluginError, match=r"d3_extra_terms \(plugins: .*failed"):
+        d3.loss()
 
 
 def test_extra_terms_with_a_taken_name(toy_data: GZSLData) -> None:

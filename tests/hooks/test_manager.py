@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from d3_plugin import D3Warning, PluginError, hookimpl
+from d3_plugin import D3Warning, HostFamily, PluginError, hookimpl
 from d3_plugin.hooks import manager
-from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hooks.manager import host_families, make_manager
 
 
 class FakePoint:
@@ -20,7 +23,7 @@ class FakePoint:
         self.dist = types.SimpleNamespace(name=f"dist-of-{name}")
 
     def load(self) -> Any:
-        if isinstance(self.plugin, Exception):
+        if isinstance(self.plugin, BaseException):
             raise self.plugin
         return self.plugin
 
@@ -89,3 +92,53 @@ def test_one_manager_per_attachment() -> None:
 
 def test_built_in_adapter_is_found_by_its_entry_point() -> None:
     assert make_manager().has_plugin("fclswgan")
+
+
+class Interrupting(BaseException):
+    """Derives from no Exception."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), Interrupting("now")])
+def test_an_import_that_would_end_the_command_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException
+) -> None:
+    install(monkeypatch, bad=raised, good=types.SimpleNamespace())
+    with pytest.warns(D3Warning, match="'bad' of distribution 'dist-of-bad'"):
+        assert make_manager().get_plugin("good") is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    steps: int = 1
+
+
+def families(answer: Callable[[], Any]) -> Any:
+    """A plugin whose ``d3_host_families`` answers so."""
+    hook = hookimpl(lambda: answer())
+    return types.SimpleNamespace(d3_host_families=hook)
+
+
+def family(name: Any = "good", settings: Any = Settings, build: Any = print) -> HostFamily:
+    return HostFamily(name, "a summary", settings, build)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: 5,
+        lambda: [1],
+        lambda: sys.exit(3),
+        lambda: 1 / 0,
+        lambda: [family(name="../../../escaped")],
+        lambda: [family(name=None)],
+        lambda: [family(name="")],
+        lambda: [family(settings=None)],
+        lambda: [family(build=None)],
+    ],
+)
+def test_a_plugin_without_usable_families_is_named_and_the_others_work(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any]
+) -> None:
+    install(monkeypatch, bad=families(answer), good=families(lambda: [family()]))
+    with pytest.warns(D3Warning, match="'bad' of distribution 'dist-of-bad' offers no host family"):
+        assert list(host_families(make_manager())) == ["good"]

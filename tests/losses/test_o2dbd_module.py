@@ -191,11 +191,11 @@ def test_every_bad_option_is_named() -> None:
 @pytest.mark.parametrize(
     ("position", "wrong", "match"),
     [
-        (0, torch.zeros(6, 3).long(), "teacher_logits .*int64"),
+        (0, torch.zeros(6, 3).long(), "int64"),
         (0, torch.zeros(6, 2), r"\(6, 2\)"),
-        (1, torch.zeros(4, CLASSES), r"student_logits .*\(4, 6\)"),
+        (1, torch.zeros(4, CLASSES), r"\(4, 6\)"),
         (1, torch.zeros(6, 7), r"\(6, 7\)"),
-        (1, [[1.0]] * 6, "student_logits list"),
+        (1, [[1.0]] * 6, "list"),
         (2, torch.zeros(5).long(), r"\(5,\)"),
         (2, torch.zeros(6), "float32"),
         (2, torch.zeros(6).bool(), "bool"),

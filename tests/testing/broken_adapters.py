@@ -101,7 +101,7 @@ class OptimizerOfTheCritic(TinyHooks):
 
 @broken(
     "check_description",
-    r"AttributeError: 'NoneType' object .*``Host.optimizer`` the torch optimizer",
+    r"AttributeError: 'NoneType' object .*``Host.optimizer`` its torch optimizer",
     "check_weight_zero",
     "check_training",
 )

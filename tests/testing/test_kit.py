@@ -89,7 +89,7 @@ def test_all_failures_come_in_one_error(toy_data: GZSLData) -> None:
     assert text.startswith("the adapter does not pass the kit: 4 problems:\n")
     assert "check_synthesis_leaves_host: differentiable=False in train mode changes" in text
     assert "check_classifier: KeyError: 'no classifier'" in text
-    assert "check_weight_zero: D³ at weight 0 changes where training ends: " in text
+    assert "check_weight_zero: D³ at weight 0 changes the result of training: " in text
     assert "check_family: family None, family_settings" in text
 
 

@@ -1,4 +1,4 @@
-"""The extra term: an unseen class looks on average like the seen classes it resembles."""
+"""The extra loss term: an unseen class is, on average, like seen classes of similar attributes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def anchors(data: GZSLData, temperature: float) -> Tensor:
 
 
 def anchor_loss(features: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared distance of each class's mean row from its target, over the classes in a batch.
+    """Mean squared distance between the mean row of each class in a batch and its target.
 
     Args:
         features: (N, D) synthetic rows.
         labels: (N,) class ids.
-        targets: (C, D), a row per class.
+        targets: (C, D), one row per class.
 
     Returns:
         0-dim tensor, with gradient to ``features``.

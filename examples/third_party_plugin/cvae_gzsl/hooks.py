@@ -1,4 +1,4 @@
-"""What d3_plugin asks an adapter; ``setup.cfg`` names this module as an entry point."""
+"""The hooks of the adapter; ``setup.cfg`` names this module as an entry point."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def d3_describe_host(trainer: Any) -> Host | None:
     )
 
 
-# From here on D³ asks only about hosts that d3_describe_host above has recognised.
+# D³ calls the following hooks only for hosts that d3_describe_host above has recognised.
 
 
 @hookimpl
@@ -44,7 +44,7 @@ def d3_synthesize_features(host: Host, class_ids: Tensor) -> Tensor:
 
 @hookimpl
 def d3_train_classifier(features: Tensor, labels: Tensor) -> Scorer:
-    """A Gaussian discriminant; there are rows of every class, so its scores are (M, C)."""
+    """A Gaussian discriminant; every class has rows, so its scores are (M, C)."""
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
     model.fit(features.cpu().numpy(), labels.cpu().numpy())
     return lambda rows: torch.from_numpy(model.decision_function(rows.cpu().numpy())).to(rows)

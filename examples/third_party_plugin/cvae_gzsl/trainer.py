@@ -21,7 +21,7 @@ class CVAESettings:
         lr: of Adam.
         hidden: width of the hidden layers.
         latent: Z, width of the latent noise.
-        kl_weight: of the KL divergence beside the squared error.
+        kl_weight: of the KL divergence, relative to the squared error.
         synthetic_per_class: rows per unseen class for the final classifier.
         anchor_weight, anchor_temperature: of the loss term that ``hooks.py`` adds to D³'s; not
             used by the baseline.
@@ -82,7 +82,7 @@ class CVAETrainer:
         self.history: list[dict[str, float]] = []
 
     def fit(self) -> None:
-        """Train, and add the mean losses of every twentieth part to ``history``."""
+        """Train, and append mean losses to ``history`` 20 times."""
         s = self.settings
         part = max(1, s.steps // 20)
         total = torch.zeros(2, device=self.device)
