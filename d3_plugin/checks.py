@@ -89,8 +89,8 @@ def _fits(value: Any, hint: Any) -> bool:
         numbers = int if hint is int else (int, float)
         fits = isinstance(value, numbers) and not isinstance(value, bool)
         return fits and abs(value) <= sys.float_info.max
-    if origin is collections.abc.Iterable and isinstance(value, str):
-        return False
+    if origin is collections.abc.Iterable and isinstance(value, (str, list, tuple)):
+        return not isinstance(value, str) and all(_fits(v, *get_args(hint)) for v in value)
     return isinstance(value, origin or hint)
 
 

@@ -26,7 +26,6 @@ from d3_plugin.hosts.describe import (
     check_optimizers,
     describe_script,
     describe_trainer,
-    module_list,
 )
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, uncovered
@@ -47,7 +46,7 @@ def attach(
     labels_are: LabelForm = "class_ids",
     noise_dim: Count | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
-    modules: Iterable[nn.Module] = (),
+    modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
     synthetic_per_class: Count | None = None,
@@ -123,6 +122,8 @@ def attach(
     if isinstance(generator, (dict, list, tuple)):
         raise HostError(f"generator= takes one nn.Module: {PLAIN_CONTAINER}")
     optimizer = bare_optimizers(optimizer)
+    if isinstance(modules, dict):
+        modules = list(modules.values())
     check_arguments(attach, locals())
     settings = settings or D3Settings()
     mode = mode or ("loss" if trainer is None else "hook")
@@ -142,7 +143,7 @@ def attach(
     check_optimizers(host, optimizers)
     if mode == "hook":
         check_free(optimizers)
-    host.modules = tuple(unwrapped(module) for module in (*host.modules, *module_list(modules)))
+    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
     host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
     if noise_dim is not None:
         host.noise_dim = noise_dim

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pluggy
@@ -98,33 +98,10 @@ def describe_script(
 
 
 def bare_optimizers(given: Any) -> Any:
-    """An optimiser, or a list of them, without the wrappers of accelerate and Lightning.
-
-    Raises:
-        HostError: something in the list is no optimiser.
-    """
-    if not isinstance(given, (list, tuple)):
-        return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
-    bare = [getattr(each, "optimizer", each) for each in given]
-    wrong = sorted({type(each).__name__ for each in bare if not isinstance(each, Optimizer)})
-    if wrong or not bare:
-        raise HostError(f"optimizer= takes optimizers in a list, got {', '.join(wrong) or 'none'}")
-    return bare
-
-
-def module_list(given: Any) -> list[nn.Module]:
-    """The modules of a list or dict.
-
-    Raises:
-        HostError: something in it is none.
-    """
-    modules = list(given.values() if isinstance(given, Mapping) else given)
-    wrong = sorted({type(each).__name__ for each in modules if not isinstance(each, nn.Module)})
-    if wrong:
-        raise HostError(
-            f"modules= takes a list or dict of nn.Modules, got {', '.join(wrong)} in it"
-        )
-    return modules
+    """An optimiser, or a list of them, without the wrappers of accelerate and Lightning."""
+    if isinstance(given, (list, tuple)):
+        return [bare_optimizers(each) for each in given]
+    return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
 
 
 def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:

@@ -30,6 +30,7 @@ def _train(out: Path) -> None:
     store.save(execute(RUN, store.checkpoint(RUN), every=0.0))
 
 
+@pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 @pytest.mark.parametrize("wanted", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:

@@ -54,20 +54,30 @@ def main(weight: float, script: str, arguments: list[str]) -> None:
     """Runs ``script``; leaves result.json, and state.pt with all networks and the stream."""
     shim_torch()
     seen: dict[str, Any] = {"finite": True, "gradients": [], "all_gradients": []}
-    attach = d3_plugin.attach
+    attach, init = d3_plugin.attach, torch.optim.Optimizer.__init__
+    optimizers: list[torch.optim.Optimizer] = []  # their networks may have no global name
 
     def attach_and_watch(**options: Any) -> D3:
+        before = len(optimizers)
         d3 = attach(settings=D3Settings(weight=weight), **options)
+        del optimizers[before:]
         watch(d3, seen)
         return d3
 
-    d3_plugin.attach = attach_and_watch
+    def init_and_note(self: torch.optim.Optimizer, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        optimizers.append(self)
+
+    d3_plugin.attach, torch.optim.Optimizer.__init__ = attach_and_watch, init_and_note
     sys.argv, sys.path = [script, *arguments], [str(Path.cwd()), *sys.path]
     names: dict[str, Any] = {"__name__": "__main__"}
     start = time.process_time()
     exec(compile(Path(script).read_text(encoding="utf-8"), script, "exec"), names)
     result: dict[str, Any] = {"seconds": round(time.process_time() - start, 1)}
     state = {k: v.state_dict() for k, v in names.items() if isinstance(v, nn.Module)}
+    for i, optimizer in enumerate(optimizers):
+        parameters = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+        state[f"optimizer {i}"] = {str(j): p for j, p in enumerate(parameters)}
     state["random stream"] = {"cpu": torch.get_rng_state()}
     torch.save(state, "state.pt")
     d3 = seen.pop("d3", None)

@@ -43,12 +43,21 @@ HOSTS = {  # script and arguments; the last of two equal options counts
         COMMON + VAE + "--recons_weight 0.001 --center_margin 200 --incenter_weight 0.8 "
         "--critic_iter 1 --nclass_seen {S} --latensize 256 --result_root results",
     ),
+    "zla": (
+        "WGAN+ZLAP.py",
+        "--dataset CUB --dataroot data --resSize {D} --attSize {A} --nz {A} --nepoch 1",
+    ),
+    "sdgzsl": (
+        "train.py",
+        "--dataset CUB --dataroot data --gen_nepoch 1 --S_dim 64 --NS_dim 64 --disp_interval 1",
+    ),
 }
 SHIMS = [  # patterns in the host's files, and what stands for them
     (r"\b(D_cost|G_cost|Wasserstein_D|vae_loss_seen|loss)\.data\[0\]", r"\1.data"),  # 0-dim today
     (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
     (r"\[4096, 8192\]", "[512, 8192]"),
     (r"dec_hidden_size=4096\)$", "dec_hidden_size=opt.ngh)"),
+    (r"default=\[(4096, |1024,)2048\]", "default=[512, 64]"),  # ZLA's, for digits
     (r"import classifier_cls as classifier2\n", "\n"),  # not in the repository, and not used
 ]
 VARIANTS = {"plain": 0.0, "zero": 0.0, "d3": 0.01}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,14 +198,6 @@ def test_generator_of_mixed_precision(toy_data: GZSLData) -> None:
     d3.loss().backward()
     assert host.net_g.hidden.weight.grad.abs().max() > 0
     assert 0 < d3.values["gradient_share"] <= 1
-
-
-def test_the_page_parses() -> None:
-    page = Path(__file__).resolve().parents[2] / "examples" / "loops.md"
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
-    for block in blocks:
-        compile(block, page.name, "exec")
 
 
 def test_grad_scaler_in_loss_form(toy_data: GZSLData) -> None:

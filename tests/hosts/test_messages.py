@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from d3_plugin import HostError, attach
+from d3_plugin import HostError, InputError, attach
 from d3_plugin.data import GZSLData
 from tests.toys import PlainGenerator, parts_of
 
@@ -82,7 +82,7 @@ def test_networks_in_a_plain_dict(toy_data: GZSLData) -> None:
         with pytest.raises(HostError, match=r"plain dict.*as generator=.*modules=.*ModuleDict"):
             attach(**(parts | {"generator": generator}))
     attach(**parts, modules={"other": nn.Linear(2, 2)})
-    with pytest.raises(HostError, match=r"takes a list or dict of nn\.Modules, got str"):
+    with pytest.raises(InputError, match=r"modules must be a list of Modules .*'netF'"):
         attach(**parts, modules=["netF"])
 
 
