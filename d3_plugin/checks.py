@@ -6,7 +6,6 @@ import collections.abc
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -42,11 +41,8 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> 
         InputError: lists every argument that does not fit.
     """
     hints = get_type_hints(function, include_extras=True)
-    problems = Problems(function.__qualname__.removesuffix(".__init__"))
-    for name, value in values.items():
-        if not _fits(value, hints.get(name, Any)):
-            problems.add(f"{name} must be {_words(hints[name])}, got {value!r}")
-    problems.raise_as(InputError)
+    given = {name: value for name, value in values.items() if name in hints}
+    _misfits(function.__qualname__.removesuffix(".__init__"), given, hints).raise_as(InputError)
 
 
 def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any]) -> Problems:
@@ -57,12 +53,14 @@ def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any
         settings: a dataclass.
         values: by field name.
     """
-    hints = get_type_hints(settings, include_extras=True)
-    known = [field.name for field in fields(settings)]
+    return _misfits(subject, values, get_type_hints(settings, include_extras=True))
+
+
+def _misfits(subject: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> Problems:
     problems = Problems(subject)
     for name, value in values.items():
-        if name not in known:
-            problems.add(f"no setting {name!r}{did_you_mean(name, known)}")
+        if name not in hints:
+            problems.add(f"no setting {name!r}{did_you_mean(name, list(hints))}")
         elif not _fits(value, hints[name]):
             problems.add(f"{name} must be {_words(hints[name])}, got {value!r}")
     return problems
@@ -152,8 +150,8 @@ def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | N
     """
     if not is_integer(seen_classes) or seen_classes.ndim != 1 or not len(seen_classes):
         raise InputError(
-            f"{function} takes seen_classes as (S,) integer class ids, got {_form(seen_classes)}; "
-            "for a mask use mask.nonzero()[:, 0]"
+            f"{function} takes seen_classes (S,) as integer class ids (mask.nonzero()[:, 0] of a "
+            f"mask), got {_form(seen_classes)}"
         )
     ids = seen_classes.tolist()
     if len(set(ids)) < len(ids) or min(ids) < 0 or (num_classes and max(ids) >= num_classes):

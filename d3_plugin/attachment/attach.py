@@ -133,9 +133,7 @@ def attach(
     elif generator is None and optimizer is None:
         host = describe_trainer(manager, trainer, data)
     else:
-        raise HostError(
-            "attach takes a trainer, or generator= and optimizer= of a script, not both"
-        )
+        raise HostError("attach takes a trainer, or a script's generator= and optimizer=, not both")
     if not gather:
         warn_alone(host.generator)
     host.generator = unwrapped(host.generator)

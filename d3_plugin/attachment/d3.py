@@ -129,8 +129,7 @@ class D3:
             raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
         if torch._C._functorch.peek_interpreter_stack() is not None:
             raise HostError(
-                "loss() makes a step, which torch.func (grad, vmap) does not allow inside: use "
-                "backward() or torch.autograd.grad"
+                "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
             )
         return self._step(features, labels, attributes, update=update)
 
@@ -235,8 +234,7 @@ class D3:
         except Exception as error:  # whatever PyTorch and Python make of a damaged part
             self._load(before)
             raise HostError(
-                f"this state does not fit or is damaged ({error!r}); nothing was changed. Attach "
-                "with the same data and settings first"
+                f"this state is damaged, or of other data or settings ({error!r}); nothing changed"
             ) from error
 
     def _load(self, state: Mapping[str, Any]) -> None:

@@ -65,9 +65,8 @@ class StepHook:
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if any(callable(a) for a in (*args, *kwargs.values())):
             raise HostError(
-                'mode="hook" does not work with optimizer.step(closure), which makes the gradients '
-                'anew (LBFGS does; Lightning always passes one): use mode="loss" and '
-                "errG = errG + d3.loss(...) inside the closure, in Lightning in training_step"
+                'mode="hook" does not work with optimizer.step(closure), which LBFGS and Lightning '
+                'use: take mode="loss" in the closure, in Lightning in training_step'
             )
         _refuse_grad_scaler()
         self.host_steps += 1

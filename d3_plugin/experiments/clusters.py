@@ -61,8 +61,7 @@ def _dask_client(scheduler: str | None) -> Iterator[Any]:
     address = scheduler or dask.config.get("scheduler-address", None)
     if not address:
         raise InputError(
-            "--backend dask needs the address of a running scheduler: --scheduler tcp://HOST:8786, "
-            "or the environment variable DASK_SCHEDULER_ADDRESS"
+            "--backend dask needs --scheduler tcp://HOST:8786 or DASK_SCHEDULER_ADDRESS"
         )
     try:
         with ThreadPoolExecutor(1) as thread:  # this one may run an event loop, as notebooks do

@@ -36,8 +36,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except (OSError, ValueError) as error:  # ValueError: not a valid path
         reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"cannot write {path}: {reason}; finished runs are kept. Make room or give another "
-            "--out, and start the same command again"
+            f"cannot write {path}: {reason}; finished runs are kept: make room, start it again"
         ) from error
 
 

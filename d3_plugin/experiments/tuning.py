@@ -105,13 +105,11 @@ def tune(
     """
     given = locals()
     problems = Problems("tune")
-    problems.check(
-        adapter != "all" and "," not in (adapter or ""), f"one adapter at a time, got {adapter!r}"
-    )
+    one = adapter != "all" and "," not in (adapter or "")
+    problems.check(one, f"one adapter at a time, got {adapter!r}")
     problems.check(
         data != "digits",
-        "data must be one problem, but 'digits' has other classes for every seed, and the training "
-        "rows of one draw are test rows of another: use digits-0 to digits-5",
+        "data must be one problem: training rows of one draw are test rows of another; digits-0",
     )
     problems.check(cuts != 1, "cuts must be at least 2: one depends too much on its classes")
     problems.check(0 <= seed <= 10**9, f"seed must be in 0..10**9, got {seed}")

@@ -46,9 +46,8 @@ def label_space_kl(
     check_matrices("label_space_kl", teacher_logits, student_logits)
     if seen_classes.shape != teacher_logits.shape[1:] or form not in KL_FORMS:
         raise InputError(
-            f"label_space_kl takes {teacher_logits.shape[1]} seen_classes, one for each of the "
-            f"teacher's columns, and form {' or '.join(KL_FORMS)}; got "
-            f"{tuple(seen_classes.shape)} and {form!r}"
+            f"label_space_kl takes seen_classes {tuple(teacher_logits.shape[1:])} and form "
+            f"{' or '.join(KL_FORMS)}, got {tuple(seen_classes.shape)} and {form!r}"
         )
     with autocast_off(teacher_logits):
         teacher, student = full_precision(teacher_logits, student_logits)

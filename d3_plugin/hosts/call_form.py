@@ -64,17 +64,15 @@ def default_synthesis(generator: nn.Module, noise_dim: int | None = None) -> Syn
             raise
         except (TypeError, RuntimeError) as error:
             raise HostError(
-                f"calling generator(noise {tuple(noise.shape)}, attributes "
-                f"{tuple(attributes.shape)}) failed: {error}. If the noise has another width pass "
-                "attach(noise_dim=...); if the generator is called in another way pass "
-                "attach(synthesize=lambda class_ids, attributes: ...)"
+                f"generator(noise {tuple(noise.shape)}, attributes {tuple(attributes.shape)}) "
+                f"failed: {error}. For noise of another width pass attach(noise_dim=...), for "
+                "another call attach(synthesize=lambda class_ids, attributes: ...)"
             ) from error
         if noise_dim is None and isinstance(rows, Tensor) and rows.shape[-1] == width:
             raise HostError(
-                f"the generator's first input is {width} wide, as the features are: a VAE's "
-                "forward(features, attributes) would encode noise. Pass its decoder as "
-                "attach(synthesize=lambda class_ids, attributes: vae.decode(noise, attributes)); "
-                f"if the noise is that wide pass noise_dim={width}"
+                f"the generator's first input is {width} wide, as the features: for a VAE pass its "
+                "decoder as attach(synthesize=lambda class_ids, attributes: ...); if the noise is "
+                f"that wide pass noise_dim={width}"
             )
         return rows
 

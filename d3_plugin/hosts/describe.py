@@ -40,8 +40,8 @@ def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = No
     host = bind(manager, trainer)
     if host is None:
         raise HostError(
-            f"no plugin knows a {type(trainer).__name__} (installed: {names}); pass generator=, "
-            "optimizer= and data= instead, or write a plugin with d3_describe_host"
+            f"no plugin knows a {type(trainer).__name__} (installed: {names}): write one with "
+            "d3_describe_host, or pass generator=, optimizer= and data="
         )
     if data is not None:
         _replace_data(host, data)
@@ -119,15 +119,8 @@ def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:
         if parameter.requires_grad and id(parameter) not in owned
     ]
     if foreign:
-        averaged = isinstance(host.generator, AveragedModel)
-        raise HostError(
-            f"the optimizer lacks {len(foreign)} parameters of the generator "
-            f"({', '.join(foreign[:5])}): "
-            + (
-                "an AveragedModel is not trained; attach to the generator itself, and give the "
-                "average to evaluate(generator=...)"
-                if averaged
-                else "is it the critic's, or was it made before .to()? Several optimizers go in a "
-                "list"
-            )
-        )
+        advice = "is it the critic's, or was it made before .to()? Several optimizers go in a list"
+        if isinstance(host.generator, AveragedModel):
+            advice = "attach to the generator, and give its average to evaluate(generator=...)"
+        names = ", ".join(foreign[:5])
+        raise HostError(f"the optimizer lacks {len(foreign)} parameters ({names}): {advice}")

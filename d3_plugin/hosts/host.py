@@ -121,7 +121,6 @@ class HostFamily:
         named = isinstance(self.name, str) and re.fullmatch(r"\w[\w.-]*", self.name)
         if not named or not is_dataclass(self.settings) or not callable(self.build):
             raise PluginError(
-                f"HostFamily takes a name of letters, digits, '_', '-' and '.', a settings "
-                f"dataclass and a build function; got {self.name!r}, {self.settings!r}, "
-                f"{self.build!r}"
+                "HostFamily takes a name of letters, digits, _, - and ., a settings dataclass and "
+                f"a build function; got {self.name!r}, {self.settings!r}, {self.build!r}"
             )

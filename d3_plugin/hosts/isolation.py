@@ -263,9 +263,7 @@ def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
         other = other.module
     own, given = ([*net.parameters(), *net.buffers()] for net in (module, other or module))
     if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
-        raise HostError(
-            "evaluate(generator=...) takes a copy of the generator, with the same layers"
-        )
+        raise HostError("evaluate(generator=...) takes a generator with the same layers")
     undo = together([partial(tensor.data.copy_, tensor.detach().clone()) for tensor in own])
     try:
         for tensor, value in zip(own, given, strict=True):

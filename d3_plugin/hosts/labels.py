@@ -53,12 +53,9 @@ class HostBatches:
         parts = [part for part in (features, labels, attributes) if part is not None]
         dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
         if features is None or len(parts) != 2 or not dense:
-            raise HostError(
-                "loss() takes features and labels, or features and attributes, as dense tensors, "
-                "or nothing"
-            )
+            raise HostError("loss() takes nothing, or features and labels= or attributes=, dense")
         features = features.detach().to(data.train_features.device)
-        rows = features.shape[:1]
+        rows = tuple(features.shape[:1])
         if labels is not None:
             self._fits(features, labels, rows, is_integer(labels))
             given = labels.detach().to(features.device).long()
@@ -77,9 +74,8 @@ class HostBatches:
         dim = self._data.feature_dim
         if features.ndim != 2 or features.shape[1] != dim or given.shape != shape or not dtype:
             raise HostError(
-                f"loss() takes features (B, {dim}) and integer labels (B,) or floating attributes "
-                f"(B, {self._data.attributes.shape[1]}); got {tuple(features.shape)} and "
-                f"{given.dtype} {tuple(given.shape)}"
+                f"loss() takes features (B, {dim}), integer labels or floating attributes {shape}; "
+                f"got {tuple(features.shape)} and {given.dtype} {tuple(given.shape)}"
             )
 
     def _from_positions(self, positions: Tensor) -> Tensor:
@@ -95,8 +91,8 @@ class HostBatches:
         lost = ~(cosine >= 1 - _SAME)  # also what is NaN
         if not self._verified and lost.any():
             raise HostError(
-                f"{int(lost.sum())} of {len(ids)} attribute rows given to loss() "
-                "are no class's; pass rows of the data's attributes, scaled or not, or labels="
+                f"{int(lost.sum())} of {len(ids)} attribute rows given to loss() match no class; "
+                "pass rows of the data's attributes, scaled or not, or labels="
             )
         return ids
 

@@ -91,7 +91,7 @@ class O2DBDLoss(nn.Module):
         # Without fit_score, scores are not standardised.
         self.register_buffer("score_mean", torch.zeros(()))
         self.register_buffer("score_std", torch.ones(()))
-        self.num_seen = len(seen_classes)
+        self.widths = len(seen_classes), num_classes  # of the teacher's and the student's logits
         is_seen = torch.zeros(num_classes, dtype=torch.bool, device=seen_classes.device)
         is_seen[seen_classes.long()] = True
         self.register_buffer("is_seen", is_seen, persistent=False)
@@ -177,14 +177,10 @@ class O2DBDLoss(nn.Module):
             InputError: shapes or dtypes that disagree; on the CPU also labels out of range.
         """
         check_matrices("O2DBDLoss", teacher_logits, student_logits)
-        num_classes = self.head.in_features
-        check_labels("O2DBDLoss", labels, len(student_logits), num_classes)
-        if (teacher_logits.shape[1], student_logits.shape[1]) != (self.num_seen, num_classes):
-            raise InputError(
-                f"O2DBDLoss takes teacher logits (N, {self.num_seen}) and student logits "
-                f"(N, {num_classes}), got {tuple(teacher_logits.shape)} and "
-                f"{tuple(student_logits.shape)}"
-            )
+        check_labels("O2DBDLoss", labels, len(student_logits), self.head.in_features)
+        got = tuple(teacher_logits.shape), tuple(student_logits.shape)
+        if (got[0][1], got[1][1]) != self.widths:
+            raise InputError(f"O2DBDLoss takes logits (N, S), (N, C) with {self.widths}: {got}")
         return self.terms(teacher_logits, student_logits, labels.long())["od"]
 
     def extra_repr(self) -> str:

@@ -134,7 +134,7 @@ IDS = torch.tensor([0, 0, 2, 2])
         (None, IDS, "features and labels"),
         (torch.zeros(4, 12).to_sparse(), IDS, "dense"),
         (torch.zeros(4, 11), IDS, r"\(B, 12\).*got \(4, 11\)"),
-        (torch.zeros(4, 12), IDS[:3], r"\(B,\).*\(3,\)"),
+        (torch.zeros(4, 12), IDS[:3], r"\(4,\).*\(3,\)"),
         (torch.zeros(4, 12), IDS.float(), "torch.float32"),
         (torch.zeros(4, 12), IDS.bool(), "torch.bool"),
         (torch.zeros(4, 12), torch.tensor([0, 1, 2, 3]), "not class_ids"),
