@@ -16,7 +16,7 @@ from d3_plugin.attachment.attach import attach
 from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
-from d3_plugin.errors import InputError
+from d3_plugin.errors import InputError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
@@ -101,7 +101,15 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
     """
     started = time.perf_counter()
     family, data = find_family(run.adapter), load_problem(run)
-    trainer = family.build(data, family.settings(**run.host), run.seed, torch.device(run.device))
+    try:
+        trainer = family.build(
+            data, family.settings(**run.host), run.seed, torch.device(run.device)
+        )
+    except SystemExit as error:  # would end the worker, and with it the other runs
+        where = family.build.__module__
+        raise PluginError(
+            f"build of host family {family.name!r} ({where}) exits: {error}"
+        ) from error
     start = _mean_parameter(trainer.generator)
     d3 = None if run.d3 is None else attach(trainer, settings=run.d3, seed=run.seed)
     if checkpoint is None or not hasattr(trainer, "load_state_dict"):

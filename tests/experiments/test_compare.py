@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from d3_adapters.fclswgan import FCLSWGANSettings
-from d3_plugin import D3Error, D3Settings, InputError, StorageError
+from d3_plugin import D3Error, D3Settings, InputError, PluginError, StorageError
 from d3_plugin.errors import DataError
 from d3_plugin.experiments import compare, parallel
+from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.plan import Run, plan
-from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.run import Outcome, execute, find_family
 from d3_plugin.experiments.store import RunStore
 from tests.experiments.tiny import D3, HOST, SMALL
 
@@ -179,6 +180,16 @@ def test_a_failing_run_is_named_and_the_others_are_kept(
     monkeypatch.undo()
     compare("fclswgan", "digits", tmp_path, **TINY)
     assert (tmp_path / "report.html").exists()
+
+
+def test_a_family_whose_build_exits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any) -> Any:
+        raise SystemExit(3)
+
+    family = replace(find_family("fclswgan"), build=build)
+    monkeypatch.setattr(run_module, "find_family", lambda name: family)
+    with pytest.raises(PluginError, match=r"'fclswgan' \(.*test_compare\) exits: 3"):
+        execute(planned()[0])
 
 
 @pytest.mark.parametrize("kind", ["both", "student", "host"])
