@@ -123,4 +123,6 @@ def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:
         if isinstance(host.generator, AveragedModel):
             advice = "attach to the generator, and give its average to evaluate(generator=...)"
         names = ", ".join(foreign[:5])
-        raise HostError(f"the optimizer lacks {len(foreign)} parameters ({names}): {advice}")
+        raise HostError(
+            f"the optimizer lacks {len(foreign)} parameters of the generator ({names}): {advice}"
+        )
