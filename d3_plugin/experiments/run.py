@@ -106,10 +106,8 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
             data, family.settings(**run.host), run.seed, torch.device(run.device)
         )
     except SystemExit as error:  # would end the worker, and with it the other runs
-        where = family.build.__module__
-        raise PluginError(
-            f"build of host family {family.name!r} ({where}) exits: {error}"
-        ) from error
+        where = f"{family.name!r} ({family.build.__module__})"
+        raise PluginError(f"build of host family {where} exits: {error}") from error
     start = _mean_parameter(trainer.generator)
     d3 = None if run.d3 is None else attach(trainer, settings=run.d3, seed=run.seed)
     if checkpoint is None or not hasattr(trainer, "load_state_dict"):

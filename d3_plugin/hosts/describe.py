@@ -122,7 +122,5 @@ def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:
         advice = "is it the critic's, or was it made before .to()? Several optimizers go in a list"
         if isinstance(host.generator, AveragedModel):
             advice = "attach to the generator, and give its average to evaluate(generator=...)"
-        names = ", ".join(foreign[:5])
-        raise HostError(
-            f"the optimizer lacks {len(foreign)} parameters of the generator ({names}): {advice}"
-        )
+        missing = f"{len(foreign)} parameters of the generator ({', '.join(foreign[:5])})"
+        raise HostError(f"the optimizer lacks {missing}: {advice}")
