@@ -7,8 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -88,15 +88,17 @@ def _answers(
     """Each run's name, as soon as it is made, with what went wrong or the outcome to store."""
     from joblib import Parallel, delayed, effective_n_jobs
 
+    # Ray's backend has no generators: it gets as many calls at a time as it has workers.
+    how: dict[str, Any] = {} if backend == "ray" else {"return_as": "generator_unordered"}
     if backend == "loky":
-        calls = [delayed(_make_here)(run, store, os.getpid()) for run in todo]
+        calls = [delayed(_make_here)(run, store) for run in todo]
         jobs = min(jobs, len(todo))
+        # As they start: a worker that has not got a run yet would outlive a killed parent.
+        how |= {"initializer": _end_with, "initargs": (os.getpid(),)}
     else:
         versions = todo[0].identity()["versions"]
         calls = [delayed(_make_there)(run, versions) for run in todo]
         jobs = -1
-    # Ray's backend has no generators: it gets as many calls at a time as it has workers.
-    how = {} if backend == "ray" else {"return_as": "generator_unordered"}
     width = effective_n_jobs(-1) if backend == "ray" else len(calls)
     try:
         with Parallel(n_jobs=jobs, batch_size=1, **how) as parallel:
@@ -111,10 +113,8 @@ def _answers(
         ) from error
 
 
-def _make_here(run: Run, store: RunStore, parent: int) -> tuple[str, str | None]:
+def _make_here(run: Run, store: RunStore) -> tuple[str, str | None]:
     """Make and store a run; only its name goes through the pipe to the parent, and what failed."""
-    if parent != os.getpid():
-        _end_with(parent)
     checkpoint = store.checkpoint(run)
     answer = _make(run, checkpoint)
     if isinstance(answer, str):
@@ -124,7 +124,6 @@ def _make_here(run: Run, store: RunStore, parent: int) -> tuple[str, str | None]
     return run.name, None
 
 
-@cache
 def _end_with(parent: int) -> None:
     """This worker ends within a second of its parent, whatever it is doing."""
 

@@ -123,14 +123,17 @@ def workers_of(process: BaseProcess) -> list[int]:
 def test_workers_end_with_a_parent_that_takes_nothing_from_them(
     tmp_path: Path, whole: tuple[dict[str, Any], float]
 ) -> None:
+    """One has made all runs; the other, stopped before it had imported anything, gets none."""
     process = start(tmp_path, "--jobs", "2")
     assert process.pid is not None
     workers = workers_of(process)
-    os.kill(process.pid, signal.SIGSTOP)
-    while len(list(tmp_path.glob("runs/*.npz"))) < 2:
-        time.sleep(0.05)
-    process.kill()
+    os.kill(workers[1], signal.SIGSTOP)
+    for runs, then in ((1, signal.SIGSTOP), (4, signal.SIGKILL)):
+        while len(list(tmp_path.glob("runs/*.npz"))) < runs:
+            time.sleep(0.05)
+        os.kill(process.pid, then)
     process.join()
+    os.kill(workers[1], signal.SIGCONT)
     assert ended(workers)
     assert completed(tmp_path) == whole[0]
 
