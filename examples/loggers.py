@@ -1,7 +1,7 @@
 """The loss terms of D³ in TensorBoard, Weights & Biases or MLflow: copy the class that you need.
 
 ``attach(..., plugins=[TensorBoardLog(SummaryWriter("runs/d3"))])`` writes every 50th step. Reading
-a value makes a GPU wait, so nothing is read in between. ``d3_plugin.hooks.CSVLog`` needs no library.
+a value makes a GPU wait, so none is read in between. ``d3_plugin.hooks.CSVLog`` needs no library.
 """
 
 import torch
