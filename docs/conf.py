@@ -73,6 +73,11 @@ def adapt(app, docname, source):
     source[0] = re.sub(r"\[([^]\n]+)\]\((?!http)[\w/]*/?\)", r"\1", text)
 
 
+def join_names(app, what, name, thing, options, lines):
+    """Napoleon takes ``a, b: meaning`` on one line only."""
+    lines[:] = re.sub(r",\n {8}(?=\w+[,:])", ", ", "\n".join(lines)).split("\n")
+
+
 def add_index(app, error):
     if error is None:
         shutil.copy(Path(app.outdir, f"{root_doc}.html"), Path(app.outdir, "index.html"))
@@ -80,4 +85,5 @@ def add_index(app, error):
 
 def setup(app):
     app.connect("source-read", adapt)
+    app.connect("autodoc-process-docstring", join_names, priority=400)  # before napoleon
     app.connect("build-finished", add_index)

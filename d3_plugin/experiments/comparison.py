@@ -156,7 +156,8 @@ def ablate(
     folder may be that of a comparison: runs that both need are made once.
 
     Args:
-        adapter: like all others as in :func:`d3_plugin.experiments.compare`.
+        adapter, data, out, seeds, draws, settings, host, d3, device, threads, jobs, backend,
+            scheduler: as in :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The summary of each adapter.
