@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "ci" / "d3-comparison.yml"
 FILES = [EXAMPLE, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 FAMILY = """
+from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin import HostFamily
-from d3_adapters.fclswgan.hooks import d3_host_families
 
-(known,) = d3_host_families()
-family = HostFamily("mine", known.settings, known.build)
+family = HostFamily("mine", "ours", FCLSWGANSettings, FCLSWGANTrainer)
 """
+FAST = {"steps=200": "steps=4", "--seeds 2": "--seeds 1"}
 
 
 def steps() -> dict[str, str]:
@@ -30,16 +30,16 @@ def steps() -> dict[str, str]:
     return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
 
 
-def compare(folder: Path, change: tuple[str, str], **environment: str) -> Any:
-    """The command as it is, but for fewer training steps and ``change``."""
+def compare(folder: Path, changes: dict[str, str], adapter: str) -> Any:
+    """The command of the workflow, but for ``changes``."""
     command = steps()["Compare"]
-    for old, new in (("steps=200", "steps=4"), change):
+    for old, new in changes.items():
         assert old in command
         command = command.replace(old, new)
     program = Path(sys.executable).with_name("d3")
     if not program.exists():
         pytest.skip("the command d3 is not installed in this environment")
-    variables = {"OMP_NUM_THREADS": "1", "D3_ADAPTER": "fclswgan", **environment}
+    variables = {"OMP_NUM_THREADS": "1", "D3_ADAPTER": adapter}
     return subprocess.run(
         ["bash", "-e", "-c", command],
         cwd=folder,
@@ -66,22 +66,24 @@ def test_install_names_an_extra_that_exists() -> None:
     assert "\ncompare =" in (ROOT / "setup.cfg").read_text("utf-8")
 
 
-def test_the_comparison_passes_and_fails(tmp_path: Path) -> None:
-    """Four steps may change AUSUC by anything, so the limits are beyond what there can be."""
-    done = compare(tmp_path, ("< -0.10", "< -1"))
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(
+    ("adapter", "name", "changes"),
+    [
+        ("my_module:family", "mine", FAST),
+        pytest.param("fclswgan", "fclswgan", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_comparison_passes_and_fails(
+    adapter: str, name: str, changes: dict[str, str], tmp_path: Path
+) -> None:
+    """Of a family in the user's repository, and as it is written."""
+    (tmp_path / "my_module.py").write_text(FAMILY, "utf-8")
+    passed = compare(tmp_path, {**changes, "< -0.10": "< -1"} if changes else {}, adapter)
+    assert passed.returncode == 0, passed.stderr
     results = json.loads((tmp_path / "runs" / "ci" / "results.json").read_text("utf-8"))
-    change = results["summary"]["fclswgan"]["d3"]["metrics"]["ausuc"]["difference"]["mean"]
+    change = results["summary"][name]["d3"]["metrics"]["ausuc"]["difference"]["mean"]
     assert (tmp_path / "runs" / "ci" / "report.html").exists()
-    failed = compare(tmp_path, ("< -0.10", "< 1"))  # nothing is trained again
+    failed = compare(tmp_path, {**changes, "< -0.10": "< 1"}, adapter)  # trains nothing again
     assert failed.returncode == 1, failed.stderr
     (line,) = [line for line in failed.stderr.splitlines() if "d_ausuc < 1" in line]
     assert f"{change:.4g}" in line
-
-
-def test_a_baseline_of_the_repository(tmp_path: Path) -> None:
-    (tmp_path / "my_module.py").write_text(FAMILY, "utf-8")
-    done = compare(tmp_path, ("< -0.10", "< -1"), D3_ADAPTER="my_module:family")
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "runs" / "ci" / "results.json").read_text("utf-8"))
-    assert "d3" in next(iter(results["summary"].values()))
