@@ -200,8 +200,8 @@ def _compare_parts(evaluation: Evaluation, final: Final, seen: Tensor, unseen: T
     ]
     if low:
         warnings.warn(
-            f"{final.host_name} is far below D³'s student: {', '.join(low)}{final.advice}; is it "
-            "trained on as many synthetic rows, and on the features, that the host's own script has?",
+            f"{final.host_name} is far below D³'s student: {', '.join(low)}{final.advice}; does "
+            "it get the features, and the number of synthetic rows, of the host's own script?",
             D3Warning,
             stacklevel=4,
         )
