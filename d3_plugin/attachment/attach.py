@@ -16,16 +16,15 @@ from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
-from d3_plugin.distributed import process_rank, same_start, unwrapped, warn_alone
+from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import (
     PLAIN_CONTAINER,
     bare_optimizers,
     check_optimizers,
-    describe_script,
-    describe_trainer,
+    describe,
+    take_arguments,
 )
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, uncovered
@@ -103,7 +102,7 @@ def attach(
             instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
-            scores. Default: scikit-learn's logistic regression.
+            scores. Default: the field's linear softmax.
         synthetic_per_class: rows per unseen class for that classifier.
         plugins: further plugins for this attachment.
         strict_plugins: raise for an installed plugin that cannot be loaded.
@@ -122,33 +121,27 @@ def attach(
     if isinstance(generator, (dict, list, tuple)):
         raise HostError(f"generator= takes one nn.Module: {PLAIN_CONTAINER}")
     optimizer = bare_optimizers(optimizer)
-    if isinstance(modules, dict):
-        modules = list(modules.values())
     check_arguments(attach, locals())
     settings = settings or D3Settings()
     mode = mode or ("loss" if trainer is None else "hook")
     manager = make_manager(plugins, strict=strict_plugins)
-    if trainer is None:
-        host = describe_script(manager, generator, optimizer, data)
-    elif generator is None and optimizer is None:
-        host = describe_trainer(manager, trainer, data)
-    else:
-        raise HostError("attach takes a trainer, or a script's generator= and optimizer=, not both")
+    host = describe(manager, trainer, generator, optimizer, data)
     if not gather:
         warn_alone(host.generator)
-    host.generator = unwrapped(host.generator)
+    take_arguments(
+        manager,
+        host,
+        noise_dim=noise_dim,
+        synthesize=synthesize,
+        modules=modules,
+        transform_features=transform_features,
+        train_classifier=train_classifier,
+        synthetic_per_class=synthetic_per_class,
+    )
     optimizers = optimizer if isinstance(optimizer, list) else [host.optimizer]
     check_optimizers(host, optimizers)
     if mode == "hook":
         check_free(optimizers)
-    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
-    host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
-    if noise_dim is not None:
-        host.noise_dim = noise_dim
-        synthesize = synthesize or host.from_noise
-    manager.register(
-        UserHooks(synthesize, transform_features, train_classifier), "arguments of attach"
-    )
     if trainer is None:  # a trainer may not be ready to synthesise before it has begun
         _try_synthesis(host, manager.hook)
 

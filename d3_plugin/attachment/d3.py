@@ -21,7 +21,8 @@ from d3_plugin.distillation.settings import D3Settings, FinalClassifier
 from d3_plugin.distillation.student_step import StudentUpdate
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.evaluation.protocol import Evaluation, score_host
+from d3_plugin.evaluation.classifier import Classifier
+from d3_plugin.evaluation.protocol import Evaluation, make_classifier, score_host
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, weights_from
 from d3_plugin.hosts.labels import HostBatches, LabelForm
@@ -166,16 +167,7 @@ class D3:
             D3Warning: D³ has made no step.
         """
         check_arguments(D3.evaluate, locals())
-        self._update.look()
-        instead = {
-            "final_classifier": final_classifier,
-            "ensemble_weight": ensemble_weight,
-            "seen_offset": seen_offset,
-        }
-        changes: dict[str, Any] = {k: v for k, v in instead.items() if v is not None}
-        settings = replace(self.settings, **changes)
-        if self.steps == 0 and (settings.weight or settings.final_classifier != "host"):
-            self._warn_no_step()
+        scoring = self._scoring(final_classifier, ensemble_weight, seen_offset)
         with weights_from(self.host.generator, generator):
             return score_host(
                 self.host,
@@ -183,10 +175,60 @@ class D3:
                 seed=self._seed,
                 draws=draws,
                 distiller=self.distiller,
-                final_classifier=settings.final_classifier,
-                ensemble_weight=settings.ensemble_weight,
-                seen_offset=settings.seen_offset,
+                **scoring,
             )
+
+    def classifier(
+        self,
+        *,
+        generator: nn.Module | None = None,
+        final_classifier: FinalClassifier | None = None,
+        ensemble_weight: NonNegative | None = None,
+        seen_offset: NonNegative | None = None,
+    ) -> Classifier:
+        """The +D³ classifier: the one that :meth:`evaluate` scores, of its first draw.
+
+        Args:
+            generator, final_classifier, ensemble_weight, seen_offset: see :meth:`evaluate`.
+
+        Returns:
+            A classifier that predicts from features, and can be saved and loaded in a process that
+            has neither the host's code nor the data.
+
+        Raises:
+            InputError, HostError, NotFiniteError: as :meth:`evaluate`.
+
+        Warns:
+            D3Warning: D³ has made no step.
+        """
+        check_arguments(D3.classifier, locals())
+        scoring = self._scoring(final_classifier, ensemble_weight, seen_offset)
+        with weights_from(self.host.generator, generator):
+            return make_classifier(
+                self.host, self._hooks, seed=self._seed, distiller=self.distiller, **scoring
+            )
+
+    def _scoring(
+        self,
+        final_classifier: FinalClassifier | None,
+        ensemble_weight: float | None,
+        seen_offset: float | None,
+    ) -> dict[str, Any]:
+        """The settings of the final classifier, with those given instead."""
+        self._update.look()
+        given = {
+            "final_classifier": final_classifier,
+            "ensemble_weight": ensemble_weight,
+            "seen_offset": seen_offset,
+        }
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        settings = replace(self.settings, **changes)
+        if self.steps == 0 and (settings.weight or settings.final_classifier != "host"):
+            self._warn_no_step()
+        return {name: getattr(settings, name) for name in given}
+
+    def __repr__(self) -> str:
+        return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"
 
     def _warn_no_step(self) -> None:
         why = "d3.loss() was never called"
@@ -195,7 +237,7 @@ class D3:
         warnings.warn(
             f"D³ has made no step, so neither generator nor student learnt from it: {why}",
             D3Warning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def detach(self) -> None:

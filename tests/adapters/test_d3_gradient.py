@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import d3_plugin
 from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
-from d3_adapters.softmax import train_softmax
+from d3_plugin.evaluation.softmax import train_softmax
 from d3_adapters.tfvaegan import TFVAEGANSettings, TFVAEGANTrainer
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData

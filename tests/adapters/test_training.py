@@ -15,7 +15,7 @@ import d3_plugin
 from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_adapters.gan import gradient_penalty
-from d3_adapters.softmax import train_softmax
+from d3_plugin.evaluation.softmax import train_softmax
 from d3_adapters.tfvaegan import TFVAEGANSettings, TFVAEGANTrainer
 from d3_adapters.training import Trainer
 from d3_plugin import D3Settings
