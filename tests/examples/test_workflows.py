@@ -20,7 +20,7 @@ from d3_plugin import HostFamily
 
 family = HostFamily("mine", "ours", FCLSWGANSettings, FCLSWGANTrainer)
 """
-FAST = {"steps=200": "steps=4", "--seeds 2": "--seeds 1"}
+FAST = {"steps=200": "steps=4", "--seeds 2": "--seeds 1", "--jobs 2": "--jobs 1"}
 
 
 def steps() -> dict[str, str]:
