@@ -7,6 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 import d3_plugin
 
 project, author = "d3_plugin", "The d3_plugin developers"
@@ -15,6 +18,7 @@ html_title = f"d3_plugin {version}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_copy_source = False
+html_math_renderer = "mathml"  # what browsers show without a script from elsewhere
 
 root_doc = "README"
 include_patterns = ["*.md", "docs/*.md", "docs/*.rst", "examples/*.md", "examples/**/*.md"]
@@ -22,12 +26,12 @@ exclude_patterns = [".*", "build", "dist", "runs", "*.egg-info", "tests"]
 CONTENTS = """
 :::{toctree}
 :hidden:
+:glob:
 :caption: Use
 
 Start <self>
-examples/loops
+examples/*
 examples/benchmarks/README
-docs/scaling
 :::
 :::{toctree}
 :hidden:
@@ -38,11 +42,11 @@ examples/hosts/*
 :::
 :::{toctree}
 :hidden:
-:caption: Results
+:glob:
+:caption: Results and background
 
 docs/results
-docs/defaults
-docs/performance
+docs/[b-z]*
 :::
 :::{toctree}
 :hidden:
@@ -60,7 +64,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # for names that share a meaning
 napoleon_use_rtype = False
 
 
@@ -78,6 +82,12 @@ def join_names(app, what, name, thing, options, lines):
     lines[:] = re.sub(r",\n {8}(?=\w+[,:])", ", ", "\n".join(lines)).split("\n")
 
 
+def show_math(writer, node):
+    tex = node.astext().replace(r"\big", "")  # MathML's brackets grow by themselves
+    writer.body.append(tex2mathml(tex, as_block=isinstance(node, nodes.math_block)))
+    raise nodes.SkipNode
+
+
 def add_index(app, error):
     if error is None:
         shutil.copy(Path(app.outdir, f"{root_doc}.html"), Path(app.outdir, "index.html"))
@@ -86,4 +96,5 @@ def add_index(app, error):
 def setup(app):
     app.connect("source-read", adapt)
     app.connect("autodoc-process-docstring", join_names, priority=400)  # before napoleon
+    app.add_html_math_renderer("mathml", (show_math, None), (show_math, None))
     app.connect("build-finished", add_index)
