@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,9 @@ def capture(function: Callable[[Tensor], Tensor], rows: Tensor) -> Captured:
         HostError: it is not made of PyTorch operations on its rows alone, or random; says why.
     """
     try:
-        captured = Captured(_captured_state(function, rows))
+        with warnings.catch_warnings():  # torch 2.4 warns of each module in a closure
+            warnings.simplefilter("ignore")
+            captured = Captured(_captured_state(function, rows))
         for some in (rows, rows[:3]):
             if not torch.allclose(captured(some), function(some), rtol=1e-5, atol=1e-6):
                 raise ValueError("its scores differ from call to call")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.synthesis import synthesize
 
+Source = Literal["default", "argument", "plugin"]
+
 
 @dataclass(frozen=True, eq=False)
 class Final:
@@ -32,7 +35,7 @@ class Final:
         ensemble_weight, seen_offset: see :class:`~d3_plugin.D3Settings`.
         prior: (C,) share of each class in the training rows; None without ``scorer``.
         host_name: of the scorer, in words.
-        advice: for users who did not choose it.
+        source: of the scorer: ``default``, ``argument`` of the user, or ``plugin``.
     """
 
     host: Host
@@ -43,7 +46,11 @@ class Final:
     seen_offset: float
     prior: npt.NDArray[np.float64] | None
     host_name: str
-    advice: str
+    source: Source
+
+    @property
+    def advice(self) -> str:
+        return "; train_classifier= scores your own" if self.source == "default" else ""
 
     @property
     def name(self) -> str:
@@ -111,15 +118,14 @@ def train_final(
         HostError: the host returns features of a wrong shape.
     """
     scorer = prior = None
-    host_name = advice = ""
+    host_name = ""
+    source: Source = "plugin"
     if final_classifier != "student":
         scorer, prior = _train_scorer(host, hooks)
-        host_name = _name(scorer, host, hooks)
-        if isinstance(scorer, DefaultClassifier):
-            advice = "; train_classifier= scores your own"
+        host_name, source = _named(scorer, host, hooks)
     student = None if final_classifier == "host" else distiller
     return Final(
-        host, hooks, scorer, student, ensemble_weight, seen_offset, prior, host_name, advice
+        host, hooks, scorer, student, ensemble_weight, seen_offset, prior, host_name, source
     )
 
 
@@ -140,15 +146,16 @@ def _train_scorer(host: Host, hooks: pluggy.HookRelay) -> tuple[Scorer, npt.NDAr
     return scorer, prior.numpy()
 
 
-def _name(scorer: Scorer, host: Host, hooks: pluggy.HookRelay) -> str:
+def _named(scorer: Scorer, host: Host, hooks: pluggy.HookRelay) -> tuple[str, Source]:
     if isinstance(scorer, DefaultClassifier):
-        return "default softmax of d3_plugin"
+        return "default softmax of d3_plugin", "default"
     for implementation in hooks.d3_train_classifier.get_hookimpls():
-        given = implementation.plugin
-        if isinstance(given, UserHooks) and given.train_classifier is not None:
-            kind = type(given.train_classifier)
-            return f"train_classifier={getattr(given.train_classifier, '__name__', kind.__name__)}"
-    return f"classifier of {host.name}"
+        plugin = implementation.plugin
+        if isinstance(plugin, UserHooks) and plugin.train_classifier is not None:
+            given = plugin.train_classifier
+            name = getattr(given, "__name__", type(given).__name__)
+            return f"train_classifier={name}", "argument"
+    return f"classifier of {host.name}", "plugin"
 
 
 def final_scores(

@@ -39,7 +39,7 @@ __all__ = [
     "score_host",
 ]
 
-_GAP = 0.1  # below it, half as much may be chance
+_GAP = 0.2  # less may be chance, or a training that has just begun
 
 
 def evaluate(
@@ -187,10 +187,11 @@ def score_host(
 
 
 def _compare_parts(evaluation: Evaluation, final: Final, seen: Tensor, unseen: Tensor) -> None:
-    """Warns if a host's classifier is far below the student, which saw the same synthetic rows."""
-    if evaluation.host_scores is None or evaluation.student_scores is None:
+    """Warns if a script's classifier is far below the student, so perhaps not the script's own."""
+    of_host, of_student = evaluation.host_scores, evaluation.student_scores
+    if final.source == "plugin" or of_host is None or of_student is None:
         return
-    parts = evaluation.host_scores, evaluation.student_scores[None]
+    parts = of_host, of_student[None]
     host, student = (_metrics(scores, evaluation.labels, seen, unseen) for scores in parts)
     pairs = {"H": (host.harmonic, student.harmonic), "AUSUC": (host.ausuc, student.ausuc)}
     low = [
@@ -198,7 +199,7 @@ def _compare_parts(evaluation: Evaluation, final: Final, seen: Tensor, unseen: T
         for name, (own, other) in pairs.items()
         if own < other / 2 and other - own > _GAP
     ]
-    if low:
+    if low and student.harmonic > _GAP:  # it has learnt the unseen classes
         warnings.warn(
             f"{final.host_name} is far below D³'s student: {', '.join(low)}{final.advice}; does "
             "it get the features, and the number of synthetic rows, of the host's own script?",
