@@ -142,7 +142,7 @@ def warn_of_attributes(data: GZSLData) -> GZSLData:
         D3Warning: names classes whose attributes are zero, or the same up to a positive factor,
             and columns that are constant.
     """
-    attributes = data.attributes.double().cpu().numpy()
+    attributes = data.attributes.cpu().double().numpy()
     norms = np.linalg.norm(attributes, axis=1, keepdims=True)
     unit = (attributes / np.where(norms > 0, norms, 1.0)).round(6)
     _, group, size = np.unique(unit, axis=0, return_inverse=True, return_counts=True)

@@ -140,7 +140,7 @@ def score_host(
                 student_scores = distiller.student(rows)[0].log_softmax(dim=1)
             o2dbd = distiller.o2dbd
             score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
-            teacher_score = score.double().cpu().numpy()
+            teacher_score = score.cpu().double().numpy()
             seen_rows = len(data.test_seen_labels)
             teacher_auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
         combined = final_scores(
@@ -252,8 +252,9 @@ def _train_final_classifier(
         scorer: Scorer = hooks.d3_train_classifier(
             host=host, features=features, labels=labels, num_classes=data.num_classes
         )
-    prior = labels.bincount(minlength=data.num_classes).double() / len(labels)
-    return scorer, prior.cpu().numpy()
+    # Apple GPUs have no float64.
+    prior = labels.bincount(minlength=data.num_classes).cpu().double() / len(labels)
+    return scorer, prior.numpy()
 
 
 def _checked(host: Host, score: Tensor, rows: int) -> Tensor:

@@ -41,6 +41,18 @@ def together(calls: Iterable[Undo]) -> Undo:
     return partial(deque, map(call, calls), 0)
 
 
+def _generators(device: torch.device) -> dict[str, torch.Generator]:
+    """PyTorch's global random generators: the CPU's and, by its kind, that of a GPU."""
+    generators = {"cpu": torch.default_generator}
+    if device.type == "cuda":
+        torch.cuda.init()
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators["cuda"] = torch.cuda.default_generators[index]
+    elif device.type == "mps":
+        generators["mps"] = torch.mps._get_default_mps_generator()
+    return generators
+
+
 class RandomStream:
     """A random stream of its own for PyTorch (CPU and one device), NumPy and ``random``.
 
@@ -57,10 +69,10 @@ class RandomStream:
     def __init__(self, seed: int, device: torch.device, purpose: str = "") -> None:
         entropy = [seed, *f"d3_plugin {purpose}".encode()]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        self._device = device
+        self._generators = _generators(device)
         self._own = {
             kind: torch.Generator(generator.device).manual_seed(seed).get_state()
-            for kind, generator in self._generators().items()
+            for kind, generator in self._generators.items()
         }
         self._python = random.Random(seed).getstate()
         legacy: Any = np.random.RandomState(seed).get_state(legacy=False)
@@ -71,19 +83,10 @@ class RandomStream:
     def _now(self) -> tuple[dict[str, Tensor], Any, Any]:
         return self._own, self._numpy.state, self._python
 
-    def _generators(self) -> dict[str, torch.Generator]:
-        """PyTorch's global generators that are covered."""
-        if self._device.type != "cuda":
-            return {"cpu": torch.default_generator}
-        torch.cuda.init()
-        given = self._device.index
-        index = torch.cuda.current_device() if given is None else given
-        return {"cpu": torch.default_generator, "cuda": torch.cuda.default_generators[index]}
-
     def outside(self) -> Undo:
         """What puts the global streams back to where they stand now."""
         calls: list[Undo] = []
-        calls += [partial(g.set_state, g.get_state()) for g in self._generators().values()]
+        calls += [partial(g.set_state, g.get_state()) for g in self._generators.values()]
         numpy: Any = np.random.get_state()  # noqa: NPY002
         calls.append(partial(_numpy_random.set_bit_generator, _numpy_random.get_bit_generator()))
         if numpy[3]:  # a second normal number is waiting, which changing the generator drops
@@ -106,14 +109,14 @@ class RandomStream:
             numpy.state = state
         else:
             own, _, python = self._begun = self._now()
-        for kind, generator in self._generators().items():
+        for kind, generator in self._generators.items():
             generator.set_state(own[kind])
         _numpy_random.set_bit_generator(numpy)
         random.setstate(python)
 
     def end(self) -> None:
         """This stream goes on from where the global ones stand."""
-        self._own = {kind: generator.get_state() for kind, generator in self._generators().items()}
+        self._own = {kind: generator.get_state() for kind, generator in self._generators.items()}
         self._python = random.getstate()
 
     def __enter__(self) -> None:
@@ -152,21 +155,19 @@ def global_streams(device: torch.device) -> dict[str, Any]:
     """The state of the global random streams, in types that ``torch.load`` reads safely."""
     numpy: Any = np.random.get_state()  # noqa: NPY002
     kind, keys, *rest = numpy
-    states: dict[str, Any] = {"cpu": torch.get_rng_state(), "python": random.getstate()}
-    states["numpy"] = (kind, torch.from_numpy(keys.astype(np.int64)), *rest)
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+    own = {kind: generator.get_state() for kind, generator in _generators(device).items()}
+    numbers = (kind, torch.from_numpy(keys.astype(np.int64)), *rest)
+    return {**own, "numpy": numbers, "python": random.getstate()}
 
 
 def set_global_streams(states: dict[str, Any], device: torch.device) -> None:
     """Go on from :func:`global_streams`."""
     kind, keys, *rest = states["numpy"]
-    torch.set_rng_state(states["cpu"].cpu())
+    for name, generator in _generators(device).items():
+        if name in states:  # a run on a GPU may go on from one on the CPU
+            generator.set_state(states[name].cpu())
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
     random.setstate(states["python"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
 def stream_of_rank(seed: int, device: torch.device, steps: int = 0) -> RandomStream:
