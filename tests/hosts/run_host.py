@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from insertions import insert, read_insertions
+from insertions import Insertion, insert, read_insertions
 from stand_in import write_folder
 
 HERE = Path(__file__).resolve().parent
@@ -63,9 +63,8 @@ SHIMS = [  # patterns in the host's files, and what stands for them
 VARIANTS = {"plain": 0.0, "zero": 0.0, "d3": 0.01}
 
 
-def prepare(clone: Path, folder: Path, page: str | None) -> None:
-    """A copy of the clone's Python files with shims and, given a page, with its insertions."""
-    wanted = read_insertions(page) if page is not None else []
+def prepare(clone: Path, folder: Path, wanted: list[Insertion]) -> None:
+    """A copy of the clone's Python files with shims and insertions."""
     for path in clone.rglob("*.py"):
         name = path.relative_to(clone)
         source = path.read_text(encoding="utf-8")
@@ -133,6 +132,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="default: its page in examples/hosts")
     parser.add_argument("--data", type=Path, help="folder with res101.mat and att_splits.mat")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--classifier", action="store_true", help="with the host's own")
     parser.add_argument("--work", type=Path, help="new folder for copies and output")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options = parser.parse_args(sys.argv[1:end])
@@ -140,10 +140,11 @@ def main() -> None:
     script, template = HOSTS[options.name]
     page_path = options.page or PAGES / f"{options.name}.md"
     page = page_path.read_text(encoding="utf-8")
+    insertions = read_insertions(page, classifier=options.classifier)
     results = {}
     for variant in options.variants:
         folder = work / variant
-        prepare(options.clone, folder, None if variant == "plain" else page)
+        prepare(options.clone, folder, [] if variant == "plain" else insertions)
         facts = write_folder(folder / "data" / "CUB", options.data)
         arguments = [*template.format(**facts).split(), *sys.argv[end + 1 :]]
         result = results[variant] = run(variant, folder, script, arguments)
