@@ -43,6 +43,16 @@ HOSTS = {  # script and arguments; the last of two equal options counts
         COMMON + VAE + "--recons_weight 0.001 --center_margin 200 --incenter_weight 0.8 "
         "--critic_iter 1 --nclass_seen {S} --latensize 256 --result_root results",
     ),
+    "lisgan": ("lisgan.py", COMMON + "--gzsl --preprocessing --cls_weight 0.01"),
+    "lsrgan": ("clswgan.py", COMMON + "--gzsl --preprocessing --cuda --Neighbours 2"),
+    "gzslod": (
+        "clswgan_action.py",
+        COMMON + "--gzsl_od --action_embedding res101 --class_embedding ../att",
+    ),
+    "cadavae": (
+        "model/single_experiment.py",
+        "--dataset CUB --num_shots 0 --generalized True",
+    ),
     "zla": (
         "WGAN+ZLAP.py",
         "--dataset CUB --dataroot data --resSize {D} --attSize {A} --nz {A} --nepoch 1",
@@ -53,12 +63,16 @@ HOSTS = {  # script and arguments; the last of two equal options counts
     ),
 }
 SHIMS = [  # patterns in the host's files, and what stands for them
-    (r"\b(D_cost|G_cost|Wasserstein_D|vae_loss_seen|loss)\.data\[0\]", r"\1.data"),  # 0-dim today
+    (r"\b(D_cost|G_cost|Wasserstein_D|vae_loss_seen|loss|embed_err|R_cost|entr_seen)\.data\[0\]", r"\1.data"),  # 0-dim today
     (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
     (r"\[4096, 8192\]", "[512, 8192]"),
     (r"dec_hidden_size=4096\)$", "dec_hidden_size=opt.ngh)"),
     (r"default=\[(4096, |1024,)2048\]", "default=[512, 64]"),  # ZLA's, for digits
     (r"import classifier_cls as classifier2\n", "\n"),  # not in the repository, and not used
+    (r"'device': 'cuda'", "'device': 'cpu'"),
+    (r"torch\.cuda\.FloatTensor", "torch.FloatTensor"),
+    (r"shuffle= True,drop_last", "shuffle= False,drop_last"),  # a loader without len(), not used
+    (r"'epochs': 100", "'epochs': 1"),
 ]
 VARIANTS = {"plain": 0.0, "zero": 0.0, "d3": 0.01}
 
@@ -93,9 +107,9 @@ def run(variant: str, folder: Path, script: str, arguments: list[str]) -> dict[s
 
 
 def printed(folder: Path) -> list[str]:
-    """What the host printed, without the time of day (FREE)."""
+    """What the host printed, without the time of day (FREE, LisGAN) and folders (CADA-VAE)."""
     lines = (folder / "printed.txt").read_text().splitlines()
-    return [line for line in lines if not line.startswith("ending time:")]
+    return [line for line in lines if not re.search(r"\d\d:\d\d|Time Elapsed|/zero|/plain", line)]
 
 
 def problems(work: Path, results: dict[str, dict[str, Any]]) -> list[str]:
