@@ -22,7 +22,8 @@ from d3_plugin.functional import id_score
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, eval_mode
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.module_state import eval_mode
 from d3_plugin.hosts.synthesis import synthesize
 
 

@@ -43,7 +43,7 @@ HOSTS = {  # script and arguments; the last of two equal options counts
         COMMON + VAE + "--recons_weight 0.001 --center_margin 200 --incenter_weight 0.8 "
         "--critic_iter 1 --nclass_seen {S} --latensize 256 --result_root results",
     ),
-    "lisgan": ("lisgan.py", COMMON + "--gzsl --preprocessing --cls_weight 0.01"),
+    "lisgan": ("lisgan.py", COMMON + "--preprocessing --cls_weight 0.01"),
     "lsrgan": ("clswgan.py", COMMON + "--gzsl --preprocessing --cuda --Neighbours 2"),
     "gzslod": (
         "clswgan_action.py",
@@ -63,7 +63,11 @@ HOSTS = {  # script and arguments; the last of two equal options counts
     ),
 }
 SHIMS = [  # patterns in the host's files, and what stands for them
-    (r"\b(D_cost|G_cost|Wasserstein_D|vae_loss_seen|loss|embed_err|R_cost|entr_seen)\.data\[0\]", r"\1.data"),  # 0-dim today
+    # 0-dim today
+    (r"\b([DGR]_cost|Wasserstein_D|vae_loss_seen|loss|embed_err|entr_seen)\.data\[0\]", r"\1.data"),
+    (r"(torch\.Tensor\(\[0\.0\]\), requires_grad= ?)True", r"\1False"),  # changed in place
+    (r"seen_mask = 1 - seen_mask", "seen_mask = ~seen_mask"),
+    (r"= \[2048, self", "= [self.dataset.data['train_seen']['resnet_features'].size(1), self"),
     (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
     (r"\[4096, 8192\]", "[512, 8192]"),
     (r"dec_hidden_size=4096\)$", "dec_hidden_size=opt.ngh)"),
