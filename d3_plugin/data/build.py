@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from d3_plugin.data._checks import OWN_NAMES, PARTS, check_problem, check_sets, some
+from d3_plugin.checks import some
 from d3_plugin.data.dataset import GZSLData
+from d3_plugin.data.parts import OWN_NAMES, PARTS, check_problem, check_sets
 from d3_plugin.errors import D3Warning, DataError, Problems
 
 
@@ -113,7 +114,7 @@ def from_parts(
     ``0..C-1``.
 
     Raises:
-        DataError: lists every problem; see :func:`~d3_plugin.data._checks.check_problem`.
+        DataError: lists every problem; see :func:`~d3_plugin.data.parts.check_problem`.
     """
     check_problem(parts, problems, names, first, rows)
     count = len(parts.get("attributes", class_names))

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import PARTS, as_parts, as_rows, some
+from d3_plugin.checks import some
 from d3_plugin.data.build import from_parts, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
+from d3_plugin.data.parts import PARTS, as_parts, as_rows
 from d3_plugin.errors import D3Warning, HostError, Problems
 
 # Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.

@@ -234,7 +234,7 @@ class SharedPart(Plain):
 
 
 class ModesToggled(Plain):
-    """Each call leaves the other mode behind, and freezes a layer for good."""
+    """Each call leaves the other mode behind."""
 
     def prepare(self) -> None:
         self.drop = nn.Dropout(0.5)
@@ -243,7 +243,6 @@ class ModesToggled(Plain):
     def change(self, x: Tensor) -> Tensor:
         out = self.drop(self.other(x))
         self.drop.train(not self.drop.training)
-        self.other.weight.requires_grad_(False)
         return out
 
 

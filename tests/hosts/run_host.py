@@ -47,7 +47,7 @@ HOSTS = {  # script and arguments; the last of two equal options counts
     "lsrgan": ("clswgan.py", COMMON + "--gzsl --preprocessing --cuda --Neighbours 2"),
     "gzslod": (
         "clswgan_action.py",
-        COMMON + "--gzsl_od --action_embedding res101 --class_embedding ../att",
+        COMMON + "--gzsl_od --preprocessing --action_embedding res101 --class_embedding ../att",
     ),
     "cadavae": (
         "model/single_experiment.py",
@@ -65,7 +65,7 @@ HOSTS = {  # script and arguments; the last of two equal options counts
 SHIMS = [  # patterns in the host's files, and what stands for them
     # 0-dim today
     (r"\b([DGR]_cost|Wasserstein_D|vae_loss_seen|loss|embed_err|entr_seen)\.data\[0\]", r"\1.data"),
-    (r"(torch\.Tensor\(\[0\.0\]\), requires_grad= ?)True", r"\1False"),  # changed in place
+    (r"(requires_grad= ?True\))\.cuda\(\)", r"\1.clone()"),  # changed in place, and no leaf there
     (r"seen_mask = 1 - seen_mask", "seen_mask = ~seen_mask"),
     (r"= \[2048, self", "= [self.dataset.data['train_seen']['resnet_features'].size(1), self"),
     (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
@@ -74,7 +74,7 @@ SHIMS = [  # patterns in the host's files, and what stands for them
     (r"default=\[(4096, |1024,)2048\]", "default=[512, 64]"),  # ZLA's, for digits
     (r"import classifier_cls as classifier2\n", "\n"),  # not in the repository, and not used
     (r"'device': 'cuda'", "'device': 'cpu'"),
-    (r"torch\.cuda\.FloatTensor", "torch.FloatTensor"),
+    (r"torch\.cuda\.(\w+Tensor)", r"torch.\1"),
     (r"shuffle= True,drop_last", "shuffle= False,drop_last"),  # a loader without len(), not used
     (r"'epochs': 100", "'epochs': 1"),
 ]

@@ -62,6 +62,7 @@ def losses_and_end(
     return losses, {**copy.deepcopy(net.state_dict()), **streams}
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`:FutureWarning")
 @pytest.mark.parametrize("mode", ["loss", "hook"])
 @pytest.mark.parametrize("idiom", IDIOMS, ids=lambda idiom: idiom.__name__)
 def test_weight_zero_leaves_the_host_bit_identical(
