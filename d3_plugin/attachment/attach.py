@@ -27,8 +27,9 @@ from d3_plugin.hosts.describe import (
     take_arguments,
 )
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, uncovered
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
+from d3_plugin.hosts.module_state import modules_noticed, uncovered
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
@@ -166,18 +167,27 @@ def attach(
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
-    """Finds a wrong call form, and state that cannot be put back, before the teacher is trained."""
+    """Finds wrong calls, further modules and lasting changes before the teacher is trained."""
     classes = host.data.unseen_classes[:1].repeat(2)
     reachable = any(p.requires_grad for p in host.generator.parameters())
+
+    def rows() -> Tensor:
+        with RandomStream(0, host.device, "trial"), torch.enable_grad():
+            return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
+
+    with modules_noticed(host.modules) as found:
+        first = rows()
+    host.modules += tuple(found)
     before = uncovered(host.modules)
-    with RandomStream(0, host.device, "trial"), torch.enable_grad():
-        synthesize_rows(host, hooks, classes, differentiable=reachable)
+    second = rows()
     after = uncovered(host.modules)
     changed = sorted(name for name in after if after[name] != before.get(name))
+    if not changed and not torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True):
+        changed = ["something outside its modules"]
     if changed:
         warnings.warn(
-            f"synthesis changes {', '.join(changed)} in place, which D³ cannot put back: training "
-            "differs from one without D³ even at weight 0",
+            f"synthesis changes {', '.join(changed)}, which D³ cannot restore: training differs "
+            "from one without D³ even at weight 0",
             D3Warning,
             stacklevel=3,
         )

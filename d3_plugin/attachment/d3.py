@@ -24,8 +24,9 @@ from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import Evaluation, make_classifier, score_host
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, weights_from
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
 from d3_plugin.hosts.labels import HostBatches, LabelForm
+from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import (
+from d3_plugin.checks import describe
+from d3_plugin.data.parts import (
     PARTS,
     as_ids,
     as_parts,
     as_row_numbers,
     as_rows,
     check_problem,
-    describe,
 )
 from d3_plugin.errors import DataError, Problems
 

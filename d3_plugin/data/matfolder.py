@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import as_ids, as_rows, describe
+from d3_plugin.checks import describe
 from d3_plugin.data._matfile import read, text
 from d3_plugin.data.build import from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
+from d3_plugin.data.parts import as_ids, as_rows
 from d3_plugin.data.validation import hold_out
 from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
 

@@ -26,7 +26,8 @@ from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.describe import describe, take_arguments
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, eval_mode, state_kept
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.module_state import eval_mode, state_kept
 
 __all__ = [
     "Evaluation",

@@ -140,7 +140,7 @@ def bench(
 def _cost(rounds: int, d3: D3Settings, host: tuple[str, str, str, dict[str, Any]]) -> Cost:
     baseline, with_d3 = _Timed(*host, None), _Timed(*host, d3)
     times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
-    kind = with_d3.device.type
+    kind = "cuda" if with_d3.device.type == "cuda" else "cpu"
     on_gpu = [ProfilerActivity.CUDA] if kind == "cuda" else []
     with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as profiler:
         with_d3.block()

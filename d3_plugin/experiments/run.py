@@ -147,4 +147,4 @@ def _fit(checkpoint: Checkpoint, every: float) -> None:
 
 def _mean_parameter(module: nn.Module) -> float:
     parameters = torch.cat([p.detach().abs().flatten() for p in module.parameters()])
-    return parameters.double().mean().item()
+    return parameters.cpu().double().mean().item()
