@@ -58,7 +58,7 @@ ABLATION_ROWS = {
 def compare(
     adapter: str | HostFamily | None = None,
     data: str | GZSLData = "digits",
-    out: Path = Path("runs/compare"),
+    out: str | Path = Path("runs/compare"),
     *,
     attributes: Path | None = None,
     validation: bool = False,
@@ -148,7 +148,7 @@ def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | Non
 def ablate(
     adapter: str | HostFamily | None = None,
     data: str | GZSLData = "digits",
-    out: Path = Path("runs/ablate"),
+    out: str | Path = Path("runs/ablate"),
     *,
     attributes: Path | None = None,
     seeds: int = 3,
@@ -221,7 +221,7 @@ def run_grid(
     """
     from d3_plugin.experiments.report import aligned, table_rows, write_report
 
-    data, out, seeds = request.data, given["out"], given["seeds"]
+    data, out, seeds = request.data, Path(given["out"]), given["seeds"]
     how = {name: given[name] for name in ("draws", "device", "threads")}
     other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
     runs = plan(

@@ -114,7 +114,7 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
     _check_effort(given, problems)
     file = SettingsFile()
     with _noted(problems):
-        file = read_settings(given["settings"]) if given.get("settings") else file
+        file = read_settings(Path(given["settings"])) if given.get("settings") else file
     request = Request({**file.host, **(given["host"] or {})}, {**file.d3, **(given["d3"] or {})})
     adapter = given["adapter"] or file.adapter or "fclswgan"
     names = adapter.split(",") if isinstance(adapter, str) else [adapter]
@@ -157,7 +157,7 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
             pseudo_unseen(data)
     problems.raise_as(InputError)
     if isinstance(data, GZSLData) and data is given["data"] and "out" in given:
-        request.data = _stored(data, given["out"])
+        request.data = _stored(data, Path(given["out"]))
         request.digest = digest(request.data)
     if file.tuned.get("data") not in (None, request.digest or request.data):
         warnings.warn(

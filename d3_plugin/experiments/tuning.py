@@ -63,7 +63,7 @@ CLOSING = (
 def tune(
     adapter: str | HostFamily | None = None,
     data: str | GZSLData = "digits-0",
-    out: Path = Path("runs/tune"),
+    out: str | Path = Path("runs/tune"),
     *,
     attributes: Path | None = None,
     validation: bool = False,
@@ -133,7 +133,7 @@ def tune(
     d3_changes = sample(D3_SEARCH, trials, seed, request.d3, d3 or {})
     d3s = [D3Settings(**{**request.d3_changes, **c}) for c in d3_changes]
     tried_on = list(range(seed, seed + cuts))
-    store = RunStore(out)
+    store = RunStore(Path(out))
     where = {"jobs": jobs, "backend": backend, "scheduler": scheduler, "progress": progress}
     any_run = Run(
         *(family.name, request.data, request.digest, seed, "", "validation", {}, None),
@@ -167,6 +167,7 @@ def tune(
             "data": request.digest or request.data,
             "criterion": CRITERION,
             "cuts": tried_on,
+            "validation": validation,
             "seed": seed,
             "draws": draws,
             "versions": {"d3_plugin": __version__, "torch": torch.__version__},
@@ -175,7 +176,7 @@ def tune(
             "d3": with_d3,
         },
     }
-    path = out / "tuned.json"
+    path = Path(out) / "tuned.json"
     write_atomically(path, json.dumps(content, indent=1).encode())
     print(f"\n{CLOSING.format(path=path, data=request.data)}\n\n{path}")
     return content
