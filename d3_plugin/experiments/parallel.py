@@ -77,7 +77,7 @@ def run_all(
         tqdm(
             total=len(runs), initial=len(done), unit="run", disable=progress == "none" or None
         ) as bar,
-        _watched(todo, store, bar, progress) as board,
+        _watched(todo, done, store, bar, progress) as board,
     ):
         planned = {run.name: run for run in todo}
         for name, answer in _answers(todo, store, jobs, backend, board):
@@ -87,7 +87,8 @@ def run_all(
             if answer is not None:
                 store.save(answer)
             done |= store.load_all([planned[name]])
-            bar.update()
+            bar.n = len(done)
+            bar.refresh()
             if progress != "none":
                 bar.write(f"{name:<40} {done[name].evaluation}  {done[name].seconds:.0f} s")
     problems.raise_as(FailedRunsError)
@@ -96,28 +97,26 @@ def run_all(
 
 @contextmanager
 def _watched(
-    todo: list[Run], store: RunStore, bar: Any, progress: Progress
+    todo: list[Run], done: dict[str, Outcome], store: RunStore, bar: Any, progress: Progress
 ) -> Iterator[Path | None]:
     """A file to which trainings write their last finished steps, shown every second."""
     if bar.disable and progress != "steps":
         yield None
         return
     board = write_temporary(store.folder / "steps", bytes(8 * len(todo)))
-    steps, ended = np.memmap(board, np.int64, "r+"), threading.Event()
-    tenths = [0] * len(todo)
+    made, ended = np.memmap(board, np.int64, "r+"), threading.Event()
+    steps = [run.host.get("steps", 0) for run in todo]
+    shown = [0] * len(todo)  # tenths
 
     def watch() -> None:
         while not ended.wait(1.0):
-            shown = []
-            for place, run in enumerate(todo):
-                step, of = int(steps[place]), run.host.get("steps")
-                if not step or store.path(run).exists():
-                    continue
-                shown.append(f"{run.name} {step}" + (f"/{of}" if of else ""))
-                if progress == "steps" and of and tenths[place] < 10 * step // of:
-                    tenths[place] = 10 * step // of
-                    bar.write(f"{run.name:<40} step {step} of {of}")
-            bar.set_postfix_str(", ".join(shown))
+            places = [i for i in np.flatnonzero(made) if steps[i] and todo[i].name not in done]
+            bar.n = round(len(done) + sum(made[i] / steps[i] for i in places), 2)
+            bar.set_postfix_str(", ".join(f"step {made[i]}/{steps[i]}" for i in places))
+            for i in places if progress == "steps" else []:
+                if shown[i] < (tenth := 10 * made[i] // steps[i]):
+                    shown[i] = tenth
+                    bar.write(f"{todo[i].name:<40} step {made[i]} of {steps[i]}")
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
