@@ -8,14 +8,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import Problems
 from d3_plugin.experiments.clusters import Backend
-from d3_plugin.experiments.parallel import run_all
+from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.preflight import Request, read_request
 from d3_plugin.experiments.statistics import ROWS, Outcomes, summarize
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.hosts.host import HostFamily
 
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
@@ -54,10 +56,12 @@ ABLATION_ROWS = {
 
 
 def compare(
-    adapter: str | None = None,
-    data: str = "digits",
-    out: Path = Path("runs/compare"),
+    adapter: str | HostFamily | None = None,
+    data: str | GZSLData = "digits",
+    out: str | Path = Path("runs/compare"),
     *,
+    attributes: Path | None = None,
+    validation: bool = False,
     seeds: int = 3,
     cuts: int = 3,
     draws: int = 3,
@@ -71,6 +75,7 @@ def compare(
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
+    progress: Progress = "runs",
 ) -> dict[str, Any]:
     """Train each baseline with and without D³ on the same seeds and write a report.
 
@@ -79,10 +84,16 @@ def compare(
     ``report.html``.
 
     Args:
-        adapter: a host family, several separated by commas, or ``all``; default: that of the
+        adapter: a host family: its name, its import path ``package.module:attribute``, several
+            separated by commas, ``all``, or a :class:`~d3_plugin.HostFamily`; default: that of the
             settings file, or fclswgan.
-        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, or a folder.
+        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, a folder, or a
+            :class:`~d3_plugin.data.GZSLData`, which is written to ``out/data``.
         out: folder for runs and results; finished runs found there are not made again.
+        attributes: another file with the attributes of a data folder.
+        validation: choose offsets on the data folder's own validation split, not on random cuts;
+            ``cuts`` is then the number of trainings on it. See
+            :func:`~d3_plugin.data.load_mat_folder`.
         seeds: number of seeds.
         cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on; see
             :func:`~d3_plugin.experiments.plan.validation_cuts`.
@@ -94,7 +105,7 @@ def compare(
         device: where to train.
         threads: CPU threads of each run; other numbers give other rounding errors.
         jobs: runs at the same time on this machine.
-        backend, scheduler: see :func:`~d3_plugin.experiments.parallel.run_all`.
+        backend, scheduler, progress: see :func:`~d3_plugin.experiments.parallel.run_all`.
 
     Returns:
         The summary of each adapter.
@@ -107,7 +118,7 @@ def compare(
     request = read_request(given, Problems("compare"))
     used = {"baseline": None, "d3": request.d3}
     released = request.released if variants == "default,released" else None
-    chosen_on = validation_cuts(data, seeds, cuts)
+    chosen_on = validation_cuts(request.data, seeds, cuts)
     return run_grid(
         given,
         request,
@@ -135,10 +146,11 @@ def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | Non
 
 
 def ablate(
-    adapter: str | None = None,
-    data: str = "digits",
-    out: Path = Path("runs/ablate"),
+    adapter: str | HostFamily | None = None,
+    data: str | GZSLData = "digits",
+    out: str | Path = Path("runs/ablate"),
     *,
+    attributes: Path | None = None,
     seeds: int = 3,
     draws: int = 3,
     settings: Path | None = None,
@@ -149,6 +161,7 @@ def ablate(
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
+    progress: Progress = "runs",
 ) -> dict[str, Any]:
     """Train each baseline without D³, with some of its losses, with all of D³, and as released.
 
@@ -156,8 +169,8 @@ def ablate(
     folder may be that of a comparison: runs that both need are made once.
 
     Args:
-        adapter, data, out, seeds, draws, settings, host, d3, device, threads, jobs, backend,
-            scheduler: as in :func:`d3_plugin.experiments.compare`.
+        adapter, data, out, attributes, seeds, draws, settings, host, d3, device, threads, jobs,
+            backend, scheduler, progress: as in :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The summary of each adapter.
@@ -208,11 +221,21 @@ def run_grid(
     """
     from d3_plugin.experiments.report import aligned, table_rows, write_report
 
-    data, out, seeds = given["data"], given["out"], given["seeds"]
+    data, out, seeds = request.data, Path(given["out"]), given["seeds"]
     how = {name: given[name] for name in ("draws", "device", "threads")}
-    validated = set().union(*chosen_on.values())
-    runs = plan(request.hosts, data, request.digest, seeds, variants, validated=validated, **how)
-    where = {name: given[name] for name in ("jobs", "backend", "scheduler")}
+    other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
+    runs = plan(
+        request.hosts,
+        data,
+        request.digest,
+        seeds,
+        variants,
+        validated=set().union(*chosen_on.values()),
+        families=request.foreign,
+        **how,
+        **other,
+    )
+    where = {name: given[name] for name in ("jobs", "backend", "scheduler", "progress")}
     done = run_all(runs, RunStore(out), **where)
     outcomes: Outcomes = {
         (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
@@ -223,6 +246,7 @@ def run_grid(
         "data": data,
         "seeds": seeds,
         **how,
+        **{name: value if value is True else str(value) for name, value in other.items()},
         "machine": platform.machine(),
         "hosts": request.hosts,
         **facts,

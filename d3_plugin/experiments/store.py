@@ -74,12 +74,12 @@ class RunStore:
         """Make the folder, and remove what killed processes have left half written.
 
         Raises:
-            StorageError: the folder is not writable.
+            StorageError: it, or the one above, is not writable.
         """
-        probe = self.folder / ".probe"
-        write_atomically(probe, b"d3")
-        probe.unlink(missing_ok=True)  # another command may be here as well
         for folder in (self.folder, self.folder.parent):
+            probe = folder / ".probe"
+            write_atomically(probe, b"d3")
+            probe.unlink(missing_ok=True)  # another command may be here as well
             remove_stale(folder)
 
     def load_all(self, runs: Iterable[Run]) -> dict[str, Outcome]:
