@@ -15,11 +15,11 @@ import d3_plugin
 from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_adapters.gan import gradient_penalty
-from d3_plugin.evaluation.softmax import train_softmax
 from d3_adapters.tfvaegan import TFVAEGANSettings, TFVAEGANTrainer
 from d3_adapters.training import Trainer
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
+from d3_plugin.evaluation.softmax import train_softmax
 
 D3_SMALL = D3Settings(embedding_dim=8, teacher_epochs=2, weight=0.0)
 # 80 training rows: two steps a pass, so TF-VAEGAN's steps 3 and 4 are with feedback.
