@@ -100,7 +100,7 @@ class Extra:
 
 
 def predicted(data: GZSLData, reference: Tensor) -> Tensor:
-    """(U, S) relations of unseen to seen classes, from a regression on those (S, S) of seen ones."""
+    """(U, S) relations of unseen to seen classes, by a regression on those (S, S) of seen ones."""
     attributes = data.attributes
     around = attributes - attributes[data.seen_classes].mean(dim=0)
     distance = torch.cdist(around, around)
