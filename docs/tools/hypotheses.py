@@ -1,9 +1,9 @@
-"""Runs the hypotheses of docs/experiments.md on pseudo-unseen classes, and fills in its tables.
+"""Runs the hypotheses of docs/experiments.md on pseudo-unseen classes.
 
-    python docs/tools/hypotheses.py --out runs/hypotheses             # goes on where it was stopped
-    python docs/tools/hypotheses.py --out runs/hypotheses --report    # tables of what is finished
+    python docs/tools/hypotheses.py --out runs/hypotheses
 
-Data folders are looked for in ``$D3_DATA``.
+It goes on where it was stopped. Data folders are looked for in ``$D3_DATA``. make_experiments.py
+makes the tables of what is finished.
 """
 
 from __future__ import annotations
