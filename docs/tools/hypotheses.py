@@ -53,7 +53,10 @@ STUDENTS = {
     "semantic": CLS,
     "narrow": D3Settings(weight=0, embedding_dim=512),
     "sparse": D3Settings(weight=0, student_lr=2 * D3Settings().student_lr),
+    "plain": CLS,
+    "whole": D3Settings(weight=0),
 }
+FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "whole")
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
 Term = Callable[[StepBatch], Tensor]
 
@@ -220,22 +223,23 @@ def matched_scores(d3: D3, seed: int) -> Term:
     return term
 
 
-def attached_students(trainer: Any, host: str, seed: int) -> dict[str, D3]:
+def attached_students(trainer: Any, cell: Cell) -> dict[str, D3]:
     """Every student on one trainer, which trains as without them."""
-    students = {}
+    students, seed = {}, cell.seed
+    left_out = LATER_CUTS if cell.cut == 0 else FIRST_CUT
     for name, settings in STUDENTS.items():
-        if name == "sparse" and host == "diffusion":
+        if name in left_out or (name == "sparse" and cell.host == "diffusion"):
             continue
         extra = Extra()
         d3 = attach(trainer, mode="loss", settings=settings, seed=seed, plugins=[extra])
         if name == "graded":
             extra.term = graded(d3, of_teacher=False)
-        if name == "semantic":
+        if name in ("semantic", *LATER_CUTS):
             distiller = d3.distiller
             distiller.student.classify = SemanticClassifier(
                 d3.host.data, distiller.teacher.classify
             )  # type: ignore[assignment]
-            extra.term = weight_relations(d3)
+            extra.term = weight_relations(d3) if name == "semantic" else None
             how: Any = {"mode": "loss", "labels_are": "class_ids", "seed": seed}
             d3 = D3(d3.host, d3._hooks, distiller, settings, d3._step.stream, **how)
         students[name] = d3
@@ -261,7 +265,7 @@ def run(cell: Cell) -> dict[str, Any]:
     trainer = family.build(data, settings, cell.seed, torch.device("cpu"))
     extra = Extra(SHARES.get(cell.training))
     if cell.training == "students":
-        students = attached_students(trainer, cell.host, cell.seed)
+        students = attached_students(trainer, cell)
         d3 = students["ref"]
     else:
         alone = cell.training in ("scores", "graded")

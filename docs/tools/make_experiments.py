@@ -30,6 +30,8 @@ BESIDE = {
     "semantic": "ref",
     "narrow": "default",
     "sparse": "default",
+    "plain": "ref",
+    "whole": "ref",
 }
 """Students, and what each is set beside."""
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
