@@ -54,9 +54,10 @@ STUDENTS = {
     "narrow": D3Settings(weight=0, embedding_dim=512),
     "sparse": D3Settings(weight=0, student_lr=2 * D3Settings().student_lr),
     "plain": CLS,
+    "start": CLS,
     "whole": D3Settings(weight=0),
 }
-FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "whole")
+FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "start", "whole")
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
 Term = Callable[[StepBatch], Tensor]
 
@@ -234,7 +235,12 @@ def attached_students(trainer: Any, cell: Cell) -> dict[str, D3]:
         d3 = attach(trainer, mode="loss", settings=settings, seed=seed, plugins=[extra])
         if name == "graded":
             extra.term = graded(d3, of_teacher=False)
-        if name in ("semantic", *LATER_CUTS):
+        if name in ("start", "whole"):
+            semantic = SemanticClassifier(d3.host.data, d3.distiller.teacher.classify)
+            with torch.no_grad():
+                d3.distiller.student.classify.weight.copy_(semantic.weight())
+                d3.distiller.student.classify.bias.copy_(semantic.bias)
+        if name in ("semantic", "plain"):
             distiller = d3.distiller
             distiller.student.classify = SemanticClassifier(
                 d3.host.data, distiller.teacher.classify

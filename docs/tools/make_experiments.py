@@ -31,6 +31,7 @@ BESIDE = {
     "narrow": "default",
     "sparse": "default",
     "plain": "ref",
+    "start": "ref",
     "whole": "ref",
 }
 """Students, and what each is set beside."""
