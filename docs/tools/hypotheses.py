@@ -224,13 +224,18 @@ def matched_scores(d3: D3, seed: int) -> Term:
     return term
 
 
-def attached_students(trainer: Any, cell: Cell) -> dict[str, D3]:
-    """Every student on one trainer, which trains as without them."""
-    students, seed = {}, cell.seed
+def planned(cell: Cell) -> list[str]:
+    """The students of a training."""
     left_out = LATER_CUTS if cell.cut == 0 else FIRST_CUT
-    for name, settings in STUDENTS.items():
-        if name in left_out or (name == "sparse" and cell.host == "diffusion"):
-            continue
+    left_out += ("sparse",) if cell.host == "diffusion" else ()
+    return [name for name in STUDENTS if name not in left_out]
+
+
+def attached_students(trainer: Any, names: list[str], seed: int) -> dict[str, D3]:
+    """Every student on one trainer, which trains as without them."""
+    students = {}
+    for name in names:
+        settings = STUDENTS[name]
         extra = Extra()
         d3 = attach(trainer, mode="loss", settings=settings, seed=seed, plugins=[extra])
         if name == "graded":
@@ -262,16 +267,18 @@ def attached_students(trainer: Any, cell: Cell) -> dict[str, D3]:
     return students
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """Train and score one cell."""
+def run(cell: Cell, students_at_full_steps: list[str] | None = None) -> dict[str, Any]:
+    """Train and score one cell; with students given, it has the default number of steps."""
     started = time.perf_counter()
     data = pseudo_unseen(without_test_rows(load(cell.data)), seed=cell.cut).scaled()
     family = find_family(cell.host)
-    settings = family.settings(steps=STEPS[cell.host])
+    full = students_at_full_steps is not None
+    settings = family.settings(**({} if full else {"steps": STEPS[cell.host]}))
     trainer = family.build(data, settings, cell.seed, torch.device("cpu"))
     extra = Extra(SHARES.get(cell.training))
     if cell.training == "students":
-        students = attached_students(trainer, cell)
+        names = students_at_full_steps or planned(cell)
+        students = attached_students(trainer, names, cell.seed)
         d3 = students["ref"]
     else:
         alone = cell.training in ("scores", "graded")
@@ -285,6 +292,7 @@ def run(cell: Cell) -> dict[str, Any]:
     trainer.fit()
     return {
         **asdict(cell),
+        "full": full,
         "scores": scored(d3, students, cell.seed),
         "share": statistics.median(extra.shares[len(extra.shares) // 2 :] or [0.0]),
         "seconds": round(time.perf_counter() - started, 1),
@@ -340,14 +348,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/hypotheses"))
     parser.add_argument("--hosts", default="fclswgan,diffusion", help="separated by commas")
+    parser.add_argument(
+        "--full", metavar="STUDENTS", help="these alone, at the default number of steps"
+    )
     options = parser.parse_args()
+    names = options.full.split(",") if options.full else None
     warnings.simplefilter("ignore", D3Warning)  # shares above 4 % are meant here
     attach_module.pretrain_teacher = remembered(pretrain_teacher)
     options.out.mkdir(parents=True, exist_ok=True)
     for cell in cells(tuple(options.hosts.split(","))):
         file = options.out / ("-".join(map(str, asdict(cell).values())) + ".json")
-        if not file.exists():
-            write_atomically(file, json.dumps(run(cell)).encode())
+        if not file.exists() and (names is None or cell.training == "students"):
+            write_atomically(file, json.dumps(run(cell, names)).encode())
             print(file.stem, flush=True)
 
 

@@ -1,8 +1,8 @@
 """Writes the tables of docs/experiments.md from finished runs of hypotheses.py.
 
-    python docs/tools/make_experiments.py runs/hypotheses
+    python docs/tools/make_experiments.py runs/hypotheses runs/full
 
-What is needed of the runs is kept in docs/experiments; without a folder the page is written from
+What is needed of the runs is kept in docs/experiments; without folders the page is written from
 these files alone.
 """
 
@@ -37,6 +37,7 @@ BESIDE = {
 """Students, and what each is set beside."""
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
 """Generators, and D³'s share of their gradient."""
+JUDGED = ("cuts", "mean over cuts", "verdict")
 FILES = Path(__file__).parents[1] / "experiments"
 MARKS = "<!-- results -->", "<!-- /results -->"
 
@@ -47,7 +48,7 @@ Differences = dict[tuple[str, str, int], float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="?", type=Path, help="--out of hypotheses.py")
+    parser.add_argument("runs", nargs="*", type=Path, help="--out of hypotheses.py")
     options = parser.parse_args()
     if options.runs:
         keep(options.runs)
@@ -55,9 +56,10 @@ def main() -> None:
     page.write_text(filled(page.read_text(encoding="utf-8"), kept()), encoding="utf-8")
 
 
-def keep(out: Path) -> None:
+def keep(folders: list[Path]) -> None:
     """Copy finished runs into the repository, one file for each host."""
-    found = [json.loads(file.read_text()) for file in sorted(out.glob("*.json"))]
+    files = [file for folder in folders for file in sorted(folder.glob("*.json"))]
+    found = [json.loads(file.read_text()) for file in files]
     for host in HOSTS:
         lines = [json.dumps(run) for run in found if run["host"] == host]
         if lines:
@@ -78,15 +80,12 @@ def filled(page: str, runs: Runs) -> str:
 
 def report(runs: Runs) -> str:
     """The results as Markdown."""
+    confirming = [run for run in runs if run.get("full")]
+    runs = [run for run in runs if not run.get("full")]
     hosts = [host for host in HOSTS if any(run["host"] == host for run in runs)]
     columns = list(product(hosts, DATA))
     titles = [f"{host}, {data}" for host, data in columns]
-    judged = ["cuts", "mean over cuts", "verdict"]
-    students = [["student", "beside", *titles, *judged]]
-    for name, other in BESIDE.items():
-        made = differences(runs, "students", name, other)
-        students.append([f"`{name}`", f"`{other}`", *judged_row(name, made, columns)])
-    generators = [["generator", *titles, *judged]]
+    generators = [["generator", *titles, *JUDGED]]
     by_host = [["by host", *hosts, "share wanted", "median share"]]
     for name, wanted in SHARES.items():
         made = differences(runs, name)
@@ -108,14 +107,25 @@ def report(runs: Runs) -> str:
             "core. A verdict in brackets lacks cuts.",
             "Students: the host's classifier and half of the student, minus the same with the one "
             "beside it, or minus the host's classifier.",
-            aligned(students),
+            students_table(runs, columns),
             "Generators: the host's classifier alone, minus that of the baseline.",
             aligned(generators),
             aligned(by_host),
             "The level: *host* is its classifier alone, a student's name the sum of both.",
             aligned(levels),
+            "At the default number of steps:" if confirming else "",
+            students_table(confirming, columns) if confirming else "",
         ]
-    )
+    ).rstrip()
+
+
+def students_table(runs: Runs, columns: list[tuple[str, str]]) -> str:
+    titles = [f"{host}, {data}" for host, data in columns]
+    rows = [["student", "beside", *titles, *JUDGED]]
+    for name, other in BESIDE.items():
+        made = differences(runs, "students", name, other)
+        rows.append([f"`{name}`", f"`{other}`", *judged_row(name, made, columns)])
+    return aligned(rows)
 
 
 def differences(runs: Runs, training: str, name: str = "host", other: str = "host") -> Differences:
