@@ -218,6 +218,9 @@ def _make_distiller(
     )
     with torch.no_grad():
         teacher_logits = teacher(data.train_features)[0]
-    return Distiller(
+    distiller = Distiller(
         teacher, data.num_classes, data.seen_classes, settings, teacher_logits, gather=gather
     )
+    if settings.student_start == "semantic":
+        distiller.student.predict_unseen(data.attributes, data.seen_classes, data.unseen_classes)
+    return distiller

@@ -21,6 +21,7 @@ from d3_plugin.distillation.settings import D3Settings, FinalClassifier
 from d3_plugin.distillation.student_step import StudentUpdate
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import Evaluation, make_classifier, score_host
 from d3_plugin.hosts.host import Host
@@ -153,7 +154,7 @@ class D3:
             final_classifier: instead of ``settings.final_classifier``; with ``host`` and
                 ``settings.weight`` 0 it is the baseline that is scored.
             ensemble_weight, seen_offset: instead of those in ``settings``, on which training does
-                not depend; for values that were chosen on validation classes of your own.
+                not depend; for values that were chosen on validation classes (:meth:`calibrate`).
 
         Returns:
             Metrics as means over the draws, with scores, labels and the teacher's scores.
@@ -230,6 +231,35 @@ class D3:
 
     def __repr__(self) -> str:
         return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"
+
+    def calibrate(self, *others: D3, draws: Count = 1) -> Chosen:
+        """Choose ``ensemble_weight`` and ``seen_offset`` on validation classes.
+
+        For a D³ whose test rows are of validation classes, so attached to a host that is trained
+        without them::
+
+            chosen = d3_of_validation.calibrate()  # attach(data=pseudo_unseen(data), ...)
+            d3.evaluate(**chosen)                  # on the test rows of data
+
+        The rule is that of ``d3 compare``, see
+        :func:`~d3_plugin.evaluation.calibration.choose_ensemble`.
+
+        Args:
+            others: D³ of further validation cuts, to choose on all of them together.
+            draws: as in :meth:`evaluate`.
+
+        Raises:
+            InputError, HostError, NotFiniteError: as :meth:`evaluate`.
+        """
+        evaluations = [
+            (
+                d3.evaluate(draws=draws, final_classifier="both"),
+                d3.host.data.seen_classes.cpu().numpy(),
+                d3.host.data.unseen_classes.cpu().numpy(),
+            )
+            for d3 in (self, *others)
+        ]
+        return choose_ensemble(evaluations)
 
     def _warn_no_step(self) -> None:
         why = "d3.loss() was never called"

@@ -69,7 +69,7 @@ class Distiller(nn.Module):
             with torch.no_grad():
                 self.o2dbd.fit_score(teacher_logits)
         self.to(seen_classes.device, torch.float32)
-        if s.student_start == "teacher":
+        if s.student_start != "random":
             self.student.copy_from(teacher, seen_classes)
 
     def learned(self) -> list[nn.Parameter]:

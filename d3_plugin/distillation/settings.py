@@ -13,7 +13,7 @@ from d3_plugin.functional.scores import ScoreKind
 from d3_plugin.losses.o2dbd import RelationTarget
 
 FinalClassifier = Literal["student", "host", "both"]
-StudentStart = Literal["teacher", "random"]
+StudentStart = Literal["teacher", "semantic", "random"]
 
 SCORING = ("ensemble_weight", "seen_offset")
 """Settings that only ``evaluate()`` uses: with other values finished runs are scored again."""
@@ -40,8 +40,9 @@ class D3Settings:
         real_rows: real seen rows per step, if the host's loop passes none.
         embedding_dim: K, width of the embeddings of teacher and student.
         student_start: ``teacher`` copies the teacher's embedding and seen-class logits into the
-            student; ``random`` is the released code's start, from which the student needs more
-            steps the more classes there are.
+            student; ``semantic`` also predicts the weights of unseen classes from the attributes,
+            see :meth:`.networks.EmbeddingClassifier.predict_unseen`; ``random`` is the released
+            code's start, from which the student needs more steps the more classes there are.
         student_lr: learning rate of student and O²DBD.
         teacher_lr: learning rate of the teacher's pre-training.
         teacher_epochs: its maximum number of epochs; it may stop earlier.

@@ -1,4 +1,4 @@
-"""Cheap rivals that need no training: calibrated stacking, logit adjustment, summed draws."""
+"""What is chosen on validation: +D³'s weight and offset, and rivals that need no training."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from d3_plugin.evaluation.metrics import (
-    GZSLMetrics,
-    gzsl_metrics,
-    harmonic_means,
-    seen_unseen_curve,
-)
-from d3_plugin.evaluation.protocol import mean_metrics
+from d3_plugin.evaluation import calibration
+from d3_plugin.evaluation.calibration import runs_of_best
+from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, harmonic_means
+from d3_plugin.evaluation.protocol import mean_metrics, rescored
 from d3_plugin.experiments.run import Outcome
 
 _STRENGTHS = np.linspace(-2.0, 2.0, 81)
@@ -40,32 +38,27 @@ def summed_draws(test: Outcome) -> GZSLMetrics:
 
 
 def choose_offset(validations: Sequence[Outcome]) -> float:
-    """The offset with the highest H, averaged over validation problems and draws.
+    """The offset with the highest H, averaged over validation problems and draws."""
+    return calibration.choose_offset(
+        [
+            calibration.Scored(
+                each.evaluation.scores,
+                each.evaluation.labels,
+                each.seen_classes,
+                each.unseen_classes,
+            )
+            for each in validations
+        ]
+    )
 
-    Every offset at which a prediction changes is tried; of the best ones, it is the middle of the
-    widest interval.
-    """
-    curves = [
-        seen_unseen_curve(
-            draw.astype(np.float64),
-            validation.evaluation.labels,
-            validation.seen_classes,
-            validation.unseen_classes,
-        )
-        for validation in validations
-        for draw in validation.evaluation.scores
-    ]
-    candidates = np.unique(np.concatenate([offsets[1:] for offsets, _, _ in curves]))
-    harmonic = np.zeros(len(candidates))
-    for offsets, unseen, seen in curves:
-        # Offsets descend; a candidate takes the values of the smallest one not below it.
-        at = np.searchsorted(-offsets, -candidates, side="right") - 1
-        harmonic += harmonic_means(unseen[at], seen[at])
-    # A candidate's value holds down to the next lower one; the lowest has no lower end.
-    lower = np.concatenate([candidates[:1], candidates[:-1]])
-    intervals = [(lower[run[0]], candidates[run[-1]]) for run in _runs_of_best(harmonic)]
-    low, high = max(intervals, key=lambda interval: interval[1] - interval[0])
-    return float((low + high) / 2)
+
+def chosen_ensemble(validations: Sequence[Outcome], test: Outcome) -> GZSLMetrics:
+    """+D³ with the weight of the student and the offset that are best on validation classes."""
+    chosen = calibration.choose_ensemble(
+        [(each.evaluation, each.seen_classes, each.unseen_classes) for each in validations]
+    )
+    seen, unseen = torch.from_numpy(test.seen_classes), torch.from_numpy(test.unseen_classes)
+    return rescored(test.evaluation, seen, unseen, **chosen).metrics
 
 
 def logit_adjustment(validations: Sequence[Outcome], test: Outcome) -> GZSLMetrics:
@@ -84,7 +77,7 @@ def choose_strength(validations: Sequence[Outcome]) -> float:
         [_mean_harmonic(each, _prior_adjusted(each, strength)) for strength in _STRENGTHS]
         for each in validations
     ]
-    run = max(_runs_of_best(np.mean(harmonic, axis=0)), key=len)
+    run = max(runs_of_best(np.mean(harmonic, axis=0)), key=len)
     return float(_STRENGTHS[run].mean())
 
 
@@ -109,9 +102,3 @@ def _mean_harmonic(outcome: Outcome, scores: npt.NDArray[np.float64]) -> float:
         np.average(correct[:, rows], axis=1, weights=weight[rows]) for rows in (~is_seen, is_seen)
     )
     return float(harmonic_means(unseen, seen).mean())
-
-
-def _runs_of_best(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
-    """Indices of the highest value, as runs of neighbours."""
-    best = np.flatnonzero(values >= values.max() - 1e-12)
-    return np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)

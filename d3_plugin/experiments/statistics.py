@@ -12,6 +12,7 @@ import numpy.typing as npt
 from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
 from d3_plugin.experiments.calibration import (
     calibrated_stacking,
+    chosen_ensemble,
     logit_adjustment,
     metrics_of,
     summed_draws,
@@ -23,13 +24,14 @@ ROWS = {
     "baseline_calibrated": "baseline, calibrated stacking",
     "baseline_adjusted": "baseline, logit adjustment",
     "baseline_summed": "baseline, its draws summed",
+    "d3_chosen": "+D³, weight and offset chosen",
     "d3_host": "+D³, host's classifier alone",
     "d3_plain": "+D³ without its offset",
-    "d3": "+D³",
+    "d3": "+D³, fixed weight and offset",
     "d3_calibrated": "+D³, calibrated stacking",
     "released": "+D³, released formulas",
 }
-"""Key and title of every row of the table. Offsets and strengths are chosen on validation."""
+"""Key and title of every row of the table. What is chosen is chosen on validation classes."""
 
 CURVE_SEEN = np.linspace(0, 1, 51)
 """Values of S at which ``results.json`` has U of the seen-unseen curve."""
@@ -71,7 +73,9 @@ def seed_rows(
     }
     for variant, chosen_on in validations.items():
         rows[f"{variant}_calibrated"] = calibrated_stacking(chosen_on, tests[variant])
-    baseline = tests["baseline"]
+    baseline, d3 = tests["baseline"], tests["d3"]
+    if d3.evaluation.host_scores is not None and d3.evaluation.student_scores is not None:
+        rows["d3_chosen"] = chosen_ensemble(validations["d3"], d3)
     rows["baseline_adjusted"] = logit_adjustment(validations["baseline"], baseline)
     if len(baseline.evaluation.scores) > 1:
         rows["baseline_summed"] = summed_draws(baseline)

@@ -147,3 +147,34 @@ def test_the_student_starts_as_the_teacher(toy_data: GZSLData) -> None:
     unseen = toy_data.unseen_classes
     of_unseen = [d.student.classify.weight[unseen] for d in (copy, random)]
     assert torch.equal(*of_unseen), "what is not copied is drawn alike"
+
+
+def test_a_semantic_start_predicts_the_weights_of_unseen_classes(toy_data: GZSLData) -> None:
+    """From attributes, where the seen classes' weights are linear in them; the rest is kept."""
+    student = attach(ScriptHost(toy_data)).distiller.student
+    seen, unseen = toy_data.seen_classes, toy_data.unseen_classes
+    stream = torch.Generator().manual_seed(0)
+    attributes = torch.randn(6, 2, generator=stream)
+    weights = attributes @ torch.randn(2, student.classify.in_features, generator=stream) + 1
+    with torch.no_grad():
+        student.classify.weight[seen], student.classify.bias[seen] = (
+            weights[seen],
+            torch.arange(4.0),
+        )
+    student.predict_unseen(attributes, seen, unseen)
+    torch.testing.assert_close(student.classify.weight, weights, atol=1e-2, rtol=0)
+    assert student.classify.bias[seen].tolist() == [0, 1, 2, 3]
+    assert student.classify.bias[unseen].tolist() == [1.5, 1.5]
+
+
+def test_a_semantic_start_knows_unseen_classes_without_a_step(toy_data: GZSLData) -> None:
+    """Better than one that is drawn; seen logits are the teacher's."""
+    settings = replace(SMALL, student_start="semantic", final_classifier="student")
+    d3 = attach(ScriptHost(toy_data), settings)
+    rows, seen = toy_data.train_features[:5], toy_data.seen_classes
+    torch.testing.assert_close(
+        d3.distiller.student(rows)[0][:, seen], d3.distiller.teacher(rows)[0]
+    )
+    with pytest.warns(D3Warning, match="no step"):
+        made = d3.evaluate().metrics.zsl
+    assert made > 0.6, "chance is 0.5"

@@ -19,7 +19,7 @@ from d3_plugin.__main__ import parse, parse_settings
 from d3_plugin.experiments.comparison import ablation
 from d3_plugin.experiments.plan import validation_cuts
 from d3_plugin.experiments.report import results
-from d3_plugin.experiments.statistics import summarize
+from d3_plugin.experiments.statistics import ROWS, summarize
 from tests.experiments.tiny import outcome
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "tools" / "make_results.py"
@@ -99,12 +99,12 @@ def test_losing_cells_are_kept_and_marked(script: ModuleType, content: dict[str,
     lines = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     d3 = summary["d3"]["metrics"]
     assert d3["harmonic"]["difference"]["mean"] < -0.05
-    assert lines["+D³"]["ΔH"].startswith("▼ -")
-    assert "±" in lines["+D³"]["ΔH"]
-    assert lines["+D³"]["ΔAUSUC"] == "+0.0 ± 0.0"
+    assert lines[ROWS["d3"]]["ΔH"].startswith("▼ -")
+    assert "±" in lines[ROWS["d3"]]["ΔH"]
+    assert lines[ROWS["d3"]]["ΔAUSUC"] == "+0.0 ± 0.0"
     constant = summary["baseline_calibrated"]["metrics"]["harmonic"]["per_seed"]
     mean = sum(a - b for a, b in zip(d3["harmonic"]["per_seed"], constant, strict=True)) / 3
-    assert lines["+D³"]["ΔH to a constant"].startswith(f"▼ {100 * mean:.1f} ")
+    assert lines[ROWS["d3"]]["ΔH to a constant"].startswith(f"▼ {100 * mean:.1f} ")
     assert lines["baseline"]["ΔH"] == ""
 
 
@@ -172,7 +172,9 @@ def test_the_page_has_the_ablation(
     assert parse_settings(options.d3) == {"weight": 0.5, "score": "energy"}
     table = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in table[0]] == ["", "U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC"]
-    assert [line[0].strip() for line in table[2:]] == ["baseline", "+D³", "+D³, released formulas"]
+    assert [line[0].strip() for line in table[2:]] == [
+        ROWS[key] for key in ("baseline", "d3", "released")
+    ]
 
 
 def test_a_folder_without_results(

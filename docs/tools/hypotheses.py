@@ -1,0 +1,367 @@
+"""Runs the hypotheses of docs/experiments.md on pseudo-unseen classes.
+
+    python docs/tools/hypotheses.py --out runs/hypotheses
+
+It goes on where it was stopped. Data folders are looked for in ``$D3_DATA``. make_experiments.py
+makes the tables of what is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from d3_plugin import D3, D3Settings, attach
+from d3_plugin.attachment import attach as attach_module
+from d3_plugin.data import GZSLData, load, pseudo_unseen
+from d3_plugin.data.validation import without_test_rows
+from d3_plugin.distillation.teacher import pretrain_teacher
+from d3_plugin.errors import D3Warning
+from d3_plugin.evaluation import gzsl_metrics
+from d3_plugin.evaluation.protocol import mean_metrics, rescored, score_host
+from d3_plugin.experiments.files import write_atomically
+from d3_plugin.experiments.run import find_family
+from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.hosts.host import StepBatch
+from d3_plugin.hosts.isolation import RandomStream
+
+DATA, CUTS, SEEDS = ("cub50", "flo64", "cub127"), (0, 1, 2), (0, 1, 2)
+STEPS = {"fclswgan": 300, "diffusion": 1000, "tfvaegan": 300}
+TRAININGS = (("students",), ("share3", "share30"), ("scores", "graded"))
+DRAWS, TERM_WEIGHT = 2, 10.0
+CLS = D3Settings(weight=0, kl_weight=0, be_weight=0, od_weight=0)
+STUDENTS = {
+    "ref": CLS,
+    "default": D3Settings(weight=0),
+    "graded": CLS,
+    "semantic": CLS,
+    "narrow": D3Settings(weight=0, embedding_dim=512),
+    "sparse": D3Settings(weight=0, student_lr=2 * D3Settings().student_lr),
+    "plain": CLS,
+    "start": CLS,
+    "whole": D3Settings(weight=0),
+}
+FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "start", "whole")
+SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
+Term = Callable[[StepBatch], Tensor]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a host: all students at once, or one variant of the generator."""
+
+    host: str
+    data: str
+    cut: int
+    seed: int
+    training: str
+
+
+def cells(hosts: tuple[str, ...]) -> Iterator[Cell]:
+    """In such an order that any first part is balanced over data sets and hosts."""
+    for seed, groups in product(SEEDS, (TRAININGS[:2], TRAININGS[2:])):
+        for cut, group in product(CUTS, groups):
+            for data, host, training in product(DATA, hosts, group):
+                yield Cell(host, data, cut, seed, training)
+
+
+@dataclass
+class Extra:
+    """A term beside D³'s own, and the control of D³'s share of the generator's gradient."""
+
+    target: float | None = None
+    term: Term | None = None  # set once D³ is attached: it needs the teacher
+    d3: D3 | None = None
+    shares: list[float] = field(default_factory=list)
+
+    @hookimpl
+    def d3_extra_terms(self, batch: StepBatch) -> dict[str, Tensor]:
+        return {} if self.term is None else {"extra": self.term(batch)}
+
+    @hookimpl
+    def d3_after_step(self, values: dict[str, Tensor]) -> None:
+        share = float(values.get("gradient_share", 0))
+        if self.d3 is None or self.target is None or not share > 0:
+            return
+        self.shares.append(share)
+        weight = self.d3.settings.weight * (self.target / share) ** 0.3
+        self.d3.settings = replace(self.d3.settings, weight=min(max(weight, 1e-6), 1e6))
+
+
+def predicted(data: GZSLData, reference: Tensor) -> Tensor:
+    """(U, S) relations of unseen to seen classes, by a regression on those (S, S) of seen ones."""
+    attributes = data.attributes
+    around = attributes - attributes[data.seen_classes].mean(dim=0)
+    distance = torch.cdist(around, around)
+    seen = data.seen_classes
+    pairs = ~torch.eye(len(seen), dtype=torch.bool)
+    width = distance[seen][:, seen][pairs].median()
+    kernels = [F.normalize(x) @ F.normalize(x).T for x in (attributes, around)]
+    similar = torch.stack([*kernels, (-((distance / width) ** 2)).exp()], dim=2)
+    similar = torch.cat([similar, similar**2], dim=2).numpy()
+    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-4, 4, 17)))
+    model.fit(similar[seen][:, seen][pairs], reference[pairs].numpy())
+    wanted = similar[data.unseen_classes][:, seen]
+    made = model.predict(wanted.reshape(-1, wanted.shape[2])).reshape(wanted.shape[:2])
+    return torch.from_numpy(made).float()
+
+
+def class_means(data: GZSLData, rows: Tensor) -> Tensor:
+    """(S, ...) means of (N, ...) training rows."""
+    return torch.stack([rows[data.train_labels == c].mean(dim=0) for c in data.seen_classes])
+
+
+@torch.no_grad()
+def graded(d3: D3, *, of_teacher: bool) -> Term:
+    """Hypothesis a, for the embedding of the teacher (reaches the generator) or the student."""
+    data = d3.host.data
+    embedding = d3.distiller.teacher(data.train_features)[1]
+    means = class_means(data, embedding)
+    centre = means.mean(dim=0)
+    means = F.normalize(means - centre)
+    target = predicted(data, class_means(data, F.normalize(embedding - centre) @ means.T))
+
+    def term(batch: StepBatch) -> Tensor:
+        rows = (batch.teacher_embeddings if of_teacher else batch.student_embeddings)[0]
+        drawn = batch.labels[: len(rows), None] == data.unseen_classes
+        counts = drawn.sum(dim=0)
+        cosine = drawn.float().T @ (F.normalize(rows - centre) @ means.T)
+        cosine = cosine / counts.clamp_min(1)[:, None]
+        return TERM_WEIGHT * (cosine - target)[counts > 0].square().mean()
+
+    return term
+
+
+class SemanticClassifier(nn.Module):
+    """Hypothesis c: class weights from attributes, plus a residual for each class.
+
+    Args:
+        data: the problem.
+        teacher: its classifier.
+    """
+
+    def __init__(self, data: GZSLData, teacher: nn.Linear) -> None:
+        super().__init__()
+        seen = data.seen_classes
+        attributes = data.attributes - data.attributes[seen].mean(dim=0)
+        attributes = attributes / attributes[seen].abs().sum(dim=1).mean()
+        goal = teacher.weight.detach()
+        ridge = RidgeCV(np.logspace(-8, 2, 21)).fit(attributes[seen].numpy(), goal.numpy())
+        self.register_buffer("attributes", attributes)
+        self.register_buffer("mean", torch.from_numpy(ridge.intercept_).float())
+        self.map = nn.Parameter(torch.from_numpy(ridge.coef_.T).float().contiguous())
+        self.residual = nn.Parameter(torch.zeros(data.num_classes, goal.shape[1]))
+        self.bias = nn.Parameter(teacher.bias.detach().mean().repeat(data.num_classes))
+        with torch.no_grad():
+            self.residual[seen] = goal - self.weight()[seen]
+            self.bias[seen] = teacher.bias
+
+    def weight(self) -> Tensor:
+        """(C, K)."""
+        return self.attributes @ self.map + self.mean + self.residual
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return F.linear(embedding, self.weight(), self.bias)
+
+
+@torch.no_grad()
+def weight_relations(d3: D3) -> Term:
+    """Hypothesis c: the cosines of unseen with seen class weights are as attributes predict."""
+    data, classify = d3.host.data, d3.distiller.student.classify
+    of_teacher = d3.distiller.teacher.classify.weight
+    centre = of_teacher.mean(dim=0)
+    unit = F.normalize(of_teacher - centre)
+    target = predicted(data, unit @ unit.T)
+
+    def term(batch: StepBatch) -> Tensor:
+        unit = F.normalize(classify.weight() - centre)
+        cosine = unit[data.unseen_classes] @ unit[data.seen_classes].T
+        return TERM_WEIGHT * (cosine - target).square().mean()
+
+    return term
+
+
+def matched_scores(d3: D3, seed: int) -> Term:
+    """Hypothesis b."""
+    data = d3.host.data
+
+    def standardised(teacher: nn.Module, rows: Tensor, training: Tensor) -> Tensor:
+        known = teacher(training)[0].logsumexp(dim=1)
+        return (teacher(rows)[0].logsumexp(dim=1) - known.mean()) / known.std()
+
+    left_out: list[Tensor] = []
+    with RandomStream(seed, d3.host.device, "folds"):
+        for fold in data.seen_classes[torch.randperm(len(data.seen_classes))].tensor_split(3):
+            kept = ~torch.isin(data.train_labels, fold)
+            rows, labels = data.train_features[kept], data.train_labels[kept]
+            classes, positions = labels.unique(return_inverse=True)
+            teacher = pretrain_teacher(rows, positions, len(classes))
+            left_out.append(standardised(teacher, data.train_features[~kept], rows))
+    known = d3.distiller.teacher(data.train_features)[0].logsumexp(dim=1)
+    places = (torch.arange(d3.settings.synthetic_rows) + 0.5) / d3.settings.synthetic_rows
+    target = torch.cat(left_out).quantile(places)
+
+    def term(batch: StepBatch) -> Tensor:
+        score = batch.teacher_logits[: batch.num_synthetic].logsumexp(dim=1)
+        return (((score - known.mean()) / known.std()).sort().values - target).square().mean()
+
+    return term
+
+
+def planned(cell: Cell) -> list[str]:
+    """The students of a training."""
+    left_out = LATER_CUTS if cell.cut == 0 else FIRST_CUT
+    left_out += ("sparse",) if cell.host == "diffusion" else ()
+    return [name for name in STUDENTS if name not in left_out]
+
+
+def attached_students(trainer: Any, names: list[str], seed: int) -> dict[str, D3]:
+    """Every student on one trainer, which trains as without them."""
+    students = {}
+    for name in names:
+        settings = STUDENTS[name]
+        extra = Extra()
+        d3 = attach(trainer, mode="loss", settings=settings, seed=seed, plugins=[extra])
+        if name == "graded":
+            extra.term = graded(d3, of_teacher=False)
+        if name in ("start", "whole"):
+            semantic = SemanticClassifier(d3.host.data, d3.distiller.teacher.classify)
+            with torch.no_grad():
+                d3.distiller.student.classify.weight.copy_(semantic.weight())
+                d3.distiller.student.classify.bias.copy_(semantic.bias)
+        if name in ("semantic", "plain"):
+            distiller = d3.distiller
+            distiller.student.classify = SemanticClassifier(
+                d3.host.data, distiller.teacher.classify
+            )  # type: ignore[assignment]
+            extra.term = weight_relations(d3) if name == "semantic" else None
+            how: Any = {"mode": "loss", "labels_are": "class_ids", "seed": seed}
+            d3 = D3(d3.host, d3._hooks, distiller, settings, d3._step.stream, **how)
+        students[name] = d3
+    step = trainer.step
+
+    def with_students(number: int) -> Any:
+        losses = step(number)
+        for name, d3 in students.items():
+            if (number - 1) % (d3.host.interval * (1 + (name == "sparse"))) == 0:
+                d3.loss()
+        return losses
+
+    trainer.step = with_students
+    return students
+
+
+def run(cell: Cell, students_at_full_steps: list[str] | None = None) -> dict[str, Any]:
+    """Train and score one cell; with students given, it has the default number of steps."""
+    started = time.perf_counter()
+    data = pseudo_unseen(without_test_rows(load(cell.data)), seed=cell.cut).scaled()
+    family = find_family(cell.host)
+    full = students_at_full_steps is not None
+    settings = family.settings(**({} if full else {"steps": STEPS[cell.host]}))
+    trainer = family.build(data, settings, cell.seed, torch.device("cpu"))
+    extra = Extra(SHARES.get(cell.training))
+    if cell.training == "students":
+        names = students_at_full_steps or planned(cell)
+        students = attached_students(trainer, names, cell.seed)
+        d3 = students["ref"]
+    else:
+        alone = cell.training in ("scores", "graded")
+        used = replace(CLS, weight=0.01, cls_weight=0) if alone else D3Settings()
+        d3 = extra.d3 = attach(trainer, settings=used, seed=cell.seed, plugins=[extra])
+        if cell.training == "scores":
+            extra.term = matched_scores(d3, cell.seed)
+        if cell.training == "graded":
+            extra.term = graded(d3, of_teacher=True)
+        students = {} if alone else {"default": d3}
+    trainer.fit()
+    return {
+        **asdict(cell),
+        "full": full,
+        "scores": scored(d3, students, cell.seed),
+        "share": statistics.median(extra.shares[len(extra.shares) // 2 :] or [0.0]),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def scored(d3: D3, students: dict[str, D3], seed: int) -> dict[str, dict[str, float]]:
+    """Metrics of the host's classifier, and of each student alone and added to it."""
+    data = d3.host.data
+    evaluation = score_host(
+        d3.host, d3._hooks, seed=seed, draws=DRAWS, distiller=d3.distiller, final_classifier="both"
+    )
+    classes = data.seen_classes.numpy(), data.unseen_classes.numpy()
+    labels = evaluation.labels
+    assert evaluation.host_scores is not None
+    draws = evaluation.host_scores.astype(np.float64)
+    made = {"host": mean_metrics([gzsl_metrics(draw, labels, *classes) for draw in draws])}
+    rows = torch.cat([data.test_seen_features, data.test_unseen_features])
+    for name, of in students.items():
+        with torch.no_grad():
+            own = of.distiller.student(rows)[0].log_softmax(dim=1).numpy()
+        both = rescored(
+            replace(evaluation, student_scores=own),
+            data.seen_classes,
+            data.unseen_classes,
+            ensemble_weight=0.5,
+            seen_offset=0.3,
+        )
+        made[name] = both.metrics
+        made[f"{name} alone"] = gzsl_metrics(own.astype(np.float64), labels, *classes)
+    return {name: {k: round(v, 5) for k, v in asdict(m).items()} for name, m in made.items()}
+
+
+def remembered(pretrain: Callable[..., Any]) -> Callable[..., Any]:
+    """The same teacher is trained once."""
+    made: dict[Any, Any] = {}
+
+    def cached(features: Tensor, labels: Tensor, num_seen: int, **options: Any) -> Any:
+        state = torch.get_rng_state()
+        key = features.sum().item(), options["embedding_dim"], state.numpy().tobytes()
+        if key not in made:
+            if len(made) > 4:
+                made.clear()
+            made[key] = pretrain(features, labels, num_seen, **options), torch.get_rng_state()
+        teacher, after = made[key]
+        torch.set_rng_state(after)
+        return teacher
+
+    return cached
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/hypotheses"))
+    parser.add_argument("--hosts", default="fclswgan,diffusion", help="separated by commas")
+    parser.add_argument(
+        "--full", metavar="STUDENTS", help="these alone, at the default number of steps"
+    )
+    options = parser.parse_args()
+    names = options.full.split(",") if options.full else None
+    warnings.simplefilter("ignore", D3Warning)  # shares above 4 % are meant here
+    attach_module.pretrain_teacher = remembered(pretrain_teacher)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for cell in cells(tuple(options.hosts.split(","))):
+        file = options.out / ("-".join(map(str, asdict(cell).values())) + ".json")
+        if not file.exists() and (names is None or cell.training == "students"):
+            write_atomically(file, json.dumps(run(cell, names)).encode())
+            print(file.stem, flush=True)
+
+
+if __name__ == "__main__":
+    main()
