@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from d3_plugin.errors import InputError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
@@ -37,6 +38,13 @@ class Outcome:
         generator_start, generator_mean: mean absolute parameter of the generator before and after
             training: equal for a pair at the start, different at the end.
         seconds: of training and scoring, since the run was last started.
+        d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
+            before; empty without D³.
+        class_names: C names.
+        projection: of a test run, see :func:`~d3_plugin.experiments.recording.project`.
+        finished: date and time in UTC, ISO 8601.
+
+    The last four are empty in files of earlier versions.
     """
 
     run: Run
@@ -48,6 +56,10 @@ class Outcome:
     generator_start: float
     generator_mean: float
     seconds: float
+    d3_history: list[dict[str, float]] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
+    projection: dict[str, Any] | None = None
+    finished: str = ""
 
 
 def find_family(name: str) -> HostFamily:
@@ -109,12 +121,16 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
         where = f"{family.name!r} ({family.build.__module__})"
         raise PluginError(f"build of host family {where} exits: {error}") from error
     start = _mean_parameter(trainer.generator)
-    d3 = None if run.d3 is None else attach(trainer, settings=run.d3, seed=run.seed)
+    terms, d3 = TermRecorder(trainer), None
+    if run.d3 is not None:
+        d3 = attach(trainer, settings=run.d3, seed=run.seed, plugins=[terms])
     if checkpoint is None or not hasattr(trainer, "load_state_dict"):
         trainer.fit()
     else:
         identity, device = run.training_identity(), torch.device(run.device)
-        _fit(Checkpoint(checkpoint, trainer, d3, device, identity), every)
+        saved = Checkpoint(checkpoint, trainer, d3, device, identity, terms.history)
+        _fit(saved, every, terms)
+    terms.close()
     if d3 is None:
         evaluation = evaluate(trainer, seed=run.seed, draws=run.draws)
     else:
@@ -129,15 +145,20 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
         generator_start=start,
         generator_mean=_mean_parameter(trainer.generator),
         seconds=time.perf_counter() - started,
+        d3_history=terms.history,
+        class_names=list(data.class_names),
+        projection=project(trainer, run.seed) if run.split == "test" else None,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 
 
-def _fit(checkpoint: Checkpoint, every: float) -> None:
+def _fit(checkpoint: Checkpoint, every: float, terms: TermRecorder) -> None:
     """Train, from the checkpoint if there is one, and save further ones."""
     start, saved = checkpoint.load(), time.monotonic()
 
     def step_done(step: int, losses: dict[str, float]) -> None:
         nonlocal saved
+        terms.close()
         if time.monotonic() - saved >= every:
             checkpoint.save(step)
             saved = time.monotonic()
