@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from d3_plugin import __version__
 from d3_plugin.checks import did_you_mean
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, D3Warning, InputError
+from d3_plugin.errors import D3Error, D3Warning, FailedConditionError, InputError
 from d3_plugin.experiments import ablate, compare, tune
 from d3_plugin.experiments.bench import bench
 from d3_plugin.experiments.run import find_family
@@ -46,18 +46,27 @@ HELP = {
     "jobs": "number of runs at the same time on this machine",
     "backend": "where runs are made: processes of this machine, or an existing cluster",
     "scheduler": "address of the cluster",
+    "fail_if": "exit with status 1 if a condition on the summary in results.json holds, in fractions of 1, "
+    "such as 'd_ausuc.high < 0'; may be repeated. [ADAPTER:][ROW.]NAME[.low|.high] and < <= > or >= "
+    "with a number; NAME is a metric, d_METRIC its difference to the baseline, d_METRIC_to_ROW that to "
+    "another row; ROW is d3 by default",
 }
 DEFAULTS = {  # where the function's own default is None
     "adapter": "that of --settings, or fclswgan",
     "scheduler": "$DASK_SCHEDULER_ADDRESS or $RAY_ADDRESS",
 }
 
+EXIT = (
+    "Exit status: 0 done; 1 a condition of --fail-if holds; 2 bad input, failed runs, or output "
+    "that cannot be written; 130 interrupted."
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0 done, 2 bad input, 130 interrupted.
+        The exit status, see :data:`EXIT`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -74,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             function(**options)
         finally:
             sys.stdout.flush()
+    except FailedConditionError as error:
+        print(*(f"d3: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 1
     except D3Error as error:
         if traceback:
             raise
@@ -102,15 +114,16 @@ def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         prog="d3",
         description="D³GZSL as an add-on: in-distribution dual-space and "
         "out-of-distribution batch distillation for generative zero-shot learning.",
+        epilog=EXIT,
     )
     parser.add_argument("--version", action="version", version=f"d3_plugin {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
 
     parsers = {}
-    for function in (compare, bench, ablate, tune, adapters, settings):
+    for function in (compare, report, bench, ablate, tune, adapters, settings):
         text = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].replace("``", "")
         command = commands.add_parser(
-            function.__name__, help=text.split("\n\n")[0], description=text
+            function.__name__, help=text.split("\n\n")[0], description=text, epilog=EXIT
         )
         _add_flags(command, function)
         command.add_argument("--traceback", action="store_true", help="show tracebacks of errors")
@@ -130,9 +143,13 @@ def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) ->
     hints = get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
         default, text = parameter.default, HELP[name]
+        if default is parameter.empty:
+            parser.add_argument(name, type=_path, metavar="FOLDER", help=text)
+            continue
         how: dict[str, Any] = {"default": default}
-        if name in ("host", "d3"):
-            how = {"default": [], "action": "append", "metavar": "NAME=VALUE"}
+        if name in ("host", "d3", "fail_if"):
+            metavar = "CONDITION" if name == "fail_if" else "NAME=VALUE"
+            how = {"default": [], "action": "append", "metavar": metavar}
         elif get_origin(hints[name]) is Literal:
             choices = get_args(hints[name])
             how |= {"choices": choices, "metavar": "|".join(choices)}
@@ -140,9 +157,10 @@ def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) ->
             how |= {"type": _path, "metavar": "FOLDER" if name == "out" else "FILE"}
         elif isinstance(default, int):
             how |= {"type": int, "metavar": "N"}
-        shown = DEFAULTS.get(name) if default is None else default
+        shown = DEFAULTS.get(name) if default in (None, ()) else default
         text += "" if shown is None else f" (default: {shown})"
-        parser.add_argument("--set" if name == "d3" else f"--{name}", dest=name, help=text, **how)
+        flag = "set" if name == "d3" else name.replace("_", "-")
+        parser.add_argument(f"--{flag}", dest=name, help=text, **how)
 
 
 def _path(given: str) -> Path:
@@ -170,6 +188,16 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             settings[name] = value
     return settings
+
+
+def report(out: Path) -> None:
+    """Write the report of a finished comparison or ablation again, without training.
+
+    Everything is made from results.json and ablation.json in the folder.
+    """
+    from d3_plugin.experiments.report import render_again
+
+    print(*render_again(out), sep="\n")
 
 
 def adapters() -> None:

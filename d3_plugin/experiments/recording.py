@@ -99,5 +99,5 @@ def project(trainer: Any, seed: int) -> dict[str, Any]:
 
 def _some(labels: Tensor) -> Tensor:
     """Up to :data:`CLASSES` of the ids in labels (N,), evenly spaced."""
-    ids = labels.cpu().unique()
+    ids: Tensor = labels.cpu().unique()
     return ids[torch.linspace(0, len(ids) - 1, min(len(ids), CLASSES)).round().long()]
