@@ -46,10 +46,10 @@ HELP = {
     "jobs": "number of runs at the same time on this machine",
     "backend": "where runs are made: processes of this machine, or an existing cluster",
     "scheduler": "address of the cluster",
-    "fail_if": "exit with status 1 if a condition on the summary in results.json holds, in fractions of 1, "
-    "such as 'd_ausuc.high < 0'; may be repeated. [ADAPTER:][ROW.]NAME[.low|.high] and < <= > or >= "
-    "with a number; NAME is a metric, d_METRIC its difference to the baseline, d_METRIC_to_ROW that to "
-    "another row; ROW is d3 by default",
+    "fail_if": "exit with status 1 if this holds, such as 'd_ausuc.high < 0'; may be repeated. "
+    "[ADAPTER:][ROW.]NAME[.low|.high], then <, <=, > or >=, then a number. NAME is a metric in the "
+    "summary of results.json, d_METRIC its difference to the baseline, d_METRIC_to_ROW that to "
+    "another row, in fractions of 1; ROW is d3 by default; low and high end the 95%% interval",
 }
 DEFAULTS = {  # where the function's own default is None
     "adapter": "that of --settings, or fclswgan",

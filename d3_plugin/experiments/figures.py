@@ -160,7 +160,8 @@ def term_figure(of_d3: Sequence[Mapping[str, Any]]) -> Figure:
     for values in share.values():
         axes[1].plot(steps, values, ":", color=COLORS["baseline"], label="share of the gradient")
     for place in axes:
-        place.legend(fontsize=8)
+        if place.lines:
+            place.legend(fontsize=8)
     return figure
 
 

@@ -148,7 +148,8 @@ def _saved(figure: Figure) -> tuple[bytes, bytes]:
     with styles, warnings.catch_warnings():
         # A PDF shows a box for letters that Matplotlib's font lacks; a browser has other fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.draw_without_rendering()
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
         figure.set_layout_engine("none")  # done: once for both files
         figure.savefig(svg, format="svg", metadata=nothing)
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
