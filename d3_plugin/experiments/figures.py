@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from d3_plugin.evaluation.metrics import harmonic_means
 from d3_plugin.experiments.statistics import CURVE_SEEN, interval
@@ -152,6 +153,8 @@ def term_figure(of_d3: Sequence[Mapping[str, Any]]) -> Figure:
     for number, (name, values) in enumerate(means.items()):
         label = name if name == "total" else f"L_{name}"
         axes[0].plot(steps, values, color=f"C{number}", label=label)
+    axes[0].yaxis.set_major_formatter("{x:g}")  # not 10^-1, whose setting is slow
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[1].set(title="Teacher's confidence", xlabel="generator step", ylim=(0, 1.02))
     for label, color, values in zip(
         ("real rows", "synthetic rows"), ("#009e73", "#d55e00"), teacher.values(), strict=False

@@ -29,6 +29,12 @@ OUTPUTS = {
 }
 """Of each file with results: its page, the name of its tables, the first part of its pictures'."""
 
+KINDS = {
+    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+    "pdf": {"CreationDate": None},
+}
+"""Of files for pictures, with metadata that would change or name a foreign address."""
+
 _ON_PAGE = {  # colours of a picture that follow those of the page
     "#000000": "currentColor",
     "#ffffff": "var(--page)",
@@ -61,10 +67,10 @@ def write_report(out: Path, content: dict[str, Any], file: str = "results.json")
     for adapter in summaries:
         pictures = []
         for name, description, figure in _pictures(content, adapter):
-            svg, pdf = _saved(figure)
-            for ending, picture in (("svg", svg), ("pdf", pdf)):
-                write_atomically(out / "figures" / f"{first}{adapter}-{name}.{ending}", picture)
-            pictures.append((name, description, _inline(svg.decode(), description)))
+            files = _saved(figure)
+            for kind, picture in files.items():
+                write_atomically(out / "figures" / f"{first}{adapter}-{name}.{kind}", picture)
+            pictures.append((name, description, _inline(files["svg"].decode(), description)))
         sections.append(_section(content, adapter, pictures))
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     text = environment.get_template("report.html").render(
@@ -140,20 +146,21 @@ def _section(
     }
 
 
-def _saved(figure: Figure) -> tuple[bytes, bytes]:
-    """As SVG, whose text stays text, and PDF; the same numbers give the same files."""
-    svg, pdf = io.BytesIO(), io.BytesIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+def _saved(figure: Figure) -> dict[str, bytes]:
+    """The picture as SVG, whose text stays text, and as PDF; the same numbers give the same."""
+    files = {}
     styles = rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3", "pdf.fonttype": 42})
     with styles, warnings.catch_warnings():
         # A PDF shows a box for letters that Matplotlib's font lacks; a browser has other fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         if layout := figure.get_layout_engine():
             layout.execute(figure)
-        figure.set_layout_engine("none")  # done: once for both files
-        figure.savefig(svg, format="svg", metadata=nothing)
-        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-    return svg.getvalue(), pdf.getvalue()
+        figure.set_layout_engine("none")  # done: once for all files
+        for kind, metadata in KINDS.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            files[kind] = buffer.getvalue()
+    return files
 
 
 def _inline(svg: str, description: str) -> Markup:
