@@ -65,7 +65,7 @@ def class_figure(classes: Sequence[Mapping[str, Any]]) -> Figure:
         of_domain = [each for each in classes if each["unseen"] == unseen]
         of_domain.sort(key=lambda each: (each["d3"] - each["baseline"], each["name"]))
         if len(of_domain) > SHOWN_CLASSES:
-            title += f", {SHOWN_CLASSES} of {len(of_domain)}: largest gains and losses"
+            title = f"{SHOWN_CLASSES} of {len(of_domain)} {title}"
             of_domain = of_domain[: SHOWN_CLASSES // 2] + of_domain[-SHOWN_CLASSES // 2 :]
         shown[title] = of_domain
     rows = max(len(of_domain) for of_domain in shown.values())
@@ -81,7 +81,8 @@ def class_figure(classes: Sequence[Mapping[str, Any]]) -> Figure:
             axes.plot(values, heights, "o", color=COLORS[variant], ms=4, label=TITLES[variant])
         names = [short(each["name"]) for each in of_domain]
         axes.set_yticks(heights, names, fontsize=8, parse_math=False)
-    figure.axes[0].legend(fontsize=8)
+    labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside upper center", ncols=2, fontsize=8)
     return figure
 
 
@@ -136,7 +137,7 @@ def loss_figure(runs: Runs) -> Figure:
         for name, style in zip(means, _STYLES, strict=False):
             label = f"{TITLES[variant]}: {name}"
             axes.plot(steps, means[name], style, color=COLORS[variant], label=label)
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside lower center", ncols=len(runs), fontsize=7)
     return figure
 
 

@@ -120,7 +120,10 @@ def _pictures(content: dict[str, Any], adapter: str) -> Iterator[tuple[str, str,
         of_terms = "D³'s terms and the teacher's confidence, means over seeds"
         yield "terms", of_terms, figures.term_figure(runs["d3"])
     if details:
-        of_classes = "accuracy on each class, means over seeds"
+        of_classes = (
+            "accuracy on each class, means over seeds; of many classes, those that gain and those "
+            "that lose most"
+        )
         yield "classes", of_classes, figures.class_figure(details["classes"])
     if details.get("projection"):
         of_rows = (
