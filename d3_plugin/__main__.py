@@ -21,7 +21,13 @@ from d3_plugin.checks import did_you_mean
 from d3_plugin.data import digest, load
 from d3_plugin.data._checks import PARTS
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, D3Warning, InputError, MissingExtraError
+from d3_plugin.errors import (
+    D3Error,
+    D3Warning,
+    FailedConditionError,
+    InputError,
+    MissingExtraError,
+)
 from d3_plugin.experiments import ablate, compare, tune
 from d3_plugin.experiments.bench import bench
 from d3_plugin.experiments.run import find_family
@@ -53,6 +59,10 @@ HELP = {
     "backend": "where runs are made: processes of this machine, or an existing cluster",
     "scheduler": "address of the cluster",
     "shell": "shell to complete commands and flags in",
+    "fail_if": "exit with status 1 if this holds, such as 'd_ausuc.high < 0'; may be repeated. "
+    "[ADAPTER:][ROW.]NAME[.low|.high], then <, <=, > or >=, then a number. NAME is a metric in the "
+    "summary of results.json, d_METRIC its difference to the baseline, d_METRIC_to_ROW that to "
+    "another row, in fractions of 1; ROW is d3 by default; low and high end the 95%% interval",
 }
 DEFAULTS = {  # where the function's own default is None
     "adapter": "that of --settings, or fclswgan",
@@ -64,12 +74,17 @@ PROGRESS = (
     ("--verbose", "steps", "also show a line per tenth of each training"),
 )
 
+EXIT = (
+    "Exit status: 0 done; 1 a condition of --fail-if holds; 2 bad input, failed runs, or output "
+    "that cannot be written; 130 interrupted."
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0 done, 2 bad input, 130 interrupted.
+        The exit status, see :data:`EXIT`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -96,6 +111,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             function(**options)
         finally:
             sys.stdout.flush()
+    except FailedConditionError as error:
+        print(*(f"d3: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 1
     except D3Error as error:
         if traceback:
             raise
@@ -142,13 +160,14 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         prog="d3",
         description="D³GZSL as an add-on: in-distribution dual-space and "
         "out-of-distribution batch distillation for generative zero-shot learning.",
+        epilog=EXIT,
     )
     parser.add_argument("--version", action="version", version=f"d3_plugin {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for function in (compare, ablate, tune, bench, data, adapters, settings, completion):
+    for function in (compare, ablate, tune, report, bench, data, adapters, settings, completion):
         text = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].replace("``", "")
         command = commands.add_parser(
-            function.__name__, help=text.split("\n\n")[0], description=text
+            function.__name__, help=text.split("\n\n")[0], description=text, epilog=EXIT
         )
         _add_flags(command, function)
         command.add_argument("--traceback", action="store_true", help="show tracebacks of errors")
@@ -167,15 +186,16 @@ def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) ->
                 either.add_argument(flag[1:3], flag, action="store_const", **how)
             continue
         default, text = parameter.default, HELP[name]
-        flag = "--set" if name == "d3" else f"--{name}"
+        flag = "--set" if name == "d3" else "--" + name.replace("_", "-")
         how = {"default": default, "dest": name}
         if default is parameter.empty:
             flag, how = name, {}
         if get_origin(hints[name]) is Literal:
             choices = get_args(hints[name])
             how |= {"choices": choices, "metavar": "|".join(choices)}
-        elif name in ("host", "d3"):
-            how |= {"default": [], "action": "append", "metavar": "NAME=VALUE"}
+        elif name in ("host", "d3", "fail_if"):
+            metavar = "CONDITION" if name == "fail_if" else "NAME=VALUE"
+            how |= {"default": [], "action": "append", "metavar": metavar}
         elif name in PATHS:
             how |= {"type": _path, "metavar": PATHS[name]}
         elif isinstance(default, bool):
@@ -183,7 +203,7 @@ def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) ->
         elif isinstance(default, int):
             how |= {"type": int, "metavar": "N"}
         shown = DEFAULTS.get(name) if default is None else default
-        text += "" if shown in (None, False, parameter.empty) else f" (default: {shown})"
+        text += "" if shown in (None, False, (), parameter.empty) else f" (default: {shown})"
         added: Any = parser.add_argument(flag, help=text, **how)
         if name in (*PATHS, "data", "folder"):
             added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
@@ -236,6 +256,16 @@ def data(folder: str, *, attributes: Path | None = None, validation: bool = Fals
         print(f"  {what.removeprefix('train_'):<12} {shown} {low:.4g} to {high:.4g}")
     print(f"  unseen       {', '.join(names)}")
     print(f"  digest       {digest(folder, attributes) or 'none: built in'}")
+
+
+def report(out: Path) -> None:
+    """Write the report of a finished comparison or ablation again, without training.
+
+    Everything is made from results.json and ablation.json in the folder.
+    """
+    from d3_plugin.experiments.report import render_again
+
+    print(*render_again(out), sep="\n")
 
 
 def adapters() -> None:

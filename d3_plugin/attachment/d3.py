@@ -83,10 +83,12 @@ class D3:
     def values(self) -> dict[str, Tensor]:
         """The last step's weighted terms and their ``total``, detached, on the device.
 
-        With them, once known, ``gradient_share``: the norm of D³'s part of the generator's
-        gradient over the norm of the whole, at the parameters that D³ reaches. In hook mode that is
-        of the last step; in loss form of the last of every tenth step, seen in the host's own
-        backward pass, before clipping; where gradients accumulate, of all that has accumulated.
+        With them ``teacher_real`` and ``teacher_synthetic``: the teacher's highest class
+        probability on real and on synthetic rows, mean over the rows of this process. And, once
+        known, ``gradient_share``: the norm of D³'s part of the generator's gradient over the norm
+        of the whole, at the parameters that D³ reaches. In hook mode that is of the last step; in
+        loss form of the last of every tenth step, seen in the host's own backward pass, before
+        clipping; where gradients accumulate, of all that has accumulated.
         """
         return self._step.values
 
@@ -287,6 +289,7 @@ class D3:
             "rank": process_rank() if self._gather else 0,
             "steps": self.steps,
             "host_steps": 0 if self._step_hook is None else self._step_hook.host_steps,
+            "gradient_shares": [*self._step.share.recent],
             "settings": asdict(self.settings),
             "seen_classes": self.host.data.seen_classes,
         }
@@ -316,6 +319,9 @@ class D3:
         self._update.steps = int(state["steps"])
         if self._step_hook is not None:
             self._step_hook.host_steps = int(state["host_steps"])
+        self._step.share.recent.clear()
+        for share in state.get("gradient_shares", ()):  # states of earlier versions lack them
+            self._step.share.recent.append(share.to(self.host.device))
         if self._gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self._step.stream = stream_of_rank(self._seed, self.host.device, self.steps)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import Problems
+from d3_plugin.errors import FailedConditionError, Problems
 from d3_plugin.experiments.clusters import Backend
+from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.preflight import Request, read_request
+from d3_plugin.experiments.results import results
 from d3_plugin.experiments.statistics import ROWS, Outcomes, summarize
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.tables import aligned, table_rows
+from d3_plugin.experiments.verdict import failures, read_conditions, verdict
 from d3_plugin.hosts.host import HostFamily
 
 NOTES = (
@@ -77,12 +82,13 @@ def compare(
     backend: Backend = "loky",
     scheduler: str | None = None,
     progress: Progress = "runs",
+    fail_if: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train each baseline with and without D³ on the same seeds and write a report.
 
     Cheap rivals, which need no training, are in the same table: calibrated stacking, logit
-    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json`` and
-    ``report.html``.
+    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json``,
+    ``report.html``, ``table.csv``, ``table.tex``, and the pictures into ``figures``.
 
     Args:
         adapter: a host family: its name, its import path ``package.module:attribute``, several
@@ -107,11 +113,17 @@ def compare(
         threads: CPU threads of each run; other numbers give other rounding errors.
         jobs: runs at the same time on this machine.
         backend, scheduler, progress: see :func:`~d3_plugin.experiments.parallel.run_all`.
+        fail_if: conditions ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary
+            in ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
+            ADAPTER for each of them; ROW is ``d3`` by default. NAME is a metric, ``d_METRIC`` its
+            difference to the baseline, ``d_METRIC_to_ROW`` that to another row. The mean counts, or
+            an end of the 95 % interval.
 
     Returns:
         The summary of each adapter.
 
     Raises:
+        FailedConditionError: a condition of ``fail_if`` holds; all results are written before.
         D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
@@ -163,6 +175,7 @@ def ablate(
     backend: Backend = "loky",
     scheduler: str | None = None,
     progress: Progress = "runs",
+    fail_if: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train each baseline without D³, with some of its losses, with all of D³, and as released.
 
@@ -171,12 +184,13 @@ def ablate(
 
     Args:
         adapter, data, out, attributes, seeds, draws, settings, host, d3, device, threads, jobs,
-            backend, scheduler, progress: as in :func:`d3_plugin.experiments.compare`.
+            backend, scheduler, progress, fail_if: as in :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The summary of each adapter.
 
     Raises:
+        FailedConditionError: a condition of ``fail_if`` holds; all results are written before.
         D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
@@ -191,7 +205,7 @@ def ablate(
         {seed: [] for seed in range(seeds)},
         titles=ABLATION_ROWS,
         notes=ABLATION_NOTES,
-        files=("ablation.json", "ablation.html"),
+        file="ablation.json",
     )
 
 
@@ -204,7 +218,7 @@ def run_grid(
     *,
     titles: Mapping[str, str],
     notes: str,
-    files: tuple[str, str] = ("results.json", "report.html"),
+    file: str = "results.json",
 ) -> dict[str, Any]:
     """Run every variant on every seed; write the report and print its tables.
 
@@ -215,14 +229,17 @@ def run_grid(
         chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
         titles: of the rows of the table.
         notes: the text beside the table.
-        files: names of the JSON file and of the page.
+        file: name of the JSON file.
 
     Returns:
         The summary of each adapter.
     """
-    from d3_plugin.experiments.report import aligned, table_rows, write_report
+    from d3_plugin.experiments.report import write_report
 
     data, out, seeds = request.data, Path(given["out"]), given["seeds"]
+    conditions = read_conditions(
+        given["fail_if"], request.hosts, _rows(titles, variants, given["draws"]), seeds
+    )
     how = {name: given[name] for name in ("draws", "device", "threads")}
     other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
     runs = plan(
@@ -252,8 +269,29 @@ def run_grid(
         "hosts": request.hosts,
         **facts,
     }
-    write_report(out, settings, outcomes, summaries, notes=notes, files=files)
+    content = results(settings, outcomes, summaries, notes)
+    write_atomically(out / file, json.dumps(content, indent=1).encode())
+    page = write_report(out, content, file)
     for adapter, summary in summaries.items():
         print(f"\n{adapter} on {data}, {seeds} seeds\n{aligned(table_rows(summary))}")
-    print(f"\n{notes}\n\n{out / files[1]}\n{out / files[0]}")
+    print(f"\n{notes}\n")
+    for adapter, summary in summaries.items():
+        print(verdict(adapter, summary))
+    print(f"\n{page}\n{out / file}")
+    if lines := failures(conditions, summaries):
+        raise FailedConditionError("\n".join(f"failed: {line}" for line in lines))
     return summaries
+
+
+def _rows(
+    titles: Mapping[str, str], variants: Mapping[str, D3Settings | None], draws: int
+) -> list[str]:
+    """The rows that a table of these variants has."""
+    d3 = variants["d3"] or D3Settings()
+    absent = {
+        "released": "released" not in variants,
+        "baseline_summed": draws == 1,
+        "d3_host": d3.final_classifier == "student",
+        "d3_plain": d3.final_classifier == "host" or not d3.seen_offset,
+    }
+    return [row for row in titles if not absent.get(row)]

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from d3_plugin.errors import D3Warning, InputError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import HostFamily
@@ -43,6 +44,13 @@ class Outcome:
         generator_start, generator_mean: mean absolute parameter of the generator before and after
             training: equal for a pair at the start, different at the end.
         seconds: of training and scoring, since the run was last started.
+        d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
+            before; empty without D³.
+        class_names: C names.
+        projection: of a test run, see :func:`~d3_plugin.experiments.recording.project`.
+        finished: date and time in UTC, ISO 8601.
+
+    The last four are empty in files of earlier versions.
     """
 
     run: Run
@@ -54,6 +62,10 @@ class Outcome:
     generator_start: float
     generator_mean: float
     seconds: float
+    d3_history: list[dict[str, float]] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
+    projection: dict[str, Any] | None = None
+    finished: str = ""
 
 
 def find_family(given: str | HostFamily) -> HostFamily:
@@ -164,14 +176,16 @@ def execute(
         raise PluginError(f"build of host family {where} exits: {error}") from error
     describe_trainer(make_manager(plugins), trainer)  # a trainer that no plugin knows: not later
     start = _mean_parameter(trainer.generator)
-    d3 = None
+    terms, d3 = TermRecorder(trainer), None
     if run.d3 is not None:
-        d3 = attach(trainer, settings=run.d3, seed=run.seed, plugins=plugins)
+        d3 = attach(trainer, settings=run.d3, seed=run.seed, plugins=[*plugins, terms])
     if checkpoint is None or not hasattr(trainer, "load_state_dict"):
         trainer.fit()
     else:
         identity, device = run.training_identity(), torch.device(run.device)
-        _fit(Checkpoint(checkpoint, trainer, d3, device, identity), every, on_step)
+        saved = Checkpoint(checkpoint, trainer, d3, device, identity, terms.history)
+        _fit(saved, every, terms, on_step)
+    terms.close()
     if d3 is None:
         evaluation = evaluate(trainer, seed=run.seed, draws=run.draws, plugins=plugins)
     else:
@@ -186,17 +200,25 @@ def execute(
         generator_start=start,
         generator_mean=_mean_parameter(trainer.generator),
         seconds=time.perf_counter() - started,
+        d3_history=terms.history,
+        class_names=list(data.class_names),
+        projection=project(trainer, run.seed, plugins) if run.split == "test" else None,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 
 
 def _fit(
-    checkpoint: Checkpoint, every: float, on_step: Callable[[int], None] | None = None
+    checkpoint: Checkpoint,
+    every: float,
+    terms: TermRecorder,
+    on_step: Callable[[int], None] | None,
 ) -> None:
     """Train, from the checkpoint if there is one, and save further ones."""
     start, saved = checkpoint.load(), time.monotonic()
 
     def step_done(step: int, losses: dict[str, float]) -> None:
         nonlocal saved
+        terms.close()
         if on_step is not None:
             on_step(step)
         if time.monotonic() - saved >= every:

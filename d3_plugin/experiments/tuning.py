@@ -20,9 +20,9 @@ from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import Run, trial_name
 from d3_plugin.experiments.preflight import read_request
-from d3_plugin.experiments.report import aligned
 from d3_plugin.experiments.run import Outcome, host_settings
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.tables import aligned
 from d3_plugin.hosts.host import HostFamily
 
 D3_SEARCH: dict[str, list[Any]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,14 +39,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compare")
     compare("fclswgan", "digits", out, **TINY)
     return out
-
-
-def test_report_is_self_contained(finished: Path) -> None:
-    page = (finished / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
-    for text in ("fclswgan", "+D³", "calibrated stacking", "logit adjustment", "AUSUC", "ΔAUSUC"):
-        assert text in page
 
 
 def test_results_name_everything(finished: Path) -> None:
