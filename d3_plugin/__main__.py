@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from d3_plugin import __version__
 from d3_plugin.checks import did_you_mean
 from d3_plugin.data import digest, load
-from d3_plugin.data._checks import PARTS
+from d3_plugin.data.parts import PARTS
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import (
     D3Error,

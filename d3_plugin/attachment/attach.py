@@ -90,15 +90,15 @@ def attach(
         noise_dim: width of the noise, for the default synthesis, which then replaces that of a
             trainer's plugin; default: what the generator's first linear layer takes
             beside the attributes, or else as wide as they are.
-        synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
-            is not called with noise first and attributes second or by a name of
-            :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`, or that is not called alone. With a
-            generator in DistributedDataParallel it should call ``generator.module``.
-        modules: what synthesis, ``transform_features`` and the classifier run through beside the
-            generator (a feedback network, a decoder), as a list or dict: their buffers are kept,
-            and they are in eval mode for ``evaluate()``. Their parameters get gradient from the
-            loss if their ``requires_grad`` is on, as in the host's own generator step; in hook mode
-            those that ``optimizer`` steps.
+        synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
+            generator alone, called with noise first and attributes second, or by a name of
+            :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
+            DistributedDataParallel it should call ``generator.module``.
+        modules: further networks behind ``transform_features`` and the classifier, as a list or
+            dict; those that synthesis calls are found (torch 2.6 or newer). Their buffers are kept,
+            and they are in eval mode for ``evaluate()``. Parameters behind synthesis get gradient
+            from the loss if their ``requires_grad`` is on, as in the host's own generator step; in
+            hook mode those that ``optimizer`` steps.
         transform_features: ``features (N, D) -> (N, D')``, what the host's final classifier sees
             instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:

@@ -224,11 +224,14 @@ def unusable(device: str, *, here: bool = True) -> list[str]:
         kind = torch.device(device).type
         if here and kind != "cuda":  # which would start CUDA in this process
             torch.zeros(1, device=device).item()
-    except Exception as error:  # of many kinds
-        return [f"device {device!r}: {str(error).splitlines()[0]}"]
-    if here and kind == "cuda" and not torch.cuda.is_available():
-        return [f"device {device!r}: this PyTorch sees no GPU; use --device cpu"]
-    return []
+        usable = not here or kind != "cuda" or torch.cuda.is_available()
+    except Exception:  # of many kinds, and with long texts about PyTorch's inside
+        usable = False
+    if usable:
+        return []
+    backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    there_is = ["cpu", *(name for name, backend in backends.items() if backend.is_available())]
+    return [f"--device {device!r} cannot be used here; there is {', '.join(there_is)}"]
 
 
 def unfit(runs: list[Run], versions: dict[str, str]) -> list[str]:

@@ -77,7 +77,7 @@ class RandomStream:
         return self._own, self._numpy.state, self._python
 
     def outside(self) -> Undo:
-        """What puts the global streams back to where they stand now."""
+        """A call that restores the global streams to their present state."""
         calls: list[Undo] = []
         calls += [partial(g.set_state, g.get_state()) for g in _generators(self._device).values()]
         numpy: Any = np.random.get_state()  # noqa: NPY002
@@ -90,10 +90,10 @@ class RandomStream:
         return together(calls)
 
     def begin(self, *, again: bool = False) -> None:
-        """The global streams go on from where this one stands.
+        """Continue the global streams from this one's state.
 
         Args:
-            again: from where they went on the last time; no ``end()`` must follow then.
+            again: from its state at the last ``begin()`` instead; do not call ``end()`` then.
         """
         numpy = self._numpy
         if again:
@@ -108,7 +108,7 @@ class RandomStream:
         random.setstate(python)
 
     def end(self) -> None:
-        """This stream goes on from where the global ones stand."""
+        """Continue this stream from the state of the global ones."""
         self._own = {
             kind: generator.get_state() for kind, generator in _generators(self._device).items()
         }
@@ -129,7 +129,7 @@ class RandomStream:
         self._undo()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands, in types that ``torch.load(weights_only=True)`` reads."""
+        """The state of the stream, in types that ``torch.load(weights_only=True)`` reads."""
         state = self._numpy.state["state"]
         keys = torch.from_numpy(state["key"].astype(np.int64))
         return {**self._own, "numpy": (keys, int(state["pos"])), "python": self._python}
@@ -156,7 +156,7 @@ def global_streams(device: torch.device) -> dict[str, Any]:
 
 
 def set_global_streams(states: dict[str, Any], device: torch.device) -> None:
-    """Go on from :func:`global_streams`."""
+    """Continue from :func:`global_streams`."""
     kind, keys, *rest = states["numpy"]
     for name, generator in _generators(device).items():
         if name in states:  # a run on a GPU may go on from one on the CPU

@@ -124,7 +124,7 @@ class HostBatches:
         )
 
     def _compare_scale(self, features: Tensor, ids: Tensor) -> None:
-        """Warns where the batch's rows have not the scale of the data's rows of their classes."""
+        """Warns if the rows of the batch are scaled differently from the data's."""
         own, labels = self._data.train_features, self._data.train_labels
         rows = torch.cat([own.norm(dim=1, keepdim=True), own], dim=1)
         sums = rows.new_zeros(self._data.num_classes, rows.shape[1]).index_add_(0, labels, rows)
@@ -147,8 +147,8 @@ class HostBatches:
         return (
             f"labels given to loss() ({int(labels.min())}..{int(labels.max())}) are not "
             f"{self._form} of the {len(self._data.seen_classes)} seen classes: {why}. Pass "
-            f"attach(labels_are={other!r}) if they are that, or the labels of these very features, "
-            "scaled as the data's are"
+            f"attach(labels_are={other!r}) if that is their form; otherwise check that features "
+            "and labels belong together, and that data= is scaled as the loop's features are"
         )
 
     @torch.no_grad()

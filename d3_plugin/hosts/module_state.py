@@ -72,7 +72,7 @@ class ModuleState:
 
 
 def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
-    """Contents of the attributes that :class:`ModuleState` does not put back, by name."""
+    """Contents of the attributes that :class:`ModuleState` does not restore, by name."""
     found = {}
     for part in (part for module in modules for part in module.modules()):
         for name, value in vars(part).items():
@@ -89,7 +89,7 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
 
 @contextmanager
 def state_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Put back what a forward pass changes, see :class:`ModuleState`."""
+    """Restore what a forward pass changes, see :class:`ModuleState`."""
     state = ModuleState(modules)
     try:
         yield

@@ -136,7 +136,9 @@ def test_damaged_run_is_named(tmp_path: Path) -> None:
         ({"host": {"steps": -5}}, "steps must be above 0"),
         ({"device": "tpuu"}, "tpuu"),
         ({"data": "imagenet"}, "imagenet"),
-        ({"device": "cuda"}, "sees no GPU"),
+        ({"device": "cuda"}, "there is cpu"),
+        ({"device": "mps"}, "there is cpu"),
+        ({"device": "gpu"}, "'gpu' cannot be used here; there is cpu"),
     ],
 )
 def test_bad_options_fail_before_any_training(
