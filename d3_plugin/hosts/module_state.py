@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -116,7 +117,9 @@ def modules_noticed(known: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
 
     handle = register_module_forward_pre_hook(note)
     try:
-        with torch.compiler.set_stance("force_eager"):  # it would compile the hook, too
+        # It would compile the hook, too, and warns of it.
+        with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Using `torch.compile")
             yield found
     finally:
         handle.remove()
