@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from d3_plugin.__main__ import main
 from d3_plugin.experiments import ablate, compare, report
 from d3_plugin.experiments.details import details
-from d3_plugin.experiments.results import results
+from d3_plugin.experiments.results import command, results
 from d3_plugin.experiments.statistics import summarize
 from d3_plugin.experiments.tables import COLUMNS, cell, csv_table, tex, tex_table
 from tests.experiments.tiny import SEEN, SMALL, UNSEEN, outcome
@@ -196,6 +196,13 @@ def made_up(seeds: int = 2) -> dict[str, Any]:
         **{"draws": 2, "device": "cpu", "hosts": {}, "d3": {"weight": 0.5}},
     }
     return results(settings, outcomes, {"a": summary})
+
+
+def test_the_command_of_code_that_is_not_installed() -> None:
+    """With all its settings: which are defaults is not known."""
+    settings = made_up()["settings"]
+    settings |= {"adapters": ["mine"], "hosts": {"mine": {"steps": 7, "lr": 0.1}}}
+    assert " --host steps=7 --host lr=0.1 --set weight=0.5" in command(settings)
 
 
 def test_class_names_are_shown_as_they_are(tmp_path: Path) -> None:
