@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -129,6 +130,15 @@ def test_folders_without_usable_results(
         (tmp_path / "results.json").write_text(content)
     assert main(["report", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "d3_plugin.experiments.report")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert main(["report", str(tmp_path)]) == 2
+    assert "this needs jinja2: pip install 'd3-plugin[compare]'" in capsys.readouterr().err
 
 
 def test_csv_has_the_numbers_of_the_summary(finished: Path) -> None:
