@@ -21,13 +21,7 @@ from d3_plugin.checks import did_you_mean
 from d3_plugin.data import digest, load
 from d3_plugin.data.parts import PARTS
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import (
-    D3Error,
-    D3Warning,
-    FailedConditionError,
-    InputError,
-    MissingExtraError,
-)
+from d3_plugin.errors import D3Error, D3Warning, FailedConditionError, InputError, MissingExtraError
 from d3_plugin.experiments import ablate, compare, tune
 from d3_plugin.experiments.bench import bench
 from d3_plugin.experiments.run import find_family
@@ -263,8 +257,11 @@ def report(out: Path) -> None:
 
     Everything is made from results.json and ablation.json in the folder.
     """
-    from d3_plugin.experiments.report import render_again
-
+    try:
+        from d3_plugin.experiments.report import render_again
+    except ModuleNotFoundError as error:
+        what = f"this needs {error.name}: pip install 'd3-plugin[compare]'"
+        raise MissingExtraError(what) from error
     print(*render_again(out), sep="\n")
 
 

@@ -109,9 +109,12 @@ def command(settings: dict[str, Any]) -> str:
         words += ["--variants", "default,released"]
     hosts: dict[str, Any] = {}
     for adapter, used in settings["hosts"].items():
-        default = find_family(adapter).settings()
+        try:
+            default = asdict(find_family(adapter).settings())
+        except InputError:  # of code that is not installed
+            default = dict.fromkeys(used, object())
         # A setting that has been removed since cannot be given any more.
-        hosts |= {k: v for k, v in used.items() if v != getattr(default, k, v)}
+        hosts |= {k: v for k, v in used.items() if v != default.get(k, v)}
     of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
     d3 = {k: v for k, v in of_d3.items() if v != getattr(D3Settings(), k)}
     for flag, changes in (("--host", hosts), ("--set", d3)):

@@ -154,7 +154,8 @@ def failures(conditions: Sequence[Condition], summaries: Mapping[str, Any]) -> l
             low, high = bounds(figure)
             value = {"low": low, "high": high}.get(condition.bound, figure["mean"])
             if _OPERATORS[condition.sign](value, condition.number):
-                interval = f" (95 % interval {low:.4g} to {high:.4g})"
+                mean = f"mean {figure['mean']:.4g}, " if condition.bound else ""
+                interval = f" ({mean}95 % interval {low:.4g} to {high:.4g})"
                 known = interval if figure["half_width"] is not None else ""
-                lines.append(f"{adapter} {condition}: it is {figure['mean']:.4g}{known}")
+                lines.append(f"{adapter} {condition}: it is {value:.4g}{known}")
     return lines

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -19,7 +20,7 @@ from jsonschema import Draft202012Validator
 from d3_plugin.__main__ import main
 from d3_plugin.experiments import ablate, compare, report
 from d3_plugin.experiments.details import details
-from d3_plugin.experiments.results import results
+from d3_plugin.experiments.results import command, results
 from d3_plugin.experiments.statistics import summarize
 from d3_plugin.experiments.tables import COLUMNS, cell, csv_table, tex, tex_table
 from tests.experiments.tiny import SEEN, SMALL, UNSEEN, outcome
@@ -131,6 +132,15 @@ def test_folders_without_usable_results(
     assert said in capsys.readouterr().err
 
 
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "d3_plugin.experiments.report")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert main(["report", str(tmp_path)]) == 2
+    assert "this needs jinja2: pip install 'd3-plugin[compare]'" in capsys.readouterr().err
+
+
 def test_csv_has_the_numbers_of_the_summary(finished: Path) -> None:
     summary = read(finished / "results.json")["summary"]
     with (finished / "table.csv").open(newline="", encoding="utf-8") as file:
@@ -196,6 +206,13 @@ def made_up(seeds: int = 2) -> dict[str, Any]:
         **{"draws": 2, "device": "cpu", "hosts": {}, "d3": {"weight": 0.5}},
     }
     return results(settings, outcomes, {"a": summary})
+
+
+def test_the_command_of_code_that_is_not_installed() -> None:
+    """With all its settings: which are defaults is not known."""
+    settings = made_up()["settings"]
+    settings |= {"adapters": ["mine"], "hosts": {"mine": {"steps": 7, "lr": 0.1}}}
+    assert " --host steps=7 --host lr=0.1 --set weight=0.5" in command(settings)
 
 
 def test_class_names_are_shown_as_they_are(tmp_path: Path) -> None:

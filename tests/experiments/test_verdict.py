@@ -100,7 +100,7 @@ def test_a_failure_names_condition_and_figure() -> None:
     read = read_conditions(["d_ausuc < 0", "a:d_ausuc.low < 0.02"], tables, ["d3"], 5)
     assert failures(read, tables) == [
         "b d3.d_ausuc < 0: it is -0.0168 (95 % interval -0.02114 to -0.01246)",
-        "a d3.d_ausuc.low < 0.02: it is 0.0168 (95 % interval 0.01246 to 0.02114)",
+        "a d3.d_ausuc.low < 0.02: it is 0.01246 (mean 0.0168, 95 % interval 0.01246 to 0.02114)",
     ]
     one = {"a": summary(d3_a=[-3.0])}
     assert failures(read[:1], {**one, "b": one["a"], "c": one["a"]})[0] == (
