@@ -30,7 +30,7 @@ def train_softmax(
     Returns:
         The frozen classifier: (N, D) -> (N, num_classes) logits.
     """
-    classifier = nn.Linear(features.shape[1], num_classes).to(features.device)
+    classifier = nn.Linear(features.shape[1], num_classes).to(features)
     nn.init.normal_(classifier.weight, 0.0, 0.02)
     nn.init.zeros_(classifier.bias)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
