@@ -27,7 +27,8 @@ from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.describe import describe, take_arguments
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.module_state import eval_mode, state_kept
+from d3_plugin.hosts.module_state import eval_mode, modules_noticed, state_kept
+from d3_plugin.hosts.synthesis import synthesize
 
 __all__ = [
     "Evaluation",
@@ -119,6 +120,11 @@ def _described(
     manager = make_manager(plugins)
     host = describe(manager, trainer, generator, None, data, only_scored=True)
     take_arguments(manager, host, **arguments)
+    classes = host.data.unseen_classes[:1].repeat(2)
+    # Networks that synthesis calls beside the generator are scored in eval mode, too.
+    with modules_noticed(host.modules) as found, RandomStream(0, host.device, "trial"):
+        synthesize(host, manager.hook, classes, differentiable=False)
+    host.modules += tuple(found)
     return host, manager.hook
 
 

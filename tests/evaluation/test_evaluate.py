@@ -63,6 +63,22 @@ def test_noise_of_another_width(toy_data: GZSLData) -> None:
     assert d3_plugin.evaluate(**parts, noise_dim=7).scores.shape[2] == 6
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6")
+def test_networks_behind_synthesis_are_scored_in_eval_mode(toy_data: GZSLData) -> None:
+    net_g, norm = ScriptHost(toy_data).net_g, nn.BatchNorm1d(toy_data.feature_dim)
+
+    def synthesize(ids: Tensor, attributes: Tensor) -> Tensor:
+        return norm(net_g(torch.randn_like(attributes), attributes))
+
+    parts = {"generator": net_g, "data": toy_data, "synthesize": synthesize}
+    noticed, named = (
+        d3_plugin.evaluate(**parts, train_classifier=centres, modules=modules)
+        for modules in ([], [norm])
+    )
+    assert (noticed.scores == named.scores).all()
+    assert norm.training
+
+
 def test_missing_parts_are_named(toy_data: GZSLData) -> None:
     generator = ScriptHost(toy_data).net_g
     for parts in ({}, {"generator": generator}, {"data": toy_data}):
