@@ -292,6 +292,7 @@ def _rows(
         "released": "released" not in variants,
         "baseline_summed": draws == 1,
         "d3_host": d3.final_classifier == "student",
+        "d3_chosen": d3.final_classifier != "both",
         "d3_plain": d3.final_classifier == "host" or not d3.seen_offset,
     }
     return [row for row in titles if not absent.get(row)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import sys
 import threading
@@ -143,8 +144,11 @@ def _answers(
         # With the path: workers of an earlier command cannot import from folders added since.
         how |= {"initializer": _end_with, "initargs": (os.getpid(), *sys.path)}
     else:
+        import cloudpickle
+
         versions = todo[0].identity()["versions"]
-        calls = [delayed(_make_there)(run, versions) for run in todo]
+        # Pickled here: a worker that cannot import a host family would let joblib wait for ever.
+        calls = [delayed(_make_there)(run.name, cloudpickle.dumps(run), versions) for run in todo]
         jobs = -1
     width = effective_n_jobs(-1) if backend == "ray" else len(calls)
     try:
@@ -191,12 +195,17 @@ def _end_with(parent: int, *path: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _make_there(run: Run, versions: dict[str, str]) -> tuple[str, Outcome | str]:
+def _make_there(name: str, pickled: bytes, versions: dict[str, str]) -> tuple[str, Outcome | str]:
     """Make a run on a worker of a cluster, which may not share the folder."""
     with _one_at_a_time:
-        if problems := unfit([run], versions):
-            return run.name, f", on {socket.gethostname()}: {'; '.join(problems)}"
-        return run.name, _make(run)
+        try:
+            run = pickle.loads(pickled)
+            problems = unfit([run], versions)
+        except Exception as error:
+            problems = [f"its host family cannot be loaded ({type(error).__name__}: {error})"]
+        if problems:
+            return name, f", on {socket.gethostname()}: {'; '.join(problems)}"
+        return name, _make(run)
 
 
 def _make(

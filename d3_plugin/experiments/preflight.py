@@ -144,19 +144,21 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
         changes = {k: v for k, v in (given["d3"] or {}).items() if k not in SCORING}
         request.released = D3Settings.released(**changes)
     data, attributes = given["data"], given.get("attributes")
+    validation = given.get("validation", False)
     with _noted(problems):
-        if not isinstance(data, GZSLData):
+        if isinstance(data, GZSLData):
+            plain = attributes is None and not validation
+            problems.check(plain, "attributes and validation are for data folders, not GZSLData")
+        else:
             request.data = os.fspath(data) if isinstance(data, os.PathLike) else data
             data = load(data, attributes=attributes)
             request.digest = digest(request.data, attributes)
-        elif attributes is not None or given.get("validation"):
-            problems.add("attributes and validation are for data folders, not for GZSLData")
-        if given.get("validation"):
-            load(request.data, attributes=attributes, validation=True)
-        elif "cuts" in given:
+            if validation:
+                load(request.data, attributes=attributes, validation=True)
+        if "cuts" in given and not validation:
             pseudo_unseen(data)
     problems.raise_as(InputError)
-    if isinstance(data, GZSLData) and data is given["data"] and "out" in given:
+    if isinstance(given["data"], GZSLData) and "out" in given:
         request.data = _stored(data, Path(given["out"]))
         request.digest = digest(request.data)
     if file.tuned.get("data") not in (None, request.digest or request.data):

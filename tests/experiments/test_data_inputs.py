@@ -80,7 +80,9 @@ def test_all_commands_take_an_object(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("untrained")
 def test_an_object_has_no_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="attributes and validation are for data folders"):
+    with pytest.raises(
+        InputError, match=r"^compare: attributes and validation are for data folders"
+    ):
         compare("fclswgan", DATA, tmp_path, validation=True, **RUNS)
 
 
