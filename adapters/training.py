@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.checks import Count, Positive, setting_problems
 from d3_plugin.data import GZSLData
+from d3_plugin.errors import InputError
 from d3_plugin.evaluation.softmax import train_softmax
 
 Progress = Callable[[int, dict[str, float]], None]
@@ -36,23 +38,18 @@ class TrainingSettings:
         classifier_epochs, classifier_lr: of the final classifier.
 
     Raises:
-        ValueError: a count or a learning rate is not above 0.
+        InputError: lists every value outside its range.
     """
 
-    steps: int = 600
-    batch_size: int = 64
-    lr: float = 3e-4
-    synthetic_per_class: int = 200
-    classifier_epochs: int = 25
-    classifier_lr: float = 1e-3
+    steps: Count = 600
+    batch_size: Count = 64
+    lr: Positive = 3e-4
+    synthetic_per_class: Count = 200
+    classifier_epochs: Count = 25
+    classifier_lr: Positive = 1e-3
 
     def __post_init__(self) -> None:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        counts = {name for name, value in values.items() if type(value) is int}
-        rates = {name for name in values if name.endswith("lr")}
-        wrong = [name for name in values if name in counts | rates and values[name] <= 0]
-        if wrong:
-            raise ValueError(f"{', '.join(wrong)} must be above 0: {self}")
+        setting_problems(type(self).__name__, type(self), vars(self)).raise_as(InputError)
 
 
 class Trainer:
@@ -85,7 +82,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
 
     def step(self, number: int) -> Sequence[Tensor]:
-        """One generator step, counted from 1, and what goes with it; returns ``losses``."""
+        """Generator step ``number``, from 1 on, with its critic steps; returns ``losses``."""
         raise NotImplementedError
 
     def fit(self, on_progress: Progress | None = None, *, start: int = 0) -> None:
@@ -108,7 +105,7 @@ class Trainer:
                     on_progress(step, losses)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run is continued from, apart from the step and the global random streams."""
+        """Everything that continues a run, except the step and the global random streams."""
         states = {name: getattr(self, name).state_dict() for name in self.parts}
         return {**states, "history": copy.deepcopy(self.history)}
 

@@ -115,14 +115,15 @@ def check_matrices(function: str, *tensors: Tensor) -> None:
     Raises:
         InputError: they are not; lists every dtype and shape.
     """
-    rows = {t.shape[:1] if isinstance(t, Tensor) and t.ndim == 2 else None for t in tensors}
-    if None in rows or len(rows) > 1 or not all(map(_is_floating, tensors)):
+    rows = {t.shape[0] if _is_matrix(t) else None for t in tensors}
+    if None in rows or len(rows) > 1:
         got = ", ".join(map(describe, tensors))
         raise InputError(f"{function} takes dense floating (N, K) tensors of equal N, got {got}")
 
 
-def _is_floating(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.shape[1] > 0 and not tensor.is_sparse
+def _is_matrix(value: Any) -> bool:
+    dense = isinstance(value, Tensor) and value.is_floating_point() and not value.is_sparse
+    return dense and value.ndim == 2 and value.shape[1] > 0
 
 
 def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | None = None) -> None:

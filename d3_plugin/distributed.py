@@ -151,8 +151,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside DDP, or the module itself.
 
     D³ synthesises without the DDP wrapper. Its gradient reaches the same parameters in the host's
-    backward, where DDP averages it with the host's; another forward pass through DDP would
-    expect another backward and broadcast the buffers once more.
+    backward, where DDP averages it with the host's. A second forward pass through DDP would expect
+    a second backward and broadcast the buffers again.
     """
     inner: nn.Module = module.module if isinstance(module, DistributedDataParallel) else module
     return inner

@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TIME_WIDTH = 64
 
-def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
-    """(N,) int64 -> (N, width) sines and cosines, width even (Ho et al., NeurIPS 2020)."""
-    half = width // 2
+
+def timestep_embedding(timesteps: Tensor) -> Tensor:
+    """(N,) int64 -> (N, TIME_WIDTH) sines and cosines (Ho et al., NeurIPS 2020)."""
+    half = TIME_WIDTH // 2
     steps = torch.arange(half, device=timesteps.device, dtype=torch.float32)
     angles = timesteps[:, None].float() * torch.exp(-math.log(10_000) * steps / half)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -44,12 +46,9 @@ class Denoiser(nn.Module):
     before it in the first step.
     """
 
-    def __init__(
-        self, feature_dim: int, attribute_dim: int, hidden: int, blocks: int, time_width: int = 64
-    ) -> None:
+    def __init__(self, feature_dim: int, attribute_dim: int, hidden: int, blocks: int) -> None:
         super().__init__()
-        self.time_width = time_width
-        self.embed_time = nn.Linear(time_width, hidden)
+        self.embed_time = nn.Linear(TIME_WIDTH, hidden)
         self.embed_attributes = nn.Linear(attribute_dim, hidden)
         self.enter = nn.Linear(feature_dim, hidden)
         self.blocks = nn.ModuleList(FiLMBlock(hidden) for _ in range(blocks))
@@ -59,7 +58,7 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, attributes: Tensor) -> Tensor:
-        time = self.embed_time(timestep_embedding(timesteps, self.time_width))
+        time = self.embed_time(timestep_embedding(timesteps))
         condition = F.silu(time + self.embed_attributes(attributes))
         x = self.enter(noisy)
         for block in self.blocks:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from d3_plugin.checks import Count
+
 from ..training import TrainingSettings
 
 
 @dataclass(frozen=True)
 class DiffusionSettings(TrainingSettings):
-    """Settings of :class:`~d3_adapters.diffusion.DiffusionTrainer`, beside those of all trainers.
+    """Settings of :class:`~d3_adapters.diffusion.DiffusionTrainer`, in addition to those of all
+    trainers.
 
     Attributes:
         power: exponent applied to features before they are standardised, in (0, 1]; 1 for none.
@@ -22,10 +25,10 @@ class DiffusionSettings(TrainingSettings):
         sampling_steps: DDIM steps of sampling without gradient; 1 to 10 are enough.
     """
 
-    steps: int = 2000
+    steps: Count = 2000
     power: float = 0.5
-    hidden: int = 512
-    blocks: int = 2
+    hidden: Count = 512
+    blocks: Count = 2
     ema: float = 0.995
-    timesteps: int = 1000
-    sampling_steps: int = 5
+    timesteps: Count = 1000
+    sampling_steps: Count = 5

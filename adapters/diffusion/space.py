@@ -113,7 +113,7 @@ def matched_strength(rows: Tensor, noise: Tensor, wanted: Tensor, space: Feature
         space: to get from rows to features.
 
     Returns:
-        0-dim factor of the noise; 0 where the rows spread enough as they are.
+        0-dim factor of the noise; 0 where the rows already spread enough.
     """
     low, high = torch.zeros_like(wanted), torch.full_like(wanted, LARGEST_STRENGTH)
     for _ in range(16):

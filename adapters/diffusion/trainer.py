@@ -15,13 +15,7 @@ from ..training import Progress, Trainer, descend
 from .networks import Denoiser
 from .schedule import add_noise, cosine_alpha_bar, ddim_step, ddim_timesteps
 from .settings import DiffusionSettings
-from .space import (
-    FeatureSpace,
-    class_means,
-    matched_strength,
-    residual_noise,
-    ridge_means,
-)
+from .space import FeatureSpace, class_means, matched_strength, residual_noise, ridge_means
 
 MAX_NOISE_ROWS = 2000  # residuals that noise is made of: enough for its covariance, cheap to mix
 JUDGED_ROWS = 50  # per seen class, to match the strength of the noise
@@ -33,8 +27,8 @@ class DiffusionTrainer(Trainer):
     A feature is ``ridge(attributes) + residual`` in standardised space. The diffusion generates
     the residual: a denoiser that saw whole features would take an unseen class, on its way through
     the sampler, for the seen class nearest to it. Few-step samples spread less than real rows;
-    noise with the covariance of real residuals makes up for it. Features come back in the space of
-    ``data``, and clipped at 0 if no training feature is negative.
+    noise with the covariance of real residuals makes up for it. Features are returned in the space
+    of ``data``, clipped at 0 if no training feature is negative.
 
     Args and the shared attributes: see :class:`~d3_adapters.training.Trainer`.
 
@@ -77,11 +71,8 @@ class DiffusionTrainer(Trainer):
 
     def _fit_means(self) -> None:
         """Everything that is fitted once, on the training rows: scales, ridge, residuals."""
-        features, labels, seen = (
-            self.data.train_features,
-            self.data.train_labels,
-            self.data.seen_classes,
-        )
+        features, labels = self.data.train_features, self.data.train_labels
+        seen = self.data.seen_classes
         positions = self.seen_positions(labels)
         around = features - class_means(features, positions, len(seen))[positions]
         degrees = max(len(around) - len(seen), 1)
@@ -170,8 +161,7 @@ class DiffusionTrainer(Trainer):
         return self.means[classes] + self.residual_scale * clean
 
     def _residual_noise(self, rows: int, stream: torch.Generator | None = None) -> Tensor:
-        wanted = (rows, len(self.noise_rows))
-        normal = torch.randn(wanted, device=self.device, generator=stream)
+        normal = torch.randn(rows, len(self.noise_rows), device=self.device, generator=stream)
         return residual_noise(self.noise_rows, normal)
 
     def _real_residuals(self, rows: int, stream: torch.Generator | None = None) -> Tensor:
@@ -179,7 +169,7 @@ class DiffusionTrainer(Trainer):
         return self.noise_rows[torch.randint(number, (rows,), device=self.device, generator=stream)]
 
     def _judged(self) -> tuple[torch.Generator, Tensor]:
-        """A random stream of its own and the seen class ids on which noise is matched."""
+        """A separate random stream, and the seen class ids on which the noise is matched."""
         stream = torch.Generator(self.device).manual_seed(0)
         return stream, self.data.seen_classes.repeat_interleave(JUDGED_ROWS)
 

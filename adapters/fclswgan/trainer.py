@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from d3_plugin.checks import Count
 from d3_plugin.data import GZSLData
 from d3_plugin.evaluation.softmax import train_softmax
 
@@ -18,7 +19,7 @@ from ..training import Progress, Trainer, TrainingSettings, descend
 
 @dataclass(frozen=True)
 class FCLSWGANSettings(TrainingSettings):
-    """Settings of :class:`FCLSWGANTrainer`, beside those of all trainers.
+    """Settings of :class:`FCLSWGANTrainer`, in addition to those of all trainers.
 
     Published are a hidden width of 4096, a learning rate of 1e-4 and attributes as in the file;
     the defaults here were better on pseudo-unseen classes of small data sets and train faster. The
@@ -28,16 +29,16 @@ class FCLSWGANSettings(TrainingSettings):
         hidden: width of the hidden layer of generator and critic.
         noise_dim: Z; None for the width of the attributes.
         attribute_norm: L2 norm every class's attributes are given, so that the noise does not
-            drown them (the files of the field have norm 1); None leaves them as they are.
+            drown them (the files of the field have norm 1); None leaves them unchanged.
         critic_steps: critic steps per generator step.
         gradient_penalty: its weight.
         classification_weight: of the seen-class classification loss on generated rows.
     """
 
-    hidden: int = 1024
-    noise_dim: int | None = None
+    hidden: Count = 1024
+    noise_dim: Count | None = None
     attribute_norm: float | None = 5.0
-    critic_steps: int = 5
+    critic_steps: Count = 5
     gradient_penalty: float = 10.0
     classification_weight: float = 0.01
 
@@ -63,10 +64,7 @@ class FCLSWGANTrainer(Trainer):
     """
 
     losses = ("critic", "generator", "classification")
-    parts = (
-        *("generator", "critic", "seen_classifier"),
-        *("generator_optimizer", "critic_optimizer"),
-    )
+    parts = ("generator", "critic", "seen_classifier", "generator_optimizer", "critic_optimizer")
     settings: FCLSWGANSettings
 
     def __init__(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from d3_plugin.checks import Count, Positive
+
 from ..training import TrainingSettings
 
 
 @dataclass(frozen=True)
 class TFVAEGANSettings(TrainingSettings):
-    """Settings of :class:`~d3_adapters.tfvaegan.TFVAEGANTrainer`, beside those of all trainers.
+    """Settings of :class:`~d3_adapters.tfvaegan.TFVAEGANTrainer`, in addition to those of all
+    trainers.
 
     The defaults are for small data: their rate and attribute norm did better on pseudo-unseen
     classes than half the rate and the published norm of 1; steps and widths are those of our
@@ -29,22 +32,22 @@ class TFVAEGANSettings(TrainingSettings):
             features from fresh noise.
         critic_steps: critic and decoder steps per generator step.
         gradient_penalty: its weight at the start; see :func:`.losses.adapted_weight`.
-        adversarial_weight: of the critic's verdict beside the VAE loss.
+        adversarial_weight: of the critic's score, added to the VAE loss.
         attribute_weight: of the decoder's attribute loss.
-        freeze_decoder: whether the generator step leaves the decoder as it is.
+        freeze_decoder: whether the generator step leaves the decoder unchanged.
     """
 
-    lr: float = 6e-4
-    feedback_lr: float = 1e-4
-    decoder_lr: float = 3e-4
-    hidden: int = 1024
-    noise_dim: int | None = None
+    lr: Positive = 6e-4
+    feedback_lr: Positive = 1e-4
+    decoder_lr: Positive = 3e-4
+    hidden: Count = 1024
+    noise_dim: Count | None = None
     attribute_norm: float = 5.0
-    loops: int = 2
+    loops: Count = 2
     feedback_training: float = 1.0
     feedback_synthesis: float = 1.0
     encoded_noise: bool = True
-    critic_steps: int = 5
+    critic_steps: Count = 5
     gradient_penalty: float = 10.0
     adversarial_weight: float = 10.0
     attribute_weight: float = 0.01

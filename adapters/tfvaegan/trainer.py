@@ -139,7 +139,7 @@ class TFVAEGANTrainer(Trainer):
         return noise, mean, log_variance
 
     def _feedback(self, noise: Tensor, attributes: Tensor) -> Tensor:
-        """(B, H) unweighted feedback on what the generator makes of the noise without feedback.
+        """(B, H) unweighted feedback on features generated from the noise without feedback.
 
         Gradient reaches the feedback network, not the decoder and the first pass.
         """

@@ -1,4 +1,4 @@
-"""``attach``: puts D³ on a trainer object, or beside a script's training loop."""
+"""``attach``: adds D³ to a trainer object or to a script's training loop."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def attach(
         errG = errG + d3.loss(features=input_res, labels=input_label)  # before errG.backward()
 
     The host's modules, optimiser methods, ``requires_grad`` flags, train/eval modes, buffers and
-    random streams stay as they are.
+    random streams are not changed.
 
     Args:
         trainer: a trainer object; the plugin that knows it is found by ``d3_describe_host``.
@@ -75,7 +75,7 @@ def attach(
             the optimiser that steps it; in loss form also several in a list.
         settings: see :class:`D3Settings`.
         mode: ``loss``: you add ``d3.loss(...)`` to the generator's loss. ``hook``: a step pre-hook
-            of the generator's optimiser adds D³'s gradient, and the loop stays as it is; that comes
+            of the generator's optimiser adds D³'s gradient, and the loop stays unedited; this comes
             after gradient clipping, so use ``loss`` in a loop that clips. Default: ``hook`` for a
             trainer, ``loss`` for a script.
         seed: of everything random in D³.
@@ -88,24 +88,24 @@ def attach(
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
         noise_dim: width of the noise, for the default synthesis, which then replaces that of a
-            trainer's plugin; default: what the generator's first linear layer takes
-            beside the attributes, or else as wide as they are.
+            trainer's plugin. Default: the input width of the generator's first linear layer minus
+            that of the attributes, or else that of the attributes.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
             generator alone, called with noise first and attributes second, or by a name of
             :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
             DistributedDataParallel it should call ``generator.module``.
-        modules: further networks behind ``transform_features`` and the classifier, as a list or
+        modules: other networks that ``transform_features`` and the classifier use, as a list or
             dict; those that synthesis calls are found (torch 2.6 or newer). Their buffers are kept,
-            and they are in eval mode for ``evaluate()``. Parameters behind synthesis get gradient
-            from the loss if their ``requires_grad`` is on, as in the host's own generator step; in
-            hook mode those that ``optimizer`` steps.
+            and they are in eval mode during ``evaluate()``. Parameters used by synthesis get
+            gradient from the loss if their ``requires_grad`` is on, as in the host's own generator
+            step; in hook mode only those that ``optimizer`` steps.
         transform_features: ``features (N, D) -> (N, D')``, what the host's final classifier sees
             instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
             scores. Default: the field's linear softmax.
         synthetic_per_class: rows per unseen class for that classifier.
-        plugins: further plugins for this attachment.
+        plugins: plugins for this attachment, in addition to the installed ones.
         strict_plugins: raise for an installed plugin that cannot be loaded.
         progress: called with a line of text per epoch of the teacher's pre-training; ``print``.
 
@@ -143,7 +143,7 @@ def attach(
     check_optimizers(host, optimizers)
     if mode == "hook":
         check_free(optimizers)
-    if trainer is None:  # a trainer may not be ready to synthesise before it has begun
+    if trainer is None:  # a trainer may be unable to synthesise before it starts
         _try_synthesis(host, manager.hook)
 
     stream = RandomStream(seed, host.device, "training")
@@ -151,23 +151,15 @@ def attach(
         distiller = _make_distiller(host, settings, progress, gather=gather)
     if gather:
         same_start(distiller)
-        if process_rank():  # rank 0 goes on with the stream of a single process
+        if process_rank():  # rank 0 keeps the stream of a single process
             stream = stream_of_rank(seed, host.device)
     return D3(
-        host,
-        manager.hook,
-        distiller,
-        settings,
-        stream,
-        mode=mode,
-        labels_are=labels_are,
-        seed=seed,
-        gather=gather,
+        host, manager.hook, distiller, settings, stream, mode=mode, labels_are=labels_are, seed=seed
     )
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
-    """Finds wrong calls, further modules and lasting changes before the teacher is trained."""
+    """Finds wrong calls, other modules and lasting changes before the teacher is trained."""
     classes = host.data.unseen_classes[:1].repeat(2)
     reachable = any(p.requires_grad for p in host.generator.parameters())
 

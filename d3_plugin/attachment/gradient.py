@@ -1,4 +1,4 @@
-"""D³'s part of the generator's gradient: handed on in the host's backward pass, and measured."""
+"""D³'s part of the generator's gradient: passed on in the host's backward pass, and measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from d3_plugin.errors import D3Warning
 
 LARGE_SHARE = 0.04
-"""Of D³ in the generator's gradient: 6 % spoilt a flow's training, up to 2.6 % spoilt no host."""
+"""Of the generator's gradient: a share of 6 % spoilt a flow's training, up to 2.6 % no host's."""
 
 MEASURE_EVERY = 10  # steps in loss form, where measuring takes a walk through D³'s graph
 
@@ -56,19 +56,19 @@ class GradientShare:
         return self.recent[-1] if self.recent else None
 
     def add(self, of_d3: Sequence[Tensor], whole: Sequence[Tensor]) -> None:
-        """Measure; in the same order, and neither is changed."""
+        """Measure from D³'s gradients and the whole ones, of the same parameters."""
         if whole:
             part, total = (_norm(gradients) for gradients in (of_d3, whole))
             self.recent.append(part / total)
 
     def watch(self, synthetic: Tensor) -> Begun:
-        """Measure in the host's backward pass, which must not be run once more for it.
+        """Measure in the host's backward pass, without another one.
 
-        The nodes of D³'s own graph tell what they hand to each parameter, beside what the host's
-        hand to it; when the pass is over, the parameter has both.
+        Hooks on D³'s own graph note what it passes to each parameter. After the pass, ``.grad`` of
+        the parameter holds this and the host's part.
 
         Returns:
-            To be called when that pass has reached D³.
+            A function to call when that pass reaches D³.
         """
         parts: dict[Any, Tensor] = {}
 
@@ -83,25 +83,25 @@ class GradientShare:
             self.add([parts[leaf] for leaf in reached], [leaf.grad for leaf in reached])
             parts.clear()
 
-        nodes = {synthetic.grad_fn: None}
-        waiting: list[Any] = [*nodes]
+        seen: set[Any] = {None}
+        waiting: list[Any] = [synthetic.grad_fn]
         while waiting:
-            node = waiting.pop()
+            if (node := waiting.pop()) in seen:
+                continue
+            seen.add(node)
             after = [following for following, _ in node.next_functions]
             leaves = [(i, f.variable) for i, f in enumerate(after) if hasattr(f, "variable")]
             if leaves:
                 node.register_hook(partial(note, leaves))
-            new = {f: None for f in after if f and not hasattr(f, "variable") and f not in nodes}
-            nodes |= new
-            waiting += new
+            waiting += [f for f in after if not hasattr(f, "variable")]
         engine: Any = torch.autograd.Variable._execution_engine
         return partial(engine.queue_callback, finish)
 
     def warn(self, weight: float, hooked: bool) -> bool:
-        """Whether the usual share is too large; warns then. It makes a GPU wait."""
+        """Warn if the median share is too large, and return whether it is. Makes a GPU wait."""
         share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
         clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
-        if share > LARGE_SHARE:
+        if large := share > LARGE_SHARE:
             warnings.warn(
                 f"D³'s part of the generator's gradient is {share:.1%}; above {LARGE_SHARE:.0%} it "
                 "may spoil the host's own training. Take "
@@ -109,7 +109,7 @@ class GradientShare:
                 D3Warning,
                 stacklevel=5,
             )
-        return share > LARGE_SHARE
+        return large
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:

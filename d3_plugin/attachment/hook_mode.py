@@ -1,16 +1,18 @@
-"""``mode="hook"``: the optimiser's step adds D³'s gradient; the host's loop stays as it is."""
+"""``mode="hook"``: the optimiser's step adds D³'s gradient; the host's loop stays unedited."""
 
 from __future__ import annotations
 
 import sys
+import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.amp import grad_scaler
 
+from d3_plugin.attachment.step import Step
 from d3_plugin.distributed import average
 from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
@@ -20,45 +22,37 @@ _hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
 def check_free(optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """There is one optimiser, and no other D³ in it.
+    """Check that there is a single optimiser, without another D³.
 
     Raises:
-        HostError: there is one, or there are several optimisers.
+        HostError: there are several, or it has one.
     """
     if len(optimizers) > 1:
-        raise HostError('mode="hook" takes one optimizer, in whose step it acts: use mode="loss"')
+        raise HostError('mode="hook" takes a single optimizer; for several use mode="loss"')
     if optimizers[0] in _hooked:
-        raise HostError("D³ is in this optimizer already: detach() the first one")
+        raise HostError("this optimizer already has a D³: detach() that one first")
 
 
 class StepHook:
-    """A step pre-hook of the generator's optimiser: gradient for what that optimiser steps.
+    """A pre-hook of the optimiser's step, which adds D³'s gradient to its parameters.
 
     Args:
-        host: whose optimiser; every ``host.interval``-th of its steps gets a gradient.
-        step: makes a step of D³ and returns the generator's extra loss.
-        measure: is told D³'s gradients and the whole ones.
+        host: every ``host.interval``-th step of its optimiser gets a gradient.
+        step: makes the steps of D³, and measures its share of the gradient.
         gather: whether to average the gradient over processes; DDP has averaged the host's already.
 
     Attributes:
         host_steps: steps of the optimiser so far.
     """
 
-    def __init__(
-        self,
-        host: Host,
-        step: Callable[[], Tensor],
-        measure: Callable[[list[Tensor], list[Tensor]], None],
-        *,
-        gather: bool,
-    ) -> None:
-        self._host, self._step, self._measure, self._gather = host, step, measure, gather
+    def __init__(self, host: Host, step: Step, *, gather: bool) -> None:
+        self._host, self._step, self._gather = host, step, gather
         self.host_steps = 0
         self._handle = host.optimizer.register_step_pre_hook(self._before_step)
         _hooked.add(host.optimizer)
 
     def remove(self) -> None:
-        """Leave the optimiser as it was."""
+        """Remove the hook from the optimiser."""
         self._handle.remove()
         _hooked.discard(self._host.optimizer)
 
@@ -86,16 +80,13 @@ class StepHook:
         reached = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
         for parameter, gradient in reached:
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        self._measure([g for _, g in reached], [p.grad for p, _ in reached if p.grad is not None])
+        whole = [p.grad for p, _ in reached if p.grad is not None]
+        self._step.share.add([g for _, g in reached], whole)
 
 
 def _refuse_grad_scaler() -> None:
     """Under a GradScaler the gradients in a pre-hook may be scaled, or the step skipped."""
-    frame = sys._getframe(1)
-    for _ in range(12):
-        if frame.f_back is None:
-            return
-        frame = frame.f_back
+    for frame, _ in islice(traceback.walk_stack(sys._getframe()), 14):
         if frame.f_code.co_filename == grad_scaler.__file__:
             raise HostError(
                 'mode="hook" does not work under a GradScaler, which scales gradients and skips '

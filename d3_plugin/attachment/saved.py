@@ -1,4 +1,4 @@
-"""A saved D³ belongs to the problem and settings at hand, and its optimiser's state fits."""
+"""Checks that a saved D³ fits, and loads its optimiser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from d3_plugin.distillation.settings import SCORING
 
 
 def check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Check that a saved state has our settings and classes.
+    """Check that a saved state has the same settings and classes.
 
     Raises:
         ValueError: names what differs.
@@ -28,15 +28,13 @@ def check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """The moments of an Adam; its options follow from the settings, which agree.
+    """Load the moments of an Adam, but not its options, which follow from the settings.
 
     Raises:
         ValueError: the moments are of other shapes than the parameters.
     """
-    options = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    optimizer.load_state_dict(dict(state))
-    for group, own in zip(optimizer.param_groups, options, strict=True):
-        group.update(own)
+    own = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({**state, "param_groups": own})
     for parameter, moments in optimizer.state.items():
         if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
             raise ValueError("the optimiser's moments are of other shapes than its parameters")

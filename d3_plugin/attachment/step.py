@@ -1,23 +1,27 @@
-"""One step of D³: rows are synthesised, the student learns, and the generator gets its gradient."""
+"""A step of D³: synthesises rows, updates the student, gives the generator its gradient."""
 
 from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import pluggy
 import torch
 from torch import Tensor
 
 from d3_plugin.attachment.gradient import MEASURE_EVERY, GivenGradient, GradientShare
+from d3_plugin.attachment.saved import load_optimizer
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.student_step import LOOK_EVERY, StudentUpdate
+from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, PluginError
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, together
-from d3_plugin.hosts.labels import HostBatches
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, together
+from d3_plugin.hosts.labels import HostBatches, LabelForm
 from d3_plugin.hosts.synthesis import synthesize
 
 # A step borrows the global random streams: two in threads of one process would mix them.
@@ -30,14 +34,14 @@ class Step:
     Args:
         host, hooks, distiller, settings: as in :class:`d3_plugin.D3`.
         stream: where D³'s random numbers come from.
-        batches: reads the host's batch.
-        update: the student's.
+        labels_are: form of the labels in the host's batch.
         hooked: whether the optimiser's hook measures D³'s share of the gradient; otherwise it is
             measured in the host's backward pass.
 
     Attributes:
         settings: those in use.
-        stream: see above.
+        stream: the one in use.
+        update: the student's.
         share: D³'s of the generator's gradient.
     """
 
@@ -48,13 +52,14 @@ class Step:
         distiller: Distiller,
         settings: D3Settings,
         stream: RandomStream,
-        batches: HostBatches,
-        update: StudentUpdate,
+        labels_are: LabelForm,
         *,
         hooked: bool,
     ) -> None:
         self._host, self._hooks, self._distiller, self.settings = host, hooks, distiller, settings
-        self.stream, self._batches, self._update, self._hooked = stream, batches, update, hooked
+        self.stream, self._hooked = stream, hooked
+        self._batches = HostBatches(host.data, distiller.teacher, labels_are)
+        self.update = StudentUpdate(distiller, host.generator, settings.student_lr)
         self.share = GradientShare()
         self._values: dict[str, Tensor] = {}
         self._warned_unreachable = self._warned_share = False
@@ -73,8 +78,15 @@ class Step:
             and torch.is_grad_enabled()
             and any(p.requires_grad for p in self._host.generator.parameters())
         )
-        if weight > 0 and not reaches_generator:
-            self._warn_unreachable()
+        if weight > 0 and not reaches_generator and not self._warned_unreachable:
+            self._warned_unreachable = True
+            warnings.warn(
+                "loss() was called where no gradient can reach the generator (under no_grad, or "
+                "with requires_grad off in all its parameters); the student learns, the generator "
+                "does not. Call it in the generator's step.",
+                D3Warning,
+                stacklevel=3,
+            )
         grad_mode = partial(torch._C._set_grad_enabled, torch.is_grad_enabled())
         with _one_at_a_time:
             undo = together([self.stream.outside(), grad_mode])
@@ -91,13 +103,13 @@ class Step:
             self._after_step()
         if gradient is None:
             return value
-        watched = update and not self._hooked and self._update.steps % MEASURE_EVERY == 1
+        watched = update and not self._hooked and self.update.steps % MEASURE_EVERY == 1
         begun = self.share.watch(synthetic) if watched else None
         result: Tensor = GivenGradient.apply(synthetic, value, weight * gradient, begun)  # type: ignore[no-untyped-call]
         return result
 
     def _after_step(self) -> None:
-        steps = self._update.steps
+        steps = self.update.steps
         self._hooks.d3_after_step(host=self._host, step=steps, values=dict(self.values))
         if steps % LOOK_EVERY == 0 and not self._warned_share:
             self._warned_share = self.share.warn(self.settings.weight, self._hooked)
@@ -105,7 +117,7 @@ class Step:
     def _distil(
         self, differentiable: bool, update: bool, *batch_parts: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Steps the student; synthetic rows, the gradient for them, and whether all was finite."""
+        """Update the student; returns synthetic rows, their gradient, and if all was finite."""
         real, real_labels = self._real_rows(*batch_parts)
         unseen = self._host.data.unseen_classes
         drawn = torch.randint(len(unseen), (self.settings.synthetic_rows,), device=unseen.device)
@@ -116,7 +128,7 @@ class Step:
         batch = self._distiller.batch(rows, real, torch.cat([classes, real_labels]))
         total = self._total(batch)
         parts = {"synthetic rows": rows, "real rows": real, **self._values}
-        gradient, good = self._update(total, rows if differentiable else None, parts, step=update)
+        gradient, good = self.update(total, rows if differentiable else None, parts, step=update)
         confidence = batch.teacher_logits.detach().softmax(dim=1).amax(dim=1)
         self._values["teacher_synthetic"] = confidence[: batch.num_synthetic].mean()
         self._values["teacher_real"] = confidence[batch.num_synthetic :].mean()
@@ -136,7 +148,7 @@ class Step:
         try:
             for answer in hook(host=self._host, batch=batch):
                 if clash := sorted(terms.keys() & answer.keys()):
-                    raise ValueError(f"terms named {clash} exist already")
+                    raise ValueError(f"terms named {clash} already exist")
                 if any(term.shape != () for term in answer.values()):
                     raise ValueError(f"terms must be 0-dim tensors, got {answer}")
                 terms.update(answer)
@@ -149,13 +161,27 @@ class Step:
         self._values["total"] = total.detach()
         return total
 
-    def _warn_unreachable(self) -> None:
-        if not self._warned_unreachable:
-            self._warned_unreachable = True
-            warnings.warn(
-                "loss() was called where no gradient can reach the generator (under no_grad, or "
-                "with requires_grad off in all its parameters); the student learns, the generator "
-                "does not. Call it in the generator's step.",
-                D3Warning,
-                stacklevel=4,
-            )
+    def state_dict(self) -> dict[str, Any]:
+        """The student's optimiser and steps, the random stream and the latest gradient shares."""
+        return {
+            "optimizer": self.update.optimizer.state_dict(),
+            "random": self.stream.state_dict(),
+            "rank": process_rank() if self._distiller.gather else 0,
+            "steps": self.update.steps,
+            "gradient_shares": [*self.share.recent],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], seed: int) -> None:
+        """Continue from :meth:`state_dict`; ``seed`` as in ``attach``."""
+        load_optimizer(self.update.optimizer, state["optimizer"])
+        self.update.steps = int(state["steps"])
+        self.share.recent.clear()
+        for share in state.get("gradient_shares", ()):  # states of earlier versions lack them
+            self.share.recent.append(share.to(self._host.device))
+        if self._distiller.gather and state["rank"] != process_rank():
+            # Another process saved it: with its stream both would draw the same rows.
+            self.stream = stream_of_rank(seed, self._host.device, self.update.steps)
+        else:
+            self.stream.load_state_dict(state["random"])
+        with self.stream:
+            pass  # a damaged one shows here, not in the next step

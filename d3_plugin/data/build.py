@@ -60,17 +60,15 @@ def from_rows(
             )
     given = features if labels is None else labels
     num_rows = 2**62 if given is None else len(given)
-    masks = [
-        part
-        for part, index in sets.items()
-        if len(index) == num_rows > 2 and bool(((index + first).abs() <= 1).all())
-    ]
-    for part in masks:
-        problems.add(f"{names[part]} looks like a mask; expected row numbers from {first}")
-    sets = {part: index for part, index in sets.items() if part not in masks}
-    check_sets({names[part]: index for part, index in sets.items()}, num_rows, first, problems)
+    numbers = {}
+    for part, index in sets.items():
+        if len(index) == num_rows > 2 and bool(((index + first).abs() <= 1).all()):
+            problems.add(f"{names[part]} looks like a mask; expected row numbers from {first}")
+        else:
+            numbers[part] = index
+    check_sets({names[part]: index for part, index in numbers.items()}, num_rows, first, problems)
     parts = {} if attributes is None else {"attributes": attributes}
-    rows = {part: ids[(ids >= 0) & (ids < num_rows)] for part, ids in sets.items() if len(ids)}
+    rows = {part: ids[(ids >= 0) & (ids < num_rows)] for part, ids in numbers.items() if len(ids)}
     rare = _rare(labels, rows)
     if labels is not None and len(rare):
         rows["train"] = rows["train"][~torch.isin(labels[rows["train"]], rare)]
@@ -79,9 +77,8 @@ def from_rows(
             parts[f"{part}_features"] = features[index]
         if labels is not None:
             parts[f"{part}_labels"] = labels[index]
-    for part in ("train", "test_unseen"):
-        if f"{part}_labels" in parts:
-            parts[f"{PARTS[part]}_classes"] = parts[f"{part}_labels"].unique()
+            if part != "test_seen":
+                parts[f"{PARTS[part]}_classes"] = labels[index].unique()
     data = from_parts(name, parts, problems, names, class_names, first, rows)
     if len(rare):
         left_out = [class_names[c] if class_names else str(c + first) for c in rare.tolist()]

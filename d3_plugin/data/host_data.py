@@ -70,9 +70,9 @@ def as_gzsl_data(data: Any) -> GZSLData:
     readable = as_parts(dict(found.values()), problems)
     parts = {part: readable[place] for part, (place, _) in found.items() if place in readable}
     for part, kind in PARTS.items():
-        if f"{part}_labels" in parts and f"{kind}_classes" in parts:
-            key = f"{part}_labels"
-            parts[key] = _class_ids(parts[key], parts[f"{kind}_classes"])
+        labels, classes = f"{part}_labels", f"{kind}_classes"
+        if labels in parts and classes in parts:
+            parts[labels] = _class_ids(parts[labels], parts[classes])
     if {"attributes", "seen_classes", "unseen_classes"} <= parts.keys():
         parts["attributes"] = _by_class(data, parts)
     notes = []

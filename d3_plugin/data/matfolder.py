@@ -134,17 +134,17 @@ def save_mat_folder(data: GZSLData, folder: Path) -> None:
     """See :meth:`GZSLData.save`."""
     import scipy.io
 
-    parts: dict[str, list[Any]] = {"features": [], "labels": []}
-    splits: dict[str, Any] = {"att": data.attributes.T.cpu().numpy()}
+    features, labels = (
+        [getattr(data, f"{part}_{kind}").cpu().numpy() for part in _SETS]
+        for kind in ("features", "labels")
+    )
+    res = {"features": np.concatenate(features).T, "labels": np.concatenate(labels)[:, None] + 1}
+    splits = {"att": data.attributes.T.cpu().numpy()}
     first = 1
-    for part, key in _SETS.items():
-        parts["features"].append(getattr(data, f"{part}_features").cpu().numpy())
-        parts["labels"].append(getattr(data, f"{part}_labels").cpu().numpy() + 1)
-        splits[key] = np.arange(first, first + len(parts["labels"][-1]))[:, None]
-        first += len(splits[key])
+    for key, own in zip(_SETS.values(), labels, strict=True):
+        splits[key] = np.arange(first, first + len(own))[:, None]
+        first += len(own)
     splits[_NAMES] = np.array(data.class_names, dtype=object)[:, None]
-    rows = {key: np.concatenate(arrays) for key, arrays in parts.items()}
-    res = {"features": rows["features"].T, "labels": rows["labels"][:, None]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, variables in (("res101.mat", res), ("att_splits.mat", splits)):

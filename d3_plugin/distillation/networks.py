@@ -61,6 +61,5 @@ class EmbeddingClassifier(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) features -> (N, num_classes) logits and (N, K) embedding, at least 0."""
-        embedding: Tensor = self.embed(features)
-        logits: Tensor = self.classify(embedding)
-        return logits, embedding
+        embedding = self.embed(features)
+        return self.classify(embedding), embedding

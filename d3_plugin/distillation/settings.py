@@ -108,7 +108,6 @@ class D3Settings:
         """
         released: dict[str, Any] = {
             "weight": 1e-4,
-            "kl_weight": 1.0,
             "od_weight": 1.0,
             "temperature": 1.0,
             "kl_form": "double_softmax",

@@ -31,17 +31,15 @@ class StudentUpdate:
         distiller: all its parameters except the teacher's are updated.
         generator: compared between processes.
         lr: of Adam.
-        gather: average over the processes of ``torch.distributed``.
 
     Attributes:
         steps: number of steps so far.
         optimizer: the Adam.
     """
 
-    def __init__(
-        self, distiller: Distiller, generator: nn.Module, lr: float, *, gather: bool
-    ) -> None:
-        self._learned, self._generator, self._gather = distiller.learned(), generator, gather
+    def __init__(self, distiller: Distiller, generator: nn.Module, lr: float) -> None:
+        self._learned, self._gather = distiller.learned(), distiller.gather
+        self._generator = generator
         device = self._learned[0].device
         self._on_cpu = device.type == "cpu"
         self.optimizer = torch.optim.Adam(self._learned, lr=lr, fused=True)
@@ -91,16 +89,13 @@ class StudentUpdate:
         of_rows = gradients[len(own) :]
         good = self._finite(values, [*own, *of_rows])
         if step and (not self._on_cpu or good):
-            for parameter, gradient in zip(self._learned, self._kept(good, own), strict=True):
-                parameter.grad = gradient
+            for parameter, gradient in zip(self._learned, own, strict=True):
+                # Fused Adam ignores strides on the CPU.
+                kept = gradient if self._on_cpu else gradient.masked_fill(~good, 0.0)
+                parameter.grad = kept.contiguous()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         return (None if rows is None else of_rows[0].masked_fill(~good, 0.0)), good
-
-    def _kept(self, good: Tensor, gradients: tuple[Tensor, ...]) -> list[Tensor]:
-        if self._on_cpu:  # fused Adam ignores strides
-            return [gradient.contiguous() for gradient in gradients]
-        return [gradient.masked_fill(~good, 0.0) for gradient in gradients]
 
     def _finite(self, values: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> Tensor:
         """Whether the step may be made, in every process; 0-dim bool on the device."""

@@ -82,13 +82,11 @@ def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
     seed = int(torch.randint(2**31, ()).item())
     from sklearn.model_selection import train_test_split  # importing it takes half a second
 
-    train, held = train_test_split(
+    parts = train_test_split(
         range(len(labels)),
         test_size=held_back if stratified else _HELD_BACK,
         stratify=labels.cpu().numpy() if stratified else None,
         random_state=seed,
     )
-    return (
-        torch.tensor(train, device=labels.device),
-        torch.tensor(held, device=labels.device),
-    )
+    train, held = (torch.tensor(part, device=labels.device) for part in parts)
+    return train, held

@@ -118,7 +118,7 @@ def relation_loss(
         return cosine.sum()
     with autocast_off(cosine):
         if contrastive:
-            # log softmax_j = c_j - logsumexp, averaged over the positives, needs no further (N, M).
+            # log softmax_j = c_j - logsumexp, averaged over the positives, needs no second (N, M).
             positives = same.sum(dim=1)
             mean_positive = cosine.masked_fill(~same, 0.0).sum(dim=1) / positives.clamp_min(1)
             counts = positives > 0

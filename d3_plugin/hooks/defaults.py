@@ -51,9 +51,8 @@ class UserHooks:
 
     @hookimpl(tryfirst=True)
     def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor | None:
-        if self.synthesize is None:
-            return None
-        return self.synthesize(class_ids, host.data.attributes[class_ids])
+        given, attributes = self.synthesize, host.data.attributes
+        return None if given is None else given(class_ids, attributes[class_ids])
 
     @hookimpl(tryfirst=True)
     def d3_transform_features(self, features: Tensor) -> Tensor | None:
@@ -63,6 +62,5 @@ class UserHooks:
     def d3_train_classifier(
         self, features: Tensor, labels: Tensor, num_classes: int
     ) -> Scorer | None:
-        if self.train_classifier is None:
-            return None
-        return self.train_classifier(features, labels, num_classes)
+        given = self.train_classifier
+        return None if given is None else given(features, labels, num_classes)

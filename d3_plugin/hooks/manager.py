@@ -18,7 +18,7 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
     """A plugin manager with the defaults, the installed plugins and ``plugins``.
 
     Args:
-        plugins: further plugin modules or objects, which take precedence over installed ones.
+        plugins: other plugin modules or objects, which take precedence over installed ones.
         strict: raise for an installed plugin that cannot be loaded, instead of warning.
 
     Raises:

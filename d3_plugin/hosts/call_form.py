@@ -30,16 +30,16 @@ Synthesis = Callable[[Tensor, Tensor], Tensor]
 
 
 def generator_call(generator: nn.Module) -> Synthesis:
-    """How this generator is called: ``(noise (N, Z), attributes (N, A)) -> features (N, D)``.
+    """A call of this generator: ``(noise (N, Z), attributes (N, A)) -> features (N, D)``.
 
-    The attributes go by keyword to the first parameter of ``forward`` that has one of
-    :data:`CONDITION_NAMES`; without one they are the second argument. TF-VAEGAN's ``forward(z,
-    a1=None, c=None, ...)`` is why position alone is not enough.
+    The attributes are passed by keyword to the first parameter of ``forward`` named in
+    :data:`CONDITION_NAMES`, without one as the second argument. Position alone is not enough for
+    TF-VAEGAN's ``forward(z, a1=None, c=None, ...)``.
     """
     names = _forward_parameters(generator)
     condition = next((name for name in names if name in CONDITION_NAMES), None)
     if condition is None:
-        return lambda noise, attributes: generator(noise, attributes)
+        return generator
     if names[0] == condition:
         return lambda noise, attributes: generator(attributes, noise)
     return lambda noise, attributes: generator(noise, **{condition: attributes})
@@ -50,7 +50,7 @@ def default_synthesis(generator: nn.Module, noise_dim: int | None = None) -> Syn
 
     Args:
         generator: called as :func:`generator_call` says.
-        noise_dim: Z; None for what the first linear layer takes beside the attributes.
+        noise_dim: Z; None for :func:`noise_width`.
     """
     call, dtype = generator_call(generator), next(generator.parameters()).dtype
 
@@ -80,20 +80,20 @@ def default_synthesis(generator: nn.Module, noise_dim: int | None = None) -> Syn
 
 
 def noise_width(generator: nn.Module, attribute_dim: int) -> int:
-    """Width Z of the noise: what the first linear layer takes beside the attributes.
+    """Width Z of the noise: input width of the first linear layer minus that of the attributes.
 
     Args:
         generator: its first ``nn.Linear``, in the order they were made, takes noise and attributes
             side by side in most of the field.
-        attribute_dim: A; also the answer where that layer is no wider, or there is none.
+        attribute_dim: A; also returned if that layer is not wider or does not exist.
     """
     first = next((m for m in generator.modules() if isinstance(m, nn.Linear)), None)
-    beside = first.in_features - attribute_dim if first is not None else 0
-    return beside if beside > 0 else attribute_dim
+    rest = first.in_features - attribute_dim if first is not None else 0
+    return rest if rest > 0 else attribute_dim
 
 
 def _forward_parameters(generator: nn.Module) -> list[str]:
-    """Names that a call can use, in order; empty where ``forward`` does not say."""
+    """Names of the parameters in order; empty if ``forward`` has no signature."""
     while isinstance(generator, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         generator = generator.module
     try:

@@ -1,4 +1,4 @@
-"""Finds out what a host is: from a trainer object by hook, or from the parts of a script."""
+"""Describes a host: from a trainer object by hook, or from the parts of a script."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from d3_plugin.data import GZSLData
 from d3_plugin.data.host_data import as_gzsl_data
 from d3_plugin.distributed import unwrapped
 from d3_plugin.errors import D3Warning, HostError
@@ -39,18 +40,30 @@ def describe(
     """A host from a trainer that a plugin knows, or from the parts of a script.
 
     Args:
-        manager: the plugins; those that describe other hosts leave it.
+        manager: the plugins; those that describe other hosts are unregistered.
         trainer, generator, optimizer, data: as for ``attach``.
         only_scored: a script's generator is not trained and needs no optimiser.
 
     Raises:
-        HostError: nothing knows the trainer, or parts are missing or given twice.
+        HostError: nothing knows the trainer, parts are missing or given twice, or the generator has
+            no parameters.
     """
-    if trainer is None:
-        return describe_script(manager, generator, optimizer, data, only_scored=only_scored)
-    if generator is not None or optimizer is not None:
-        raise HostError("give a trainer, or a script's generator= and other parts, not both")
-    return describe_trainer(manager, trainer, data)
+    if trainer is not None:
+        if generator is not None or optimizer is not None:
+            raise HostError("give a trainer, or a script's generator= and other parts, not both")
+        return describe_trainer(manager, trainer, data)
+    if generator is None or data is None or (optimizer is None and not only_scored):
+        parts = "generator= and data=" if only_scored else "generator=, optimizer= and data="
+        raise HostError(f"{'this' if only_scored else 'attach()'} needs a trainer, or {parts}")
+    if next(generator.parameters(), None) is None:
+        raise HostError(f"the generator has no parameters: {PLAIN_CONTAINER}")
+    bind(manager, None)
+    first = optimizer[0] if isinstance(optimizer, list) else optimizer
+    if first is None:  # every host has one
+        first = torch.optim.SGD(generator.parameters(), lr=0.0)
+    host = Host("script", generator, first, as_gzsl_data(data))
+    host.data = host.data.to(host.device)
+    return host
 
 
 def take_arguments(
@@ -64,7 +77,7 @@ def take_arguments(
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None,
     synthetic_per_class: int | None,
 ) -> None:
-    """What a user says of a host, which takes precedence over what a plugin answers."""
+    """Apply the arguments of ``attach``, which take precedence over the plugins' answers."""
     host.generator = unwrapped(host.generator)
     modules = modules.values() if isinstance(modules, dict) else modules
     host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
@@ -82,9 +95,9 @@ def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = No
 
     Args:
         manager: the plugins; of those that describe hosts, only the one that knows this trainer
-            stays in it.
+            stays registered.
         trainer: the trainer object.
-        data: the user's data, to be used instead of the trainer's.
+        data: the user's data, used instead of the trainer's.
 
     Raises:
         HostError: no plugin knows the trainer, or ``data`` is another problem than the trainer's.
@@ -97,19 +110,19 @@ def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = No
             "d3_describe_host, or pass generator=, optimizer= and data="
         )
     if data is not None:
-        _replace_data(host, data)
+        host.data = _user_data(host.data, data)
     host.data = host.data.to(host.device)
     return host
 
 
-def _replace_data(host: Host, data: Any) -> None:
-    own, given = host.data, as_gzsl_data(data)
-    same_problem = (
-        own.seen_classes.tolist() == given.seen_classes.tolist()
-        and own.unseen_classes.tolist() == given.unseen_classes.tolist()
-        and own.feature_dim == given.feature_dim
+def _user_data(own: GZSLData, data: Any) -> GZSLData:
+    """The user's data, which must be of the same problem as the trainer's own."""
+    given = as_gzsl_data(data)
+    problem, other = (
+        (each.seen_classes.tolist(), each.unseen_classes.tolist(), each.feature_dim)
+        for each in (own, given)
     )
-    if not same_problem:
+    if problem != other:
         raise HostError(
             f"data= ({given.name}) has other classes or another feature width than the trainer's "
             f"own ({own.name}); leave data= out"
@@ -121,39 +134,7 @@ def _replace_data(host: Host, data: Any) -> None:
             D3Warning,
             stacklevel=5,
         )
-    host.data = given
-
-
-def describe_script(
-    manager: pluggy.PluginManager,
-    generator: nn.Module | None,
-    optimizer: Any,
-    data: Any,
-    *,
-    only_scored: bool,
-) -> Host:
-    """A host from its parts; plugins that describe hosts leave the manager.
-
-    Args:
-        manager, generator, data: as for ``attach``.
-        optimizer: one or a list.
-        only_scored: None will do for the optimiser.
-
-    Raises:
-        HostError: a part is missing, or the generator has no parameters.
-    """
-    if generator is None or data is None or (optimizer is None and not only_scored):
-        parts = "generator= and data=" if only_scored else "generator=, optimizer= and data="
-        raise HostError(f"{'this' if only_scored else 'attach()'} needs a trainer, or {parts}")
-    if next(generator.parameters(), None) is None:
-        raise HostError(f"the generator has no parameters: {PLAIN_CONTAINER}")
-    bind(manager, None)
-    first = optimizer[0] if isinstance(optimizer, list) else optimizer
-    if first is None:  # a host has one
-        first = torch.optim.SGD(generator.parameters(), lr=0.0)
-    host = Host("script", generator, first, as_gzsl_data(data))
-    host.data = host.data.to(host.device)
-    return host
+    return given
 
 
 def bare_optimizers(given: Any) -> Any:
@@ -164,10 +145,10 @@ def bare_optimizers(given: Any) -> Any:
 
 
 def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:
-    """The optimisers step every trainable parameter of the generator.
+    """Check that the optimisers step every trainable parameter of the generator.
 
     Raises:
-        HostError: they do not; names those they lack.
+        HostError: they do not; names the missing parameters.
     """
     if any(map(is_lazy, host.generator.parameters())):
         raise HostError("the generator has lazy layers: call it once, then make the optimizer")

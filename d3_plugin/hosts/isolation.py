@@ -1,8 +1,8 @@
-"""Random streams of D³'s own, which leave the host's where they are.
+"""Separate random streams for D³, which leave the host's unchanged.
 
-What has to be restored is collected beforehand and restored by one call into C (:func:`together`),
-made in a ``finally`` of the function that does the work: Python looks for a KeyboardInterrupt only
-between calls, so none can split it or get in before it.
+What must be restored is saved first and restored by one call into C (:func:`together`), in a
+``finally`` of the function that does the work: Python looks for a KeyboardInterrupt only between
+calls, so none can come before this call or split it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -46,16 +45,20 @@ def _generators(device: torch.device) -> dict[str, torch.Generator]:
     return generators
 
 
-class RandomStream:
-    """A random stream of its own for PyTorch (CPU and one device), NumPy and ``random``.
+def _torch_states(device: torch.device) -> dict[str, Tensor]:
+    return {kind: generator.get_state() for kind, generator in _generators(device).items()}
 
-    Inside ``with stream:`` everything draws from it; outside, the global streams go on as if
+
+class RandomStream:
+    """A separate random stream for PyTorch (CPU and one device), NumPy and ``random``.
+
+    Inside ``with stream:`` everything draws from it; afterwards the global streams continue as if
     nothing had happened.
 
     Args:
         seed: where the stream starts. The stream differs from the one that ``manual_seed(seed)``
             starts: a host seeded with the same number must not share D³'s random numbers.
-        device: the device whose generator is covered beside the CPU's.
+        device: its generator is covered in addition to the CPU's.
         purpose: streams of one seed that must differ get different names.
     """
 
@@ -78,8 +81,8 @@ class RandomStream:
 
     def outside(self) -> Undo:
         """A call that restores the global streams to their present state."""
-        calls: list[Undo] = []
-        calls += [partial(g.set_state, g.get_state()) for g in _generators(self._device).values()]
+        generators = _generators(self._device).values()
+        calls: list[Undo] = [partial(g.set_state, g.get_state()) for g in generators]
         numpy: Any = np.random.get_state()  # noqa: NPY002
         calls.append(partial(_numpy_random.set_bit_generator, _numpy_random.get_bit_generator()))
         if numpy[3]:  # a second normal number is waiting, which changing the generator drops
@@ -109,21 +112,14 @@ class RandomStream:
 
     def end(self) -> None:
         """Continue this stream from the state of the global ones."""
-        self._own = {
-            kind: generator.get_state() for kind, generator in _generators(self._device).items()
-        }
+        self._own = _torch_states(self._device)
         self._python = random.getstate()
 
     def __enter__(self) -> None:
         self._undo = self.outside()
         self.begin()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
         self._begun = self._now()
         self._undo()
@@ -137,7 +133,7 @@ class RandomStream:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # torch.load(map_location=...) may have moved them; generators take CPU byte tensors only.
         for kind in self._own:
-            if kind in state:  # a run on a GPU may go on from one on the CPU
+            if kind in state:  # a run on a GPU may continue one on the CPU
                 self._own[kind] = state[kind].cpu()
         keys, pos = state["numpy"]
         numbers: Any = {"key": keys.cpu().numpy().astype(np.uint32), "pos": pos}
@@ -150,16 +146,15 @@ def global_streams(device: torch.device) -> dict[str, Any]:
     """The state of the global random streams, in types that ``torch.load`` reads safely."""
     numpy: Any = np.random.get_state()  # noqa: NPY002
     kind, keys, *rest = numpy
-    own = {kind: generator.get_state() for kind, generator in _generators(device).items()}
     numbers = (kind, torch.from_numpy(keys.astype(np.int64)), *rest)
-    return {**own, "numpy": numbers, "python": random.getstate()}
+    return {**_torch_states(device), "numpy": numbers, "python": random.getstate()}
 
 
 def set_global_streams(states: dict[str, Any], device: torch.device) -> None:
     """Continue from :func:`global_streams`."""
     kind, keys, *rest = states["numpy"]
     for name, generator in _generators(device).items():
-        if name in states:  # a run on a GPU may go on from one on the CPU
+        if name in states:  # a run on a GPU may continue one on the CPU
             generator.set_state(states[name].cpu())
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
     random.setstate(states["python"])

@@ -21,12 +21,12 @@ _SAME = 4.5e-3
 
 
 class HostBatches:
-    """Reads what a host gives to ``loss()``; the first batch is checked against the teacher.
+    """Reads the batch given to ``loss()``; the first one is checked against the teacher.
 
     The field's scripts use both forms of labels: f-CLSWGAN, CE-GZSL and FREE map them to positions
-    among the seen classes, others keep the class ids of the data set. Both are small integers, so
-    only the teacher, which knows these rows, can tell them apart. TF-VAEGAN's loop has no labels,
-    but attribute rows, which it divides by their L2 norm.
+    among the seen classes, others keep the class ids of the data set. Both are small integers; the
+    teacher, trained on these rows, can tell them apart. TF-VAEGAN's loop has no labels but
+    attribute rows, divided by their L2 norm.
 
     Args:
         data: the host's data.
@@ -46,49 +46,37 @@ class HostBatches:
         """Features (B, D) and class ids (B,) on the data's device.
 
         Raises:
-            HostError: shapes or dtypes that do not fit, in the first batch also rows that are not
-                those of the classes given.
+            HostError: wrong shapes or dtypes; in the first batch also rows of other classes than
+                those given.
         """
         data = self._data
         parts = [part for part in (features, labels, attributes) if part is not None]
         dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
         if features is None or len(parts) != 2 or not dense:
             raise HostError("loss() takes nothing, or features and labels= or attributes=, dense")
-        features = features.detach().to(data.train_features.device)
-        rows = tuple(features.shape[:1])
-        if labels is not None:
-            self._fits(features, labels, rows, is_integer(labels))
-            given = labels.detach().to(features.device).long()
-            ids = given if self._form == "class_ids" else self._from_positions(given)
-        elif attributes is not None:
-            width = data.attributes.shape[1]
-            fits = attributes.is_floating_point()
-            self._fits(features, attributes, (*rows, width), fits)
-            given = ids = self._from_attributes(attributes.detach())
-        if not self._verified and len(ids):  # once: it takes the teacher, and makes a GPU wait
-            self._verify(features, ids, given, by_label=labels is not None)
-            self._verified = True
-        return features, ids
-
-    def _fits(self, features: Tensor, given: Tensor, shape: tuple[int, ...], dtype: bool) -> None:
-        dim = self._data.feature_dim
-        if features.ndim != 2 or features.shape[1] != dim or given.shape != shape or not dtype:
+        features, given = (part.detach().to(data.train_features.device) for part in parts)
+        by_label, dim = labels is not None, data.feature_dim
+        shape = (*features.shape[:1], *(() if by_label else data.attributes.shape[1:]))
+        right_kind = is_integer(given) if by_label else given.is_floating_point()
+        if features.shape[1:] != (dim,) or given.shape != shape or not right_kind:
             raise HostError(
                 f"loss() takes features (B, {dim}), integer labels or floating attributes {shape}; "
                 f"got {tuple(features.shape)} and {given.dtype} {tuple(given.shape)}"
             )
-
-    def _from_positions(self, positions: Tensor) -> Tensor:
-        seen = self._data.seen_classes
-        if not self._verified and not ((positions >= 0) & (positions < len(seen))).all():
-            raise HostError(self._wrong_form(positions, "they are out of range"))
-        return seen[positions]
+        given = given.long() if by_label else self._from_attributes(given)
+        mapped, seen = by_label and self._form == "mapped", data.seen_classes
+        if mapped and not self._verified and not ((given >= 0) & (given < len(seen))).all():
+            raise HostError(self._wrong_form(given, "they are out of range"))
+        ids = seen[given] if mapped else given
+        if not self._verified and len(ids):  # once: it takes the teacher, and makes a GPU wait
+            self._verify(features, ids, given, by_label=by_label)
+            self._verified = True
+        return features, ids
 
     def _from_attributes(self, attributes: Tensor) -> Tensor:
         if self._class_rows is None:
             self._class_rows = _distinct_rows(self._data)
-        given = _unit(attributes.to(self._class_rows.device))
-        distance, ids = _distances(given, self._class_rows).min(dim=1)
+        distance, ids = _distances(_unit(attributes), self._class_rows).min(dim=1)
         lost = ~(distance <= _SAME)  # also what is NaN
         if not self._verified and lost.any():
             raise HostError(
@@ -106,11 +94,11 @@ class HostBatches:
         predicted = self._predicted(data.train_features[some])
         usual = _share(seen[predicted] == data.train_labels[some])
         predicted = self._predicted(features)
-        as_ids, as_mapped = _share(seen[predicted] == given), _share(predicted == given)
-        mapped = by_label and self._form == "mapped"
-        here, other = (as_mapped, as_ids) if mapped else (as_ids, as_mapped)
+        here = _share(seen[predicted] == ids)
+        as_other_form = seen[predicted] if self._form == "mapped" else predicted
+        other = _share(as_other_form == given) if by_label else 0.0
         # The square root: chance in a small batch.
-        if not unseen and here >= 0.5 * max(usual, by_label * other) - len(ids) ** -0.5:
+        if not unseen and here >= 0.5 * max(usual, other) - len(ids) ** -0.5:
             self._compare_scale(features.float(), ids)
             return
         found = (
@@ -153,7 +141,7 @@ class HostBatches:
 
     @torch.no_grad()
     def _predicted(self, features: Tensor) -> Tensor:
-        """The teacher's answers, positions among the seen classes."""
+        """The classes that the teacher predicts, as positions among the seen classes."""
         positions: Tensor = self._teacher(features.float())[0].argmax(dim=1)
         return positions
 

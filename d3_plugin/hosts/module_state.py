@@ -1,4 +1,4 @@
-"""What a forward pass changes in the host's modules, and how it is restored."""
+"""Saves and restores what a forward pass changes in the host's modules."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class ModuleState:
     These are buffers (batch-norm statistics, spectral-norm vectors), also new and re-bound ones;
     layers and parameters that are made in a forward pass; parameters that are not trained, such as
     averages; modes and other plain attributes, such as counters; NumPy arrays; and random
-    generators of their own. What is changed in place inside a list, dict or other object
-    is not covered, see :func:`uncovered`.
+    generators held as attributes. Changes inside a list, dict or other object are not covered, see
+    :func:`uncovered`.
 
     Attributes:
         undo: restores it, except for attributes that were added.
@@ -41,7 +41,7 @@ class ModuleState:
         calls: list[Undo] = []
         self._saved: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for part in [part for module in modules for part in module.modules()]:
-            if isinstance(part, torch.jit.ScriptModule):  # has no dicts of its own
+            if isinstance(part, torch.jit.ScriptModule):  # without Python dicts
                 values: list[Any] = [*part.buffers(recurse=False)]
             else:
                 parts = (part._buffers, part._parameters, part._modules, vars(part))
@@ -54,13 +54,12 @@ class ModuleState:
                     calls.append(partial(value.data.copy_, value.detach().clone()))
                 elif isinstance(value, np.ndarray):
                     calls.append(partial(value.__setitem__, ..., value.copy()))
-                elif isinstance(value, torch.Generator):
-                    calls.append(partial(value.set_state, value.get_state()))
+                elif isinstance(value, (torch.Generator, np.random.RandomState)):
+                    restore: Any = value.set_state
+                    calls.append(partial(restore, value.get_state()))
                 elif isinstance(value, np.random.Generator):
                     bits = value.bit_generator
                     calls.append(partial(setattr, bits, "state", bits.state))
-                elif isinstance(value, np.random.RandomState):
-                    calls.append(partial(value.set_state, value.get_state()))
                 elif isinstance(value, random.Random):
                     calls.append(partial(value.setstate, value.getstate()))
         self.undo = together([*[partial(own.update, was) for own, was in self._saved], *calls])
@@ -101,7 +100,7 @@ def state_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def modules_noticed(known: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
-    """The other modules that are called meanwhile; what that changes in them is restored."""
+    """Lists the other modules that the block calls, and restores what it changes in them."""
     if not hasattr(torch.compiler, "set_stance"):  # before torch 2.6
         yield []
         return
@@ -117,7 +116,7 @@ def modules_noticed(known: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
 
     handle = register_module_forward_pre_hook(note)
     try:
-        # It would compile the hook, too, and warns of it.
+        # Otherwise the compiler would compile the hook, too, with a warning.
         with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Using `torch.compile")
             yield found
@@ -130,7 +129,7 @@ def modules_noticed(known: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
 
 @contextmanager
 def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
-    """``module`` with the parameters and buffers of ``other``, a copy of it; None: its own.
+    """In the block ``module`` has the weights of ``other``, a copy of it; None changes nothing.
 
     Raises:
         HostError: they have other layers.

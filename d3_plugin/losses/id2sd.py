@@ -156,9 +156,6 @@ class ID2SDLoss(nn.Module):
         return sum((self.weights[k] * v for k, v in terms.items()), start=zero)
 
     def extra_repr(self) -> str:
-        return (
-            f"kl_weight={self.kl_weight}, be_weight={self.be_weight}, kl_form={self.kl_form!r}, "
-            f"temperature={self.temperature}, relation={self.relation!r}, "
-            f"relation_temperature={self.relation_temperature}"
-            f"{', gather=True' if self.gather else ''}"
-        )
+        names = ["kl_weight", "be_weight", "kl_form", "temperature", "relation"]
+        names += ["relation_temperature", *(["gather"] if self.gather else [])]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

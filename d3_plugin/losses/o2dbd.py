@@ -184,10 +184,6 @@ class O2DBDLoss(nn.Module):
         return self.terms(teacher_logits, student_logits, labels.long())["od"]
 
     def extra_repr(self) -> str:
-        return (
-            f"score={self.score!r}, score_temperature={self.score_temperature}, "
-            f"target={self.target!r}, relation={self.relation!r}, "
-            f"relation_temperature={self.relation_temperature}, rescale={self.rescale}, "
-            f"softmax_confidence={self.softmax_confidence}"
-            f"{', gather=True' if self.gather else ''}"
-        )
+        names = ["score", "score_temperature", "target", "relation", "relation_temperature"]
+        names += ["rescale", "softmax_confidence", *(["gather"] if self.gather else [])]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

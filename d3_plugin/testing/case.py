@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from d3_plugin.attachment.attach import attach
 from d3_plugin.attachment.d3 import D3, Mode
-from d3_plugin.checks import setting_problems
+from d3_plugin.checks import describe, setting_problems
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, InputError
@@ -112,7 +112,7 @@ class TrainedHost:
         ids = data.unseen_classes.repeat(20)[:20] if ids is None else ids
         with seeded(seed), state_kept(self.host.modules), torch.set_grad_enabled(differentiable):
             rows: Tensor = self.call(name, class_ids=ids, differentiable=differentiable)
-        got, wanted = form_of(rows), form_of(data.train_features[:1].expand(len(ids), -1))
+        got, wanted = describe(rows), describe(data.train_features[:1].expand(len(ids), -1))
         expect(got == wanted, f"differentiable={differentiable} gives {got}, expected {wanted}")
         return rows
 
@@ -152,13 +152,6 @@ def seeded(seed: int) -> AbstractContextManager[None]:
     """Inside, every global random stream starts from ``seed``; outside, it is unaffected."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return RandomStream(seed, torch.device(device), "adapter kit")
-
-
-def form_of(value: object) -> str:
-    """Dtype, shape and device of a tensor, or the type of anything else."""
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{value.dtype} {tuple(value.shape)} on {value.device}"
 
 
 def state_of(modules: Mapping[str, nn.Module]) -> dict[str, Any]:

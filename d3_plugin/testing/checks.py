@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
+from d3_plugin.checks import describe
 from d3_plugin.errors import AdapterError
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.describe import check_optimizers
@@ -21,7 +22,6 @@ from d3_plugin.testing.case import (
     differences,
     expect,
     expect_none,
-    form_of,
     on_copies,
     seeded,
     state_of,
@@ -56,11 +56,11 @@ def check_description(case: AdapterCase) -> None:
     ``Host.data`` the trainer's data, unchanged, and ``Host.modules`` lists every module that
     synthesis runs through, including the generator.
     """
-    describe = make_manager(case.plugins).hook.d3_describe_host
-    other = describe(trainer=object())
+    described = make_manager(case.plugins).hook.d3_describe_host
+    other = described(trainer=object())
     expect(other is None, f"d3_describe_host gives {other!r:.50} for an object of another kind")
     with seeded(0):
-        host = describe(trainer=case.build(case.data, 0))
+        host = described(trainer=case.build(case.data, 0))
     expect(isinstance(host, Host), f"d3_describe_host gives {host!r:.60} for the trainer")
     trained = any(p.requires_grad for p in host.generator.parameters())
     expect(trained, "Host.generator has no parameter that requires gradient")
@@ -181,13 +181,13 @@ def check_classifier(case: AdapterCase) -> None:
             rows = ready.call("d3_transform_features", features=given)
             made.append(rows)
             fits = rows.shape == (len(given), made[0].shape[-1])
-            expect(fits, f"d3_transform_features makes {form_of(rows)} of {form_of(given)}")
+            expect(fits, f"d3_transform_features makes {describe(rows)} of {describe(given)}")
         inputs = {"features": torch.cat(made), "labels": torch.cat([data.train_labels, ids])}
         with torch.enable_grad():  # evaluate() runs without gradient, but training needs it
             score = ready.call("d3_train_classifier", **inputs, num_classes=classes)
         scores = on_copies("the classifier", lambda rows: score(rows), rows=made[1])
         wanted = (len(ids), classes)
-        expect(scores.shape == wanted, f"the classifier gives {form_of(scores)}, not {wanted}")
+        expect(scores.shape == wanted, f"the classifier gives {describe(scores)}, not {wanted}")
         expect(bool(torch.isfinite(scores).all()), "the classifier gives NaN or Inf")
 
 
@@ -196,8 +196,8 @@ def check_weight_zero(case: AdapterCase) -> None:
     """With D³ at weight 0, training ends as without D³, bit for bit.
 
     ``build(data, seed)`` and ``fit()`` draw only from the global random streams. Synthesis leaves
-    no trace in the trainer: it has no random stream or counter of its own, and runs through no
-    module that ``Host.modules`` lacks.
+    no trace in the trainer: it has no separate random stream or counter, and runs through no module
+    that is missing in ``Host.modules``.
     """
     alone, again, beside = (case.trained(weight).end() for weight in (None, None, 0.0))
     expect_none(differences(alone, again), "two trainings without D³ from one seed differ in")
@@ -235,9 +235,9 @@ def check_family(case: AdapterCase) -> None:
     a list of dicts of ``step`` and mean losses, such as ``{"step": 10, "critic": 0.3}``.
     """
     manager = make_manager(case.plugins)
-    describe = manager.hook.d3_describe_host
+    described = manager.hook.d3_describe_host
     with seeded(0):
-        name = getattr(describe(trainer=case.build(case.data, 0)), "name", "")
+        name = getattr(described(trainer=case.build(case.data, 0)), "name", "")
     family, changes = host_families(manager).get(name), case.family_settings
     expect((family is None) == (changes is None), f"family {family}, family_settings {changes}")
     if family is None or changes is None:
@@ -249,7 +249,7 @@ def check_family(case: AdapterCase) -> None:
     for stream in (0, 1):  # as in d3 compare, where streams were used before
         with seeded(stream):
             trainer = family.build(case.data, settings, 0, torch.device("cpu"))
-        host, generator = describe(trainer=trainer), getattr(trainer, "generator", None)
+        host, generator = described(trainer=trainer), getattr(trainer, "generator", None)
         fits = isinstance(host, Host) and host.generator is generator
         expect(fits, f"build makes a {type(trainer).__name__} with generator {generator!r:.50}")
         starts.append(state_of({"generator": host.generator}))

@@ -120,7 +120,7 @@ def test_weight_and_offset_can_be_given_instead(toy_data: GZSLData) -> None:
 
 @pytest.mark.parametrize("classifier", KINDS)
 def test_d3_that_never_ran_is_named(toy_data: GZSLData, classifier: str) -> None:
-    """``loss()`` forgotten; an optimiser that is never stepped, or was made anew."""
+    """``loss()`` forgotten; an optimiser that is never stepped, or was created again."""
     host = ScriptHost(toy_data)
     d3 = attach(host)
     with pytest.warns(D3Warning, match=r"no step.*loss\(\) was never called"):
@@ -128,7 +128,7 @@ def test_d3_that_never_ran_is_named(toy_data: GZSLData, classifier: str) -> None
     hooked = attach(host, mode="hook")
     host.optimizer_g = torch.optim.Adam(host.net_g.parameters())
     host.run(2)
-    with pytest.warns(D3Warning, match="no step.*optimizer.*made anew"):
+    with pytest.warns(D3Warning, match="no step.*optimizer.*created again"):
         hooked.evaluate(final_classifier=classifier)
     d3.loss()
     d3.evaluate(final_classifier=classifier)

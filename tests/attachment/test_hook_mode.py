@@ -149,7 +149,7 @@ def test_several_optimizers_are_for_the_loss_form(host: ScriptHost) -> None:
     attach(host, optimizer=several).loss().backward()
     with pytest.raises(HostError, match=r"hidden\.weight.*list"):
         attach(host, optimizer=several[1:])
-    with pytest.raises(HostError, match=r"one optimizer.*mode=.loss"):
+    with pytest.raises(HostError, match=r"single optimizer.*mode=.loss"):
         attach(host, optimizer=several, mode="hook")
     with pytest.raises(InputError, match=r"(?s)or a list of Optimizers .*Linear"):
         attach(host, optimizer=[*several, host.net_d])

@@ -79,7 +79,7 @@ def test_a_diverged_generator_ends_the_training(host: ScriptHost, mode: str) -> 
 
 
 def student_update(host: ScriptHost) -> StudentUpdate:
-    return StudentUpdate(attach(host).distiller, host.net_g, 1e-3, gather=False)
+    return StudentUpdate(attach(host).distiller, host.net_g, 1e-3)
 
 
 def test_warnings_come_ever_more_seldom(host: ScriptHost) -> None:

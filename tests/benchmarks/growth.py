@@ -33,7 +33,7 @@ def one_cell(answer: Connection, rows: int, classes: int, width: int) -> None:
     seen = torch.arange(classes // SEEN_SHARE)
     teacher = EmbeddingClassifier(width, settings.embedding_dim, len(seen)).requires_grad_(False)
     distiller = Distiller(teacher, classes, seen, settings, torch.randn(1000, len(seen)))
-    update = StudentUpdate(distiller, nn.Linear(1, 1), settings.student_lr, gather=False)
+    update = StudentUpdate(distiller, nn.Linear(1, 1), settings.student_lr)
     synthetic, real = torch.rand(rows // 2, width), torch.rand(rows // 2, width)
     labels = torch.cat(
         [

@@ -65,7 +65,7 @@ def two_steps(part: int, parts: int, *, ddp: bool) -> dict[str, Tensor]:
         gather=ddp,
     )
     learned: list[Tensor] = []
-    d3._update.optimizer.register_step_pre_hook(
+    d3._step.update.optimizer.register_step_pre_hook(
         lambda *_: learned.append(torch.cat([p.grad.flatten() for p in d3.distiller.learned()]))
     )
     answer = {"start": flat(iter(d3.distiller.learned()))}

@@ -133,7 +133,7 @@ def test_damaged_run_is_named(tmp_path: Path) -> None:
             {"host": {"stepz": 3, "lr": "high"}},
             r"(?s)2 problems.*'stepz'.*lr must be a finite number.*'high'",
         ),
-        ({"host": {"steps": -5}}, "steps must be above 0"),
+        ({"host": {"steps": -5}}, "steps must be an int, at least 1"),
         ({"device": "tpuu"}, "tpuu"),
         ({"data": "imagenet"}, "imagenet"),
         ({"device": "cuda"}, "there is cpu"),

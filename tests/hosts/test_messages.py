@@ -16,8 +16,8 @@ from d3_plugin.data import GZSLData
 from tests.toys import PlainGenerator, parts_of
 
 OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
-    "tuple": (lambda rows: (rows, rows.mean()), "got tuple"),
-    "dict": (lambda rows: {"features": rows}, "got dict"),
+    "tuple": (lambda rows: (rows, rows.mean()), "got a tuple"),
+    "dict": (lambda rows: {"features": rows}, "got a dict"),
     "image": (lambda rows: rows[:, :, None, None], "(2, 12, 1, 1)"),
 }
 

@@ -143,7 +143,7 @@ class OtherClasses(TinyHooks):
 
 @broken(
     "check_synthesis_form",
-    r"gives torch.float64 \(20, 12\) on cpu, expected torch.float32",
+    r"\(20, 12\) of torch.float64 on cpu, expected a tensor \(20, 12\) of torch.float32",
     *ON_ROWS[:-2],
 )
 class DoubleRows(TinyHooks):
@@ -153,7 +153,7 @@ class DoubleRows(TinyHooks):
 
 @broken(
     "check_synthesis_form",
-    r"differentiable=False gives .* \(2, 12\) on cpu, expected .* \(20, 12\)",
+    r"differentiable=False gives .* \(2, 12\) of .* on cpu, expected .* \(20, 12\)",
     *ON_ROWS,
 )
 class RowPerDistinctClass(TinyHooks):
