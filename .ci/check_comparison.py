@@ -11,7 +11,7 @@ results = json.loads((out / "results.json").read_text(encoding="utf-8"))
 runs = {(r["seed"], r["split"], r["variant"]): r for r in results["runs"]}
 problems = []
 
-if page.count("data:image/png;base64,") != 3 or "+D³" not in page:
+if page.count("<svg ") != 6 or "+D³" not in page:
     problems.append("the report lacks its pictures or its table")
 for seed, split, variant in runs:
     base, d3 = runs[seed, split, "baseline"], runs[seed, split, "d3"]

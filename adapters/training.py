@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
-
-from .softmax import train_softmax
+from d3_plugin.evaluation.softmax import train_softmax
 
 Progress = Callable[[int, dict[str, float]], None]
 

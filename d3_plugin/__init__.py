@@ -19,7 +19,7 @@ from d3_plugin.errors import (
     PluginError,
     StorageError,
 )
-from d3_plugin.evaluation.protocol import evaluate
+from d3_plugin.evaluation.protocol import classifier, evaluate
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.host import Host, HostFamily, StepBatch
 from d3_plugin.losses import ID2SDLoss, O2DBDLoss
@@ -42,6 +42,7 @@ __all__ = [
     "StorageError",
     "__version__",
     "attach",
+    "classifier",
     "evaluate",
     "hookimpl",
 ]

@@ -18,8 +18,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from d3_plugin import __version__
 from d3_plugin.checks import did_you_mean
+from d3_plugin.data import digest, load
+from d3_plugin.data.parts import PARTS
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, D3Warning, InputError
+from d3_plugin.errors import D3Error, D3Warning, FailedConditionError, InputError, MissingExtraError
 from d3_plugin.experiments import ablate, compare, tune
 from d3_plugin.experiments.bench import bench
 from d3_plugin.experiments.run import find_family
@@ -27,12 +29,16 @@ from d3_plugin.hooks.manager import host_families, make_manager
 
 # The flags of a command are the arguments of its function, with the defaults stated there.
 HELP = {
-    "adapter": "host family, several separated by commas, or 'all'",
+    "adapter": "host family, import path MODULE:ATTRIBUTE of one, several separated by commas, or "
+    "'all'",
     "data": "digits, digits-DRAW, or a folder with res101.mat and att_splits.mat",
+    "folder": "digits, digits-DRAW, or a folder with res101.mat and att_splits.mat",
     "out": "folder for runs and results",
+    "attributes": "another file with the attributes of the data folder, such as sent_splits.mat",
+    "validation": "the data folder's own validation split instead of random pseudo-unseen cuts",
     "seeds": "number of seeds",
     "trials": "number of trials for the baseline, and for D³",
-    "cuts": "number of pseudo-unseen cuts that choices are made on",
+    "cuts": "number of pseudo-unseen cuts to choose on; with --validation, number of trainings",
     "seed": "seed of the search, and number of its first cut",
     "rounds": "pairs of blocks that are timed",
     "draws": "final classifiers per run, each on freshly drawn features",
@@ -46,23 +52,48 @@ HELP = {
     "jobs": "number of runs at the same time on this machine",
     "backend": "where runs are made: processes of this machine, or an existing cluster",
     "scheduler": "address of the cluster",
+    "shell": "shell to complete commands and flags in",
+    "fail_if": "exit with status 1 if this holds, such as 'd_ausuc.high < 0'; may be repeated. "
+    "[ADAPTER:][ROW.]NAME[.low|.high], then <, <=, > or >=, then a number. NAME is a metric in the "
+    "summary of results.json, d_METRIC its difference to the baseline, d_METRIC_to_ROW that to "
+    "another row, in fractions of 1; ROW is d3 by default; low and high end the 95%% interval",
 }
 DEFAULTS = {  # where the function's own default is None
     "adapter": "that of --settings, or fclswgan",
     "scheduler": "$DASK_SCHEDULER_ADDRESS or $RAY_ADDRESS",
 }
+PATHS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE"}
+PROGRESS = (
+    ("--quiet", "none", "show no progress, only results"),
+    ("--verbose", "steps", "also show a line per tenth of each training"),
+)
+
+EXIT = (
+    "Exit status: 0 done; 1 a condition of --fail-if holds; 2 bad input, failed runs, or output "
+    "that cannot be written; 130 interrupted."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0 done, 2 bad input, 130 interrupted.
+        The exit status, see :data:`EXIT`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may have no "±" or "³"
-    warnings.simplefilter("always", D3Warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", D3Warning)
+        warnings.showwarning = _show_warning
+        return _run(arguments)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    print(f"d3: {category.__name__}: {message}", file=sys.stderr)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     traceback, usage = False, ""
     try:
         try:
@@ -74,6 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             function(**options)
         finally:
             sys.stdout.flush()
+    except FailedConditionError as error:
+        print(*(f"d3: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 1
     except D3Error as error:
         if traceback:
             raise
@@ -98,51 +132,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Arguments of a command's function by name, and ``function``, ``usage`` and ``traceback``."""
-    parser = argparse.ArgumentParser(
-        prog="d3",
-        description="D³GZSL as an add-on: in-distribution dual-space and "
-        "out-of-distribution batch distillation for generative zero-shot learning.",
-    )
-    parser.add_argument("--version", action="version", version=f"d3_plugin {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True)
-
-    parsers = {}
-    for function in (compare, bench, ablate, tune, adapters, settings):
-        text = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].replace("``", "")
-        command = commands.add_parser(
-            function.__name__, help=text.split("\n\n")[0], description=text
-        )
-        _add_flags(command, function)
-        command.add_argument("--traceback", action="store_true", help="show tracebacks of errors")
-        command.set_defaults(function=function, usage=command.format_usage())
-        parsers[function] = command
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser, commands = make_parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    if arguments[0] not in commands and not arguments[0].startswith("-"):
+        parser.error(f"no command {arguments[0]!r}{did_you_mean(arguments[0], list(commands))}")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        command = parsers[options.function]
+        command = commands[arguments[0]]
         flags = [flag for flag in command.format_usage().replace("[", " ").split() if "--" in flag]
         hint = did_you_mean(unknown[0], flags)
         command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return vars(options)
 
 
+def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of ``d3``, and those of its commands by name."""
+    parser = argparse.ArgumentParser(
+        prog="d3",
+        description="D³GZSL as an add-on: in-distribution dual-space and "
+        "out-of-distribution batch distillation for generative zero-shot learning.",
+        epilog=EXIT,
+    )
+    parser.add_argument("--version", action="version", version=f"d3_plugin {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for function in (compare, ablate, tune, report, bench, data, adapters, settings, completion):
+        text = (inspect.getdoc(function) or "").split("\n\nArgs:")[0].replace("``", "")
+        command = commands.add_parser(
+            function.__name__, help=text.split("\n\n")[0], description=text, epilog=EXIT
+        )
+        _add_flags(command, function)
+        command.add_argument("--traceback", action="store_true", help="show tracebacks of errors")
+        command.set_defaults(function=function, usage=command.format_usage())
+    return parser, commands.choices
+
+
 def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """A flag for each argument of a function, of its type and with its default."""
     hints = get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
+        if name == "progress":
+            either = parser.add_mutually_exclusive_group()
+            for flag, value, text in PROGRESS:
+                how = {"dest": name, "const": value, "default": parameter.default, "help": text}
+                either.add_argument(flag[1:3], flag, action="store_const", **how)
+            continue
         default, text = parameter.default, HELP[name]
-        how: dict[str, Any] = {"default": default}
-        if name in ("host", "d3"):
-            how = {"default": [], "action": "append", "metavar": "NAME=VALUE"}
-        elif get_origin(hints[name]) is Literal:
+        flag = "--set" if name == "d3" else "--" + name.replace("_", "-")
+        how = {"default": default, "dest": name}
+        if default is parameter.empty:
+            flag, how = name, {}
+        if get_origin(hints[name]) is Literal:
             choices = get_args(hints[name])
             how |= {"choices": choices, "metavar": "|".join(choices)}
-        elif name in ("out", "settings"):
-            how |= {"type": _path, "metavar": "FOLDER" if name == "out" else "FILE"}
+        elif name in ("host", "d3", "fail_if"):
+            metavar = "CONDITION" if name == "fail_if" else "NAME=VALUE"
+            how |= {"default": [], "action": "append", "metavar": metavar}
+        elif name in PATHS:
+            how |= {"type": _path, "metavar": PATHS[name]}
+        elif isinstance(default, bool):
+            how |= {"action": "store_true"}
         elif isinstance(default, int):
             how |= {"type": int, "metavar": "N"}
         shown = DEFAULTS.get(name) if default is None else default
-        text += "" if shown is None else f" (default: {shown})"
-        parser.add_argument("--set" if name == "d3" else f"--{name}", dest=name, help=text, **how)
+        text += "" if shown in (None, False, (), parameter.empty) else f" (default: {shown})"
+        added: Any = parser.add_argument(flag, help=text, **how)
+        if name in (*PATHS, "data", "folder"):
+            added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
 
 def _path(given: str) -> Path:
@@ -172,6 +230,41 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def data(folder: str, *, attributes: Path | None = None, validation: bool = False) -> None:
+    """Show what a data folder holds, or what is wrong with it.
+
+    Args:
+        folder, attributes, validation: see :func:`d3_plugin.data.load`.
+    """
+    found = load(folder, attributes=attributes, validation=validation)
+    names = [found.class_names[c] for c in found.unseen_classes.tolist()]
+    print(f"{found.name}: {len(found.seen_classes)} seen and {len(names)} unseen classes")
+    for part in PARTS:
+        per_class = getattr(found, f"{part}_labels").unique(return_counts=True)[1]
+        rows = f"{per_class.sum()} rows, {per_class.min()} to {per_class.max()} per class"
+        print(f"  {part:<12} {rows}")
+    for what in ("train_features", "attributes"):
+        rows = getattr(found, what)
+        low, high = rows.norm(dim=1).aminmax()
+        shown = f"width {rows.shape[1]}, values in {rows.min():.4g} to {rows.max():.4g}, norms"
+        print(f"  {what.removeprefix('train_'):<12} {shown} {low:.4g} to {high:.4g}")
+    print(f"  unseen       {', '.join(names)}")
+    print(f"  digest       {digest(folder, attributes) or 'none: built in'}")
+
+
+def report(out: Path) -> None:
+    """Write the report of a finished comparison or ablation again, without training.
+
+    Everything is made from results.json and ablation.json in the folder.
+    """
+    try:
+        from d3_plugin.experiments.report import render_again
+    except ModuleNotFoundError as error:
+        what = f"this needs {error.name}: pip install 'd3-plugin[compare]'"
+        raise MissingExtraError(what) from error
+    print(*render_again(out), sep="\n")
+
+
 def adapters() -> None:
     """List the host families that plugins provide."""
     for family in host_families(make_manager()).values():
@@ -193,6 +286,15 @@ def settings(adapter: str = "all") -> None:
             meaning = dict.fromkeys(of.split(", "), " ".join(text.split())) | meaning
         for each in fields(kind):
             print(f"  {each.name}={each.default}: {meaning.get(each.name, '')}")
+
+
+def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
+    """Print a script that completes commands and flags: eval "$(d3 completion bash)"."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise MissingExtraError("this needs shtab: pip install 'd3-plugin[completion]'") from error
+    print(shtab.complete(make_parser()[0], shell))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections.abc
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,7 +117,7 @@ def check_matrices(function: str, *tensors: Tensor) -> None:
     """
     rows = {t.shape[:1] if isinstance(t, Tensor) and t.ndim == 2 else None for t in tensors}
     if None in rows or len(rows) > 1 or not all(map(_is_floating, tensors)):
-        got = ", ".join(map(_form, tensors))
+        got = ", ".join(map(describe, tensors))
         raise InputError(f"{function} takes dense floating (N, K) tensors of equal N, got {got}")
 
 
@@ -131,7 +132,7 @@ def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | No
         InputError: wrong shape or dtype; on the CPU also values outside 0..num_classes-1.
     """
     if not is_integer(labels) or tuple(labels.shape) != (rows,):
-        raise InputError(f"{function} takes integer labels ({rows},), got {_form(labels)}")
+        raise InputError(f"{function} takes integer labels ({rows},), got {describe(labels)}")
     # Reading values would make a GPU wait, and break the graph while compiling.
     if num_classes is None or labels.device.type != "cpu" or torch.compiler.is_compiling():
         return
@@ -151,7 +152,7 @@ def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | N
     if not is_integer(seen_classes) or seen_classes.ndim != 1 or not len(seen_classes):
         raise InputError(
             f"{function} takes seen_classes (S,) as integer class ids (mask.nonzero()[:, 0] of a "
-            f"mask), got {_form(seen_classes)}"
+            f"mask), got {describe(seen_classes)}"
         )
     ids = seen_classes.tolist()
     if len(set(ids)) < len(ids) or min(ids) < 0 or (num_classes and max(ids) >= num_classes):
@@ -167,7 +168,45 @@ def is_integer(tensor: object) -> bool:
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def _form(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{value.dtype} {tuple(value.shape)}" + (" sparse" if value.is_sparse else "")
+def check_arrays(function: str, **arrays: tuple[str, Any]) -> Problems:
+    """Problems of NumPy arrays: finite numbers if named ``scores``, otherwise class ids.
+
+    Args:
+        function: starts the message.
+        arrays: by name, the letters of the dimensions, such as ``"NC"``, and the array. A letter
+            stands for the same positive size in all arrays.
+
+    Raises:
+        InputError: a value is not such an array.
+    """
+    problems = Problems(function)
+    sizes: dict[str, int] = {}
+    for name, (letters, array) in arrays.items():
+        numbers = name.endswith("scores")
+        what = f"a NumPy array ({', '.join(letters)}) of {'numbers' if numbers else 'class ids'}"
+        fits = isinstance(array, np.ndarray) and array.dtype.kind in ("fiu" if numbers else "iu")
+        if not fits or array.ndim != len(letters) or array.dtype == np.uint64:
+            problems.add(f"{name} must be {what}; got {describe(array)}")
+    problems.raise_as(InputError)
+    for name, (letters, array) in arrays.items():
+        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
+        problems.check(array.shape == expected, f"{name} is {array.shape}, expected {expected}")
+        problems.check(array.size > 0, f"{name} is empty")
+        problems.check(bool(np.isfinite(array).all()), f"{name} contain NaN or Inf")
+    return problems
+
+
+def describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        sparse = "" if value.layout == torch.strided else f"{value.layout} "
+        return f"a {sparse}tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
+    if isinstance(value, np.ndarray):
+        return f"an array {value.shape} of {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def some(values: Tensor | Sequence[str], noun: str) -> str:
+    """The count and the first few, e.g. ``2 classes (3, 7)``."""
+    first = values[:10].tolist() if isinstance(values, Tensor) else values[:10]
+    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in first]
+    return f"{len(values)} {noun} ({', '.join(shown)}{', ...' if len(values) > 10 else ''})"

@@ -43,6 +43,10 @@ class FailedRunsError(D3Error):
     """Some runs of a grid failed; the finished ones are stored."""
 
 
+class FailedConditionError(D3Error):
+    """A condition of ``--fail-if`` holds; the results are stored."""
+
+
 class D3Warning(UserWarning):
     """Something works, but probably not as intended."""
 

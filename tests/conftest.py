@@ -70,3 +70,14 @@ def toy_data() -> GZSLData:
 def host(toy_data: GZSLData) -> ScriptHost:
     """A script on the CPU."""
     return ScriptHost(toy_data)
+
+
+@pytest.fixture(autouse=True)
+def no_pdfs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons write no PDFs, which take a second each, except in the tests of the report."""
+    path = request.path
+    compares = path.parent.name == "experiments" or path.name == "test_cli.py"
+    if compares and path.name != "test_report.py":
+        from d3_plugin.experiments import report
+
+        monkeypatch.delitem(report.KINDS, "pdf")

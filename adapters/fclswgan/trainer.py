@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from d3_plugin.data import GZSLData
+from d3_plugin.evaluation.softmax import train_softmax
 
 from ..gan import Critic, adam, critic_loss, gradient_penalty, init_weights, leaky_layers
-from ..softmax import train_softmax
 from ..training import Progress, Trainer, TrainingSettings, descend
 
 

@@ -16,20 +16,20 @@ from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
-from d3_plugin.distributed import process_rank, same_start, unwrapped, warn_alone
+from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import (
     PLAIN_CONTAINER,
     bare_optimizers,
     check_optimizers,
-    describe_script,
-    describe_trainer,
+    describe,
+    take_arguments,
 )
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, uncovered
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
+from d3_plugin.hosts.module_state import modules_noticed, uncovered
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
@@ -90,20 +90,20 @@ def attach(
         noise_dim: width of the noise, for the default synthesis, which then replaces that of a
             trainer's plugin; default: what the generator's first linear layer takes
             beside the attributes, or else as wide as they are.
-        synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``, for a generator that
-            is not called with noise first and attributes second or by a name of
-            :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`, or that is not called alone. With a
-            generator in DistributedDataParallel it should call ``generator.module``.
-        modules: what synthesis, ``transform_features`` and the classifier run through beside the
-            generator (a feedback network, a decoder), as a list or dict: their buffers are kept,
-            and they are in eval mode for ``evaluate()``. Their parameters get gradient from the
-            loss if their ``requires_grad`` is on, as in the host's own generator step; in hook mode
-            those that ``optimizer`` steps.
+        synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
+            generator alone, called with noise first and attributes second, or by a name of
+            :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
+            DistributedDataParallel it should call ``generator.module``.
+        modules: further networks behind ``transform_features`` and the classifier, as a list or
+            dict; those that synthesis calls are found (torch 2.6 or newer). Their buffers are kept,
+            and they are in eval mode for ``evaluate()``. Parameters behind synthesis get gradient
+            from the loss if their ``requires_grad`` is on, as in the host's own generator step; in
+            hook mode those that ``optimizer`` steps.
         transform_features: ``features (N, D) -> (N, D')``, what the host's final classifier sees
             instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
-            scores. Default: scikit-learn's logistic regression.
+            scores. Default: the field's linear softmax.
         synthetic_per_class: rows per unseen class for that classifier.
         plugins: further plugins for this attachment.
         strict_plugins: raise for an installed plugin that cannot be loaded.
@@ -122,33 +122,27 @@ def attach(
     if isinstance(generator, (dict, list, tuple)):
         raise HostError(f"generator= takes one nn.Module: {PLAIN_CONTAINER}")
     optimizer = bare_optimizers(optimizer)
-    if isinstance(modules, dict):
-        modules = list(modules.values())
     check_arguments(attach, locals())
     settings = settings or D3Settings()
     mode = mode or ("loss" if trainer is None else "hook")
     manager = make_manager(plugins, strict=strict_plugins)
-    if trainer is None:
-        host = describe_script(manager, generator, optimizer, data)
-    elif generator is None and optimizer is None:
-        host = describe_trainer(manager, trainer, data)
-    else:
-        raise HostError("attach takes a trainer, or a script's generator= and optimizer=, not both")
+    host = describe(manager, trainer, generator, optimizer, data)
     if not gather:
         warn_alone(host.generator)
-    host.generator = unwrapped(host.generator)
+    take_arguments(
+        manager,
+        host,
+        noise_dim=noise_dim,
+        synthesize=synthesize,
+        modules=modules,
+        transform_features=transform_features,
+        train_classifier=train_classifier,
+        synthetic_per_class=synthetic_per_class,
+    )
     optimizers = optimizer if isinstance(optimizer, list) else [host.optimizer]
     check_optimizers(host, optimizers)
     if mode == "hook":
         check_free(optimizers)
-    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
-    host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
-    if noise_dim is not None:
-        host.noise_dim = noise_dim
-        synthesize = synthesize or host.from_noise
-    manager.register(
-        UserHooks(synthesize, transform_features, train_classifier), "arguments of attach"
-    )
     if trainer is None:  # a trainer may not be ready to synthesise before it has begun
         _try_synthesis(host, manager.hook)
 
@@ -173,18 +167,27 @@ def attach(
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
-    """Finds a wrong call form, and state that cannot be put back, before the teacher is trained."""
+    """Finds wrong calls, further modules and lasting changes before the teacher is trained."""
     classes = host.data.unseen_classes[:1].repeat(2)
     reachable = any(p.requires_grad for p in host.generator.parameters())
+
+    def rows() -> Tensor:
+        with RandomStream(0, host.device, "trial"), torch.enable_grad():
+            return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
+
+    with modules_noticed(host.modules) as found:
+        first = rows()
+    host.modules += tuple(found)
     before = uncovered(host.modules)
-    with RandomStream(0, host.device, "trial"), torch.enable_grad():
-        synthesize_rows(host, hooks, classes, differentiable=reachable)
+    second = rows()
     after = uncovered(host.modules)
     changed = sorted(name for name in after if after[name] != before.get(name))
+    if not changed and not torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True):
+        changed = ["something outside its modules"]
     if changed:
         warnings.warn(
-            f"synthesis changes {', '.join(changed)} in place, which D³ cannot put back: training "
-            "differs from one without D³ even at weight 0",
+            f"synthesis changes {', '.join(changed)}, which D³ cannot restore: training differs "
+            "from one without D³ even at weight 0",
             D3Warning,
             stacklevel=3,
         )

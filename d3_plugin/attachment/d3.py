@@ -22,10 +22,12 @@ from d3_plugin.distillation.student_step import StudentUpdate
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
-from d3_plugin.evaluation.protocol import Evaluation, score_host
+from d3_plugin.evaluation.classifier import Classifier
+from d3_plugin.evaluation.protocol import Evaluation, make_classifier, score_host
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, weights_from
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
 from d3_plugin.hosts.labels import HostBatches, LabelForm
+from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
 
@@ -81,10 +83,12 @@ class D3:
     def values(self) -> dict[str, Tensor]:
         """The last step's weighted terms and their ``total``, detached, on the device.
 
-        With them, once known, ``gradient_share``: the norm of D³'s part of the generator's
-        gradient over the norm of the whole, at the parameters that D³ reaches. In hook mode that is
-        of the last step; in loss form of the last of every tenth step, seen in the host's own
-        backward pass, before clipping; where gradients accumulate, of all that has accumulated.
+        With them ``teacher_real`` and ``teacher_synthetic``: the teacher's highest class
+        probability on real and on synthetic rows, mean over the rows of this process. And, once
+        known, ``gradient_share``: the norm of D³'s part of the generator's gradient over the norm
+        of the whole, at the parameters that D³ reaches. In hook mode that is of the last step; in
+        loss form of the last of every tenth step, seen in the host's own backward pass, before
+        clipping; where gradients accumulate, of all that has accumulated.
         """
         return self._step.values
 
@@ -167,16 +171,7 @@ class D3:
             D3Warning: D³ has made no step.
         """
         check_arguments(D3.evaluate, locals())
-        self._update.look()
-        instead = {
-            "final_classifier": final_classifier,
-            "ensemble_weight": ensemble_weight,
-            "seen_offset": seen_offset,
-        }
-        changes: dict[str, Any] = {k: v for k, v in instead.items() if v is not None}
-        settings = replace(self.settings, **changes)
-        if self.steps == 0 and (settings.weight or settings.final_classifier != "host"):
-            self._warn_no_step()
+        scoring = self._scoring(final_classifier, ensemble_weight, seen_offset)
         with weights_from(self.host.generator, generator):
             return score_host(
                 self.host,
@@ -184,10 +179,60 @@ class D3:
                 seed=self._seed,
                 draws=draws,
                 distiller=self.distiller,
-                final_classifier=settings.final_classifier,
-                ensemble_weight=settings.ensemble_weight,
-                seen_offset=settings.seen_offset,
+                **scoring,
             )
+
+    def classifier(
+        self,
+        *,
+        generator: nn.Module | None = None,
+        final_classifier: FinalClassifier | None = None,
+        ensemble_weight: NonNegative | None = None,
+        seen_offset: NonNegative | None = None,
+    ) -> Classifier:
+        """The +D³ classifier: the one that :meth:`evaluate` scores, of its first draw.
+
+        Args:
+            generator, final_classifier, ensemble_weight, seen_offset: see :meth:`evaluate`.
+
+        Returns:
+            A classifier that predicts from features, and can be saved and loaded in a process that
+            has neither the host's code nor the data.
+
+        Raises:
+            InputError, HostError, NotFiniteError: as :meth:`evaluate`.
+
+        Warns:
+            D3Warning: D³ has made no step.
+        """
+        check_arguments(D3.classifier, locals())
+        scoring = self._scoring(final_classifier, ensemble_weight, seen_offset)
+        with weights_from(self.host.generator, generator):
+            return make_classifier(
+                self.host, self._hooks, seed=self._seed, distiller=self.distiller, **scoring
+            )
+
+    def _scoring(
+        self,
+        final_classifier: FinalClassifier | None,
+        ensemble_weight: float | None,
+        seen_offset: float | None,
+    ) -> dict[str, Any]:
+        """The settings of the final classifier, with those given instead."""
+        self._update.look()
+        given = {
+            "final_classifier": final_classifier,
+            "ensemble_weight": ensemble_weight,
+            "seen_offset": seen_offset,
+        }
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        settings = replace(self.settings, **changes)
+        if self.steps == 0 and (settings.weight or settings.final_classifier != "host"):
+            self._warn_no_step()
+        return {name: getattr(settings, name) for name in given}
+
+    def __repr__(self) -> str:
+        return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"
 
     def calibrate(self, *others: D3, draws: Count = 1) -> Chosen:
         """Choose ``ensemble_weight`` and ``seen_offset`` on validation classes.
@@ -225,7 +270,7 @@ class D3:
         warnings.warn(
             f"D³ has made no step, so neither generator nor student learnt from it: {why}",
             D3Warning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def detach(self) -> None:
@@ -244,6 +289,7 @@ class D3:
             "rank": process_rank() if self._gather else 0,
             "steps": self.steps,
             "host_steps": 0 if self._step_hook is None else self._step_hook.host_steps,
+            "gradient_shares": [*self._step.share.recent],
             "settings": asdict(self.settings),
             "seen_classes": self.host.data.seen_classes,
         }
@@ -273,6 +319,9 @@ class D3:
         self._update.steps = int(state["steps"])
         if self._step_hook is not None:
             self._step_hook.host_steps = int(state["host_steps"])
+        self._step.share.recent.clear()
+        for share in state.get("gradient_shares", ()):  # states of earlier versions lack them
+            self._step.share.recent.append(share.to(self.host.device))
         if self._gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self._step.stream = stream_of_rank(self._seed, self.host.device, self.steps)

@@ -44,21 +44,22 @@ class GradientShare:
     """Norm of D³'s gradient over that of the whole, at the parameters that D³ reaches.
 
     Attributes:
-        last: the last one measured, 0-dim on the device; None before the first.
+        recent: up to ten, 0-dim on the device.
+        last: the last one measured; None before the first.
     """
 
     def __init__(self) -> None:
-        self._recent: deque[Tensor] = deque(maxlen=10)
+        self.recent: deque[Tensor] = deque(maxlen=10)
 
     @property
     def last(self) -> Tensor | None:
-        return self._recent[-1] if self._recent else None
+        return self.recent[-1] if self.recent else None
 
     def add(self, of_d3: Sequence[Tensor], whole: Sequence[Tensor]) -> None:
         """Measure; in the same order, and neither is changed."""
         if whole:
             part, total = (_norm(gradients) for gradients in (of_d3, whole))
-            self._recent.append(part / total)
+            self.recent.append(part / total)
 
     def watch(self, synthetic: Tensor) -> Begun:
         """Measure in the host's backward pass, which must not be run once more for it.
@@ -98,7 +99,7 @@ class GradientShare:
 
     def warn(self, weight: float, hooked: bool) -> bool:
         """Whether the usual share is too large; warns then. It makes a GPU wait."""
-        share = float(torch.stack([*self._recent]).nanmedian()) if self._recent else 0.0
+        share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
         clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
         if share > LARGE_SHARE:
             warnings.warn(

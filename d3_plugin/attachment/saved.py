@@ -11,7 +11,7 @@ from d3_plugin.distillation.settings import SCORING
 
 
 def check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """The saved state is of the settings and classes of one's own.
+    """Check that a saved state has our settings and classes.
 
     Raises:
         ValueError: names what differs.

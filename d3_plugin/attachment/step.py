@@ -117,6 +117,9 @@ class Step:
         total = self._total(batch)
         parts = {"synthetic rows": rows, "real rows": real, **self._values}
         gradient, good = self._update(total, rows if differentiable else None, parts, step=update)
+        confidence = batch.teacher_logits.detach().softmax(dim=1).amax(dim=1)
+        self._values["teacher_synthetic"] = confidence[: batch.num_synthetic].mean()
+        self._values["teacher_real"] = confidence[batch.num_synthetic :].mean()
         return synthetic, gradient, good
 
     def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:

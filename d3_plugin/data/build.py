@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from d3_plugin.data._checks import OWN_NAMES, PARTS, check_problem, check_sets, some
+from d3_plugin.checks import some
 from d3_plugin.data.dataset import GZSLData
+from d3_plugin.data.parts import OWN_NAMES, PARTS, check_problem, check_sets
 from d3_plugin.errors import D3Warning, DataError, Problems
 
 
@@ -113,7 +114,7 @@ def from_parts(
     ``0..C-1``.
 
     Raises:
-        DataError: lists every problem; see :func:`~d3_plugin.data._checks.check_problem`.
+        DataError: lists every problem; see :func:`~d3_plugin.data.parts.check_problem`.
     """
     check_problem(parts, problems, names, first, rows)
     count = len(parts.get("attributes", class_names))
@@ -142,7 +143,7 @@ def warn_of_attributes(data: GZSLData) -> GZSLData:
         D3Warning: names classes whose attributes are zero, or the same up to a positive factor,
             and columns that are constant.
     """
-    attributes = data.attributes.double().cpu().numpy()
+    attributes = data.attributes.cpu().double().numpy()
     norms = np.linalg.norm(attributes, axis=1, keepdims=True)
     unit = (attributes / np.where(norms > 0, norms, 1.0)).round(6)
     _, group, size = np.unique(unit, axis=0, return_inverse=True, return_counts=True)

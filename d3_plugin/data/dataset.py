@@ -8,17 +8,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import (
+from d3_plugin.checks import describe
+from d3_plugin.data.parts import (
     PARTS,
     as_ids,
     as_parts,
     as_row_numbers,
     as_rows,
     check_problem,
-    describe,
 )
 from d3_plugin.errors import DataError, Problems
 
@@ -40,6 +41,8 @@ class GZSLData:
         attributes: (C, A) float32, one semantic vector per class; row ``c`` belongs to class ``c``.
         seen_classes, unseen_classes: (S,) and (U,) int64, sorted; together ``0..C-1``.
         class_names: C names.
+        scaling: (2, D) float32, factors and offsets by which :meth:`scaled` made these features of
+            those in the file; None for unscaled ones. A final classifier takes it along.
 
     Raises:
         DataError: the parts contradict each other; lists every problem found.
@@ -56,6 +59,7 @@ class GZSLData:
     seen_classes: Tensor
     unseen_classes: Tensor
     class_names: tuple[str, ...]
+    scaling: Tensor | None = None
 
     def __post_init__(self) -> None:
         problems = Problems(f"data set {self.name!r}")
@@ -193,4 +197,9 @@ class GZSLData:
         for name in (f"{part}_features" for part in PARTS):
             rows = getattr(self, name)
             scaled[name] = torch.from_numpy(scaler.transform(rows.cpu().numpy())).to(rows)
-        return replace(self, **scaled)
+        scaling = torch.from_numpy(np.stack([scaler.scale_, scaler.min_])).to(rows)
+        if self.scaling is not None:
+            scaling = torch.stack(
+                [scaling[0] * self.scaling[0], scaling[0] * self.scaling[1] + scaling[1]]
+            )
+        return replace(self, **scaled, scaling=scaling)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import PARTS, as_parts, some
+from d3_plugin.checks import some
 from d3_plugin.data.build import from_parts, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
+from d3_plugin.data.parts import PARTS, as_parts, as_rows
 from d3_plugin.errors import D3Warning, HostError, Problems
 
 # Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.
@@ -72,6 +73,8 @@ def as_gzsl_data(data: Any) -> GZSLData:
         if f"{part}_labels" in parts and f"{kind}_classes" in parts:
             key = f"{part}_labels"
             parts[key] = _class_ids(parts[key], parts[f"{kind}_classes"])
+    if {"attributes", "seen_classes", "unseen_classes"} <= parts.keys():
+        parts["attributes"] = _by_class(data, parts)
     notes = []
     if "unseen_classes" in parts and "test_unseen_labels" in parts:
         unseen = parts["unseen_classes"]
@@ -103,6 +106,23 @@ def _find(data: Any, places: tuple[str, ...]) -> tuple[str, Any]:
         if value is not None:
             return place, value
     return "", None
+
+
+def _by_class(data: Any, parts: Mapping[str, Tensor]) -> Tensor:
+    """Attribute rows by class id; GSMFlow's ``attribute`` is ``train_att`` above ``test_att``."""
+    attributes = parts["attributes"]
+    classes = torch.cat([parts["seen_classes"], parts["unseen_classes"]])
+    if len(classes) != len(attributes):
+        return attributes
+    seen = len(parts["seen_classes"])
+    pair = attributes[:seen], attributes[seen:]
+    for name, rows in zip(("train_att", "test_att"), pair, strict=True):
+        own = as_rows(name, getattr(data, name, None), Problems(name))
+        if own is None or not torch.equal(own.to(rows), rows):
+            return attributes
+    by_class = attributes.new_zeros(int(classes.max()) + 1, attributes.shape[1])
+    by_class[classes] = attributes
+    return by_class
 
 
 def _class_ids(labels: Tensor, classes: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.data._checks import as_ids, as_rows, describe
+from d3_plugin.checks import describe
 from d3_plugin.data._matfile import read, text
 from d3_plugin.data.build import from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
+from d3_plugin.data.parts import as_ids, as_rows
 from d3_plugin.data.validation import hold_out
 from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
 
@@ -149,8 +150,11 @@ def save_mat_folder(data: GZSLData, folder: Path) -> None:
         for name, variables in (("res101.mat", res), ("att_splits.mat", splits)):
             if (folder / name).exists():
                 raise FileExistsError(f"{folder / name} exists already")
-            scipy.io.savemat(folder / f"{name}.part", variables, appendmat=False)
-            (folder / f"{name}.part").replace(folder / name)
+            half = folder / f"{name}.part"
+            scipy.io.savemat(half, variables, appendmat=False)
+            with half.open("r+b") as file:  # equal data, equal files: SciPy writes the time here
+                file.write(b"MATLAB 5.0 MAT-file, written by d3_plugin".ljust(116))
+            half.replace(folder / name)
     except (OSError, ValueError) as error:
         raise StorageError(f"data set {data.name!r} cannot be saved: {error}") from error
 

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import Seed, Share, check_arguments
-from d3_plugin.data._checks import some
+from d3_plugin.checks import Seed, Share, check_arguments, some
 from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, InputError, Problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from d3_plugin.checks import Count, NonNegative, Positive, setting_problems
@@ -19,7 +19,7 @@ SCORING = ("ensemble_weight", "seen_offset")
 """Settings that only ``evaluate()`` uses: with other values finished runs are scored again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class D3Settings:
     r"""Settings of D³; :meth:`released` gives those of the authors' code.
 
@@ -92,6 +92,12 @@ class D3Settings:
 
     def __post_init__(self) -> None:
         setting_problems("D3Settings", type(self), vars(self)).raise_as(InputError)
+
+    def __repr__(self) -> str:
+        """The settings that are not the defaults."""
+        values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        changed = (f"{name}={value!r}" for name, value, default in values if value != default)
+        return f"D3Settings({', '.join(changed)})"
 
     @classmethod
     def released(cls, **changes: Any) -> D3Settings:

@@ -1,5 +1,6 @@
-"""Metrics, and the protocol for hosts with and without D³."""
+"""Metrics, the final classifier, and the protocol for hosts with and without D³."""
 
+from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.metrics import (
     GZSLMetrics,
     gzsl_metrics,
@@ -10,6 +11,7 @@ from d3_plugin.evaluation.metrics import (
 )
 
 __all__ = [
+    "Classifier",
     "GZSLMetrics",
     "gzsl_metrics",
     "harmonic_mean",

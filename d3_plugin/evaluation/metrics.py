@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.checks import Share, check_arguments
-from d3_plugin.data._checks import check_arrays
+from d3_plugin.checks import Share, check_arguments, check_arrays
 from d3_plugin.errors import InputError, Problems
 
 Floats = npt.NDArray[np.float64]

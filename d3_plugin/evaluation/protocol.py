@@ -1,96 +1,131 @@
-"""Scores a host, with or without D³, on the test rows."""
+"""Scores a host, with or without D³, on the test rows; makes its final classifier."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pluggy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import FinalClassifier
-from d3_plugin.errors import HostError, InputError
+from d3_plugin.errors import D3Warning, HostError, InputError
+from d3_plugin.evaluation.captured import EXAMPLES, capture
+from d3_plugin.evaluation.classifier import Classifier
+from d3_plugin.evaluation.final import Final, final_scores, train_final
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
+from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.manager import make_manager
-from d3_plugin.hosts.describe import describe_trainer
+from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.describe import describe, take_arguments
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, eval_mode
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.module_state import eval_mode, modules_noticed, state_kept
 from d3_plugin.hosts.synthesis import synthesize
 
+__all__ = [
+    "Evaluation",
+    "classifier",
+    "evaluate",
+    "final_scores",
+    "make_classifier",
+    "mean_metrics",
+    "rescored",
+    "score_host",
+]
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """One classifier, or its draws, on the test rows (seen rows first, then unseen ones).
-
-    Attributes:
-        metrics: means over the draws.
-        scores: (draws, N, C) float32 scores over all classes: those of the host's classifier, or
-            log-probabilities of the student or of the ensemble, minus the offset.
-        host_scores: those of the host's final classifier alone; equal to ``scores`` without D³,
-            None if the student classifies alone.
-        student_scores: (N, C) log-probabilities of the student; None if the host classifies alone.
-        labels: (N,) class ids.
-        prior: (C,) share of each class in the final classifier's training rows; None if the
-            student classifies alone.
-        teacher_score: (N,) in-distribution score of the teacher, higher = more like seen data;
-            None without D³.
-        teacher_auroc: AUROC of that score for seen against unseen test rows.
-    """
-
-    metrics: GZSLMetrics
-    scores: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    host_scores: npt.NDArray[np.float32] | None = None
-    prior: npt.NDArray[np.float64] | None = None
-    teacher_score: npt.NDArray[np.float64] | None = None
-    teacher_auroc: float | None = None
-    student_scores: npt.NDArray[np.float32] | None = None
-
-    def __str__(self) -> str:
-        m = self.metrics
-        text = (
-            f"U {m.unseen:.1%}  S {m.seen:.1%}  H {m.harmonic:.1%}  "
-            f"ZSL {m.zsl:.1%}  AUSUC {m.ausuc:.1%}"
-        )
-        return text if self.teacher_auroc is None else f"{text}  teacher {self.teacher_auroc:.1%}"
-
-
-def mean_metrics(metrics: list[GZSLMetrics]) -> GZSLMetrics:
-    """Means of each metric; the mean of H is not the H of the means."""
-    return GZSLMetrics(
-        **{
-            f.name: float(np.mean([getattr(m, f.name) for m in metrics]))
-            for f in fields(metrics[0])
-        }
-    )
+_GAP = 0.2  # less may be chance, or a training that has just begun
 
 
 def evaluate(
-    trainer: Any, *, seed: Seed = 0, draws: Count = 1, plugins: Iterable[object] = ()
+    trainer: Any = None,
+    *,
+    generator: nn.Module | None = None,
+    data: Any = None,
+    seed: Seed = 0,
+    draws: Count = 1,
+    noise_dim: Count | None = None,
+    synthesize: Synthesis | None = None,
+    modules: Iterable[nn.Module] = (),
+    transform_features: Callable[[Tensor], Tensor] | None = None,
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
+    synthetic_per_class: Count | None = None,
+    plugins: Iterable[object] = (),
 ) -> Evaluation:
     """U, S, H, AUSUC of a trained baseline, by the protocol of :meth:`d3_plugin.D3.evaluate`.
 
+    The numbers are those of a D³ attached with weight 0, ``evaluate(final_classifier="host")``.
+
     Args:
         trainer: a trainer object that an installed plugin, or one of ``plugins``, knows.
+        generator, data: of a script, instead of a trainer.
         seed: of the noise and of the final classifier.
-        draws: how many draws of synthetic features to average over.
+        draws: how many draws of synthetic features to average over; each trains a classifier.
+        noise_dim, synthesize, modules, transform_features, train_classifier, synthetic_per_class:
+            see :func:`d3_plugin.attach`.
         plugins: further plugins.
 
     Raises:
         InputError: ``draws`` is below 1.
-        HostError: no plugin knows the trainer.
+        HostError: no plugin knows the trainer, or parts of a script are missing.
     """
-    check_arguments(evaluate, locals())
+    given = dict(locals())
+    check_arguments(evaluate, given)
+    del given["seed"], given["draws"]
+    return score_host(*_described(**given), seed=seed, draws=draws)
+
+
+def classifier(
+    trainer: Any = None,
+    *,
+    generator: nn.Module | None = None,
+    data: Any = None,
+    seed: Seed = 0,
+    noise_dim: Count | None = None,
+    synthesize: Synthesis | None = None,
+    modules: Iterable[nn.Module] = (),
+    transform_features: Callable[[Tensor], Tensor] | None = None,
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
+    synthetic_per_class: Count | None = None,
+    plugins: Iterable[object] = (),
+) -> Classifier:
+    """The final classifier of a trained baseline, the one that :func:`evaluate` scores.
+
+    Args:
+        trainer: and all others: see :func:`evaluate`. It is the first of its draws.
+
+    Raises:
+        InputError, HostError: as :func:`evaluate`.
+    """
+    given = dict(locals())
+    check_arguments(classifier, given)
+    del given["seed"]
+    return make_classifier(*_described(**given), seed=seed)
+
+
+def _described(
+    trainer: Any,
+    generator: nn.Module | None,
+    data: Any,
+    plugins: Iterable[object],
+    **arguments: Any,
+) -> tuple[Host, pluggy.HookRelay]:
     manager = make_manager(plugins)
-    return score_host(describe_trainer(manager, trainer), manager.hook, seed=seed, draws=draws)
+    host = describe(manager, trainer, generator, None, data, only_scored=True)
+    take_arguments(manager, host, **arguments)
+    classes = host.data.unseen_classes[:1].repeat(2)
+    # Networks that synthesis calls beside the generator are scored in eval mode, too.
+    with modules_noticed(host.modules) as found, RandomStream(0, host.device, "trial"):
+        synthesize(host, manager.hook, classes, differentiable=False)
+    host.modules += tuple(found)
+    return host, manager.hook
 
 
 def score_host(
@@ -100,9 +135,7 @@ def score_host(
     seed: int,
     draws: int = 1,
     distiller: Distiller | None = None,
-    final_classifier: FinalClassifier = "host",
-    ensemble_weight: float = 1.0,
-    seen_offset: float = 0.0,
+    **scoring: Any,
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
@@ -115,51 +148,111 @@ def score_host(
         seed: of the noise and of the final classifier.
         draws: how many times features are synthesised and the final classifier is trained.
         distiller: teacher and student; needed unless ``final_classifier`` is ``host``.
-        final_classifier: see :class:`~d3_plugin.D3Settings`.
-        ensemble_weight, seen_offset: see there; no effect on the host's classifier alone.
+        scoring: see :func:`~d3_plugin.evaluation.final.train_final`.
 
     Returns:
         Metrics as means over the draws, and the scores they are computed from.
 
     Raises:
         HostError: the host returns features or scores of a wrong shape.
+
+    Warns:
+        D3Warning: the host's classifier is far below the student.
     """
     data = host.data
     rows = torch.cat([data.test_seen_features, data.test_unseen_features])
     labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
+    scores: list[Tensor] = []
     host_scores: list[Tensor] = []
-    student_scores: Tensor | None = None
-    prior = teacher_score = teacher_auroc = None
+    student_scores = teacher_score = teacher_auroc = None
     with RandomStream(seed, host.device, "evaluation"), eval_mode(host.modules), torch.no_grad():
-        for _ in range(draws if final_classifier != "student" else 0):
-            scorer, prior = _train_final_classifier(host, hooks)
-            score = scorer(hooks.d3_transform_features(host=host, features=rows))
-            host_scores.append(_checked(host, score, len(rows)))
+        for _ in range(draws if scoring.get("final_classifier") != "student" else 1):
+            final = train_final(host, hooks, distiller, **scoring)
+            of_host, student_scores = final.parts(rows)
+            scores.append(final.combined(of_host, student_scores))
+            host_scores += [] if of_host is None else [of_host]
         if distiller is not None:
-            if final_classifier != "host":
-                student_scores = distiller.student(rows)[0].log_softmax(dim=1)
             o2dbd = distiller.o2dbd
             score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
-            teacher_score = score.double().cpu().numpy()
+            teacher_score = score.cpu().double().numpy()
             seen_rows = len(data.test_seen_labels)
             teacher_auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
-        combined = final_scores(
-            host_scores,
-            student_scores,
-            data.seen_classes,
-            ensemble_weight=ensemble_weight,
-            seen_offset=seen_offset,
-        )
-    scores = _array(combined)
-    return Evaluation(
-        metrics=_metrics(scores, labels, data.seen_classes, data.unseen_classes),
-        scores=scores,
+    classes = data.seen_classes, data.unseen_classes
+    evaluation = Evaluation(
+        metrics=_metrics(_array(scores), labels, *classes),
+        scores=_array(scores),
         labels=labels,
-        host_scores=_array(torch.stack(host_scores)) if host_scores else None,
-        prior=prior,
+        host_scores=_array(host_scores) if host_scores else None,
+        prior=final.prior,
         teacher_score=teacher_score,
         teacher_auroc=teacher_auroc,
-        student_scores=None if student_scores is None else _array(student_scores),
+        student_scores=None if student_scores is None else _array([student_scores])[0],
+        classifier=f"{final.name}{final.advice}",
+    )
+    _compare_parts(evaluation, final, *classes)
+    return evaluation
+
+
+def _compare_parts(evaluation: Evaluation, final: Final, seen: Tensor, unseen: Tensor) -> None:
+    """Warns if a script's classifier is far below the student, so perhaps not the script's own."""
+    of_host, of_student = evaluation.host_scores, evaluation.student_scores
+    if final.source == "plugin" or of_host is None or of_student is None:
+        return
+    parts = of_host, of_student[None]
+    host, student = (_metrics(scores, evaluation.labels, seen, unseen) for scores in parts)
+    pairs = {"H": (host.harmonic, student.harmonic), "AUSUC": (host.ausuc, student.ausuc)}
+    low = [
+        f"{name} {own:.1%} against {other:.1%}"
+        for name, (own, other) in pairs.items()
+        if own < other / 2 and other - own > _GAP
+    ]
+    if low and student.harmonic > _GAP:  # it has learnt the unseen classes
+        warnings.warn(
+            f"{final.host_name} is far below D³'s student: {', '.join(low)}{final.advice}; does "
+            "it get the features, and the number of synthetic rows, of the host's own script?",
+            D3Warning,
+            stacklevel=4,
+        )
+
+
+def make_classifier(
+    host: Host,
+    hooks: pluggy.HookRelay,
+    *,
+    seed: int,
+    distiller: Distiller | None = None,
+    **scoring: Any,
+) -> Classifier:
+    """The first draw's final classifier, the one that :func:`score_host` scores.
+
+    It is captured as PyTorch operations, so that it stays what it is when the host trains on. One
+    that cannot be captured runs in the host's modules, in eval mode.
+
+    Args:
+        host, hooks, seed, distiller, scoring: as for :func:`score_host`.
+
+    Raises:
+        HostError: the host returns features or scores of a wrong shape.
+    """
+    data = host.data
+    rows = data.train_features[torch.arange(EXAMPLES) % len(data.train_features)]
+    obstacle = ""
+    with RandomStream(seed, host.device, "evaluation"), eval_mode(host.modules), torch.no_grad():
+        final = train_final(host, hooks, distiller, **scoring)
+        function: Scorer = final
+        try:
+            with state_kept(host.modules):
+                function = capture(final, rows)
+        except HostError as error:
+            obstacle = str(error)
+    return Classifier(
+        function,
+        device=host.device,
+        name=final.name,
+        class_names=data.class_names,
+        center=data.train_features.mean(dim=0),
+        scaling=data.scaling,
+        obstacle=obstacle,
     )
 
 
@@ -195,39 +288,8 @@ def rescored(
     return replace(evaluation, scores=scores, metrics=metrics)
 
 
-def final_scores(
-    host_scores: Sequence[Tensor],
-    student_scores: Tensor | None,
-    seen_classes: Tensor,
-    *,
-    ensemble_weight: float,
-    seen_offset: float,
-) -> Tensor:
-    """A weighted product of experts (Hinton, 2002), with calibrated stacking (Chao et al., 2016).
-
-    Args:
-        host_scores: (N, C) scores of the host's classifier for each draw; may be empty.
-        student_scores: (N, C) log-probabilities of the student; without them the host's scores are
-            returned as they are.
-        seen_classes: (S,) int64 class ids.
-        ensemble_weight: of the student's log-probabilities when added to the host's.
-        seen_offset: ``seen_offset * log(S)`` is subtracted from the scores of seen classes.
-
-    Returns:
-        (draws, N, C); (1, N, C) for the student alone.
-    """
-    if student_scores is None:
-        return torch.stack(list(host_scores))
-    if host_scores:
-        scores = torch.stack(list(host_scores)).log_softmax(dim=2)
-    else:
-        scores = student_scores[None].clone()
-    scores[:, :, seen_classes] -= seen_offset * math.log(len(seen_classes))
-    return scores + ensemble_weight * student_scores if host_scores else scores
-
-
-def _array(scores: Tensor) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = scores.float().cpu().numpy()
+def _array(scores: Sequence[Tensor]) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = torch.stack(list(scores)).float().cpu().numpy()
     return array
 
 
@@ -236,31 +298,3 @@ def _metrics(
 ) -> GZSLMetrics:
     classes = seen.cpu().numpy(), unseen.cpu().numpy()
     return mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in scores])
-
-
-def _train_final_classifier(
-    host: Host, hooks: pluggy.HookRelay
-) -> tuple[Scorer, npt.NDArray[np.float64]]:
-    """The classifier, and the share of each class in its training rows."""
-    data = host.data
-    classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
-    synthetic = synthesize(host, hooks, classes, differentiable=False)
-    features = torch.cat([data.train_features, synthetic.to(data.train_features)])
-    labels = torch.cat([data.train_labels, classes])
-    features = hooks.d3_transform_features(host=host, features=features)
-    with torch.enable_grad():  # evaluation runs without gradient, but training needs it
-        scorer: Scorer = hooks.d3_train_classifier(
-            host=host, features=features, labels=labels, num_classes=data.num_classes
-        )
-    prior = labels.bincount(minlength=data.num_classes).double() / len(labels)
-    return scorer, prior.cpu().numpy()
-
-
-def _checked(host: Host, score: Tensor, rows: int) -> Tensor:
-    expected = (rows, host.data.num_classes)
-    if score.shape != expected:
-        source = "attach(train_classifier=...) or d3_train_classifier"
-        raise HostError(
-            f"the classifier that {source} returns must score {expected}, got {tuple(score.shape)}"
-        )
-    return score

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from d3_plugin.attachment.attach import attach
-from d3_plugin.data import load
+from d3_plugin.data import GZSLData, load
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.preflight import read_request
-from d3_plugin.experiments.run import find_family, host_settings
+from d3_plugin.experiments.run import host_settings
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import describe_trainer
+from d3_plugin.hosts.host import HostFamily
 
 _BLOCK = 5  # generator steps that are timed together, at least
 
@@ -60,22 +59,26 @@ class _Timed:
     """
 
     def __init__(
-        self, adapter: str, data: str, device: str, host: dict[str, Any], d3: D3Settings | None
+        self,
+        family: HostFamily,
+        data: str | GZSLData,
+        device: str,
+        host: dict[str, Any],
+        d3: D3Settings | None,
     ) -> None:
-        family = find_family(adapter)
         self.device = torch.device(device)
-        problem = load(data).scaled()
-        manager = make_manager()
+        problem = (data if isinstance(data, GZSLData) else load(data)).scaled()
+        plugins = [] if family.hooks is None else [family.hooks]
         trainer = family.build(problem, host_settings(family, host), 0, self.device)
-        interval = describe_trainer(manager, trainer).interval
+        interval = describe_trainer(make_manager(plugins), trainer).interval
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.steps = -(-_BLOCK // interval) * interval  # every block has as many steps of D³
         settings = host_settings(family, {**host, "steps": self.steps + 1})
         self.trainer = family.build(problem, settings, 0, self.device)
         if d3 is not None:
-            attach(self.trainer, settings=d3)
-        optimizer = describe_trainer(manager, self.trainer).optimizer
+            attach(self.trainer, settings=d3, plugins=plugins)
+        optimizer = describe_trainer(make_manager(plugins), self.trainer).optimizer
         optimizer.register_step_post_hook(self._stepped)
         self._marks: list[float] = []
         self._made = 0
@@ -99,8 +102,8 @@ class _Timed:
 
 
 def bench(
-    adapter: str = "all",
-    data: str = "digits",
+    adapter: str | HostFamily = "all",
+    data: str | GZSLData = "digits",
     *,
     rounds: int = 5,
     host: Mapping[str, Any] | None = None,
@@ -125,9 +128,9 @@ def bench(
     """
     request = read_request(locals(), Problems("bench"))
     costs: dict[str, Cost] = {}
-    for name in request.hosts:
+    for name, family in request.families.items():
         try:
-            costs[name] = _cost(rounds, request.d3, (name, data, device, request.host_changes))
+            costs[name] = _cost(rounds, request.d3, (family, data, device, request.host_changes))
         except D3Error:
             raise
         except Exception as error:  # as a rule, too large a network or batch
@@ -137,10 +140,12 @@ def bench(
     return costs
 
 
-def _cost(rounds: int, d3: D3Settings, host: tuple[str, str, str, dict[str, Any]]) -> Cost:
+def _cost(
+    rounds: int, d3: D3Settings, host: tuple[HostFamily, str | GZSLData, str, dict[str, Any]]
+) -> Cost:
     baseline, with_d3 = _Timed(*host, None), _Timed(*host, d3)
     times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
-    kind = with_d3.device.type
+    kind = "cuda" if with_d3.device.type == "cuda" else "cpu"
     on_gpu = [ProfilerActivity.CUDA] if kind == "cuda" else []
     with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as profiler:
         with_d3.block()
@@ -158,9 +163,11 @@ def _cost(rounds: int, d3: D3Settings, host: tuple[str, str, str, dict[str, Any]
 
 def _peak_memory(*timed: Any) -> int:
     """Peak memory of one block, in a process of its own: peaks never come down again."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        return pool.submit(_one_block, *timed).result()
+    from joblib.externals.loky import ProcessPoolExecutor  # which can send modules, as hooks are
+
+    with ProcessPoolExecutor(1) as pool:
+        peak: int = pool.submit(_one_block, *timed).result()
+    return peak
 
 
 def _one_block(*timed: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Checkpoint:
         d3: attached to it, or None.
         device: whose random stream the trainer uses beside the CPU's.
         identity: of the run, as JSON types; a checkpoint of another run is refused.
+        d3_history: what was recorded of D³ so far; loading replaces its entries.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Checkpoint:
     d3: D3 | None
     device: torch.device
     identity: dict[str, Any]
+    d3_history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, step: int) -> None:
         """Write the file, whole or not at all.
@@ -52,6 +54,7 @@ class Checkpoint:
             "step": step,
             "trainer": self.trainer.state_dict(),
             "d3": None if self.d3 is None else self.d3.state_dict(),
+            "d3_history": self.d3_history,
             "random": global_streams(self.device),
         }
         buffer = io.BytesIO()
@@ -77,6 +80,7 @@ class Checkpoint:
                 self.trainer.load_state_dict(state["trainer"])
                 if self.d3 is not None:
                     self.d3.load_state_dict(state["d3"])
+                self.d3_history[:] = state.get("d3_history", [])  # earlier versions lack it
                 set_global_streams(state["random"], self.device)
                 return int(state["step"])
             problem = "is the checkpoint of another run"

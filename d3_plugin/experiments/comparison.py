@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import Problems
+from d3_plugin.errors import FailedConditionError, Problems
 from d3_plugin.experiments.clusters import Backend
-from d3_plugin.experiments.parallel import run_all
+from d3_plugin.experiments.files import write_atomically
+from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.preflight import Request, read_request
+from d3_plugin.experiments.results import results
 from d3_plugin.experiments.statistics import ROWS, Outcomes, summarize
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.tables import aligned, table_rows
+from d3_plugin.experiments.verdict import failures, read_conditions, verdict
+from d3_plugin.hosts.host import HostFamily
 
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
@@ -55,10 +62,12 @@ ABLATION_ROWS = {
 
 
 def compare(
-    adapter: str | None = None,
-    data: str = "digits",
-    out: Path = Path("runs/compare"),
+    adapter: str | HostFamily | None = None,
+    data: str | GZSLData = "digits",
+    out: str | Path = Path("runs/compare"),
     *,
+    attributes: Path | None = None,
+    validation: bool = False,
     seeds: int = 3,
     cuts: int = 3,
     draws: int = 3,
@@ -72,18 +81,26 @@ def compare(
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
+    progress: Progress = "runs",
+    fail_if: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train each baseline with and without D³ on the same seeds and write a report.
 
     Cheap rivals, which need no training, are in the same table: calibrated stacking, logit
-    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json`` and
-    ``report.html``.
+    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json``,
+    ``report.html``, ``table.csv``, ``table.tex``, and the pictures into ``figures``.
 
     Args:
-        adapter: a host family, several separated by commas, or ``all``; default: that of the
+        adapter: a host family: its name, its import path ``package.module:attribute``, several
+            separated by commas, ``all``, or a :class:`~d3_plugin.HostFamily`; default: that of the
             settings file, or fclswgan.
-        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, or a folder.
+        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, a folder, or a
+            :class:`~d3_plugin.data.GZSLData`, which is written to ``out/data``.
         out: folder for runs and results; finished runs found there are not made again.
+        attributes: another file with the attributes of a data folder.
+        validation: choose offsets on the data folder's own validation split, not on random cuts;
+            ``cuts`` is then the number of trainings on it. See
+            :func:`~d3_plugin.data.load_mat_folder`.
         seeds: number of seeds.
         cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on; see
             :func:`~d3_plugin.experiments.plan.validation_cuts`.
@@ -95,12 +112,18 @@ def compare(
         device: where to train.
         threads: CPU threads of each run; other numbers give other rounding errors.
         jobs: runs at the same time on this machine.
-        backend, scheduler: see :func:`~d3_plugin.experiments.parallel.run_all`.
+        backend, scheduler, progress: see :func:`~d3_plugin.experiments.parallel.run_all`.
+        fail_if: conditions ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary
+            in ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
+            ADAPTER for each of them; ROW is ``d3`` by default. NAME is a metric, ``d_METRIC`` its
+            difference to the baseline, ``d_METRIC_to_ROW`` that to another row. The mean counts, or
+            an end of the 95 % interval.
 
     Returns:
         The summary of each adapter.
 
     Raises:
+        FailedConditionError: a condition of ``fail_if`` holds; all results are written before.
         D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
@@ -108,7 +131,7 @@ def compare(
     request = read_request(given, Problems("compare"))
     used = {"baseline": None, "d3": request.d3}
     released = request.released if variants == "default,released" else None
-    chosen_on = validation_cuts(data, seeds, cuts)
+    chosen_on = validation_cuts(request.data, seeds, cuts)
     return run_grid(
         given,
         request,
@@ -136,10 +159,11 @@ def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | Non
 
 
 def ablate(
-    adapter: str | None = None,
-    data: str = "digits",
-    out: Path = Path("runs/ablate"),
+    adapter: str | HostFamily | None = None,
+    data: str | GZSLData = "digits",
+    out: str | Path = Path("runs/ablate"),
     *,
+    attributes: Path | None = None,
     seeds: int = 3,
     draws: int = 3,
     settings: Path | None = None,
@@ -150,6 +174,8 @@ def ablate(
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
+    progress: Progress = "runs",
+    fail_if: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train each baseline without D³, with some of its losses, with all of D³, and as released.
 
@@ -157,13 +183,14 @@ def ablate(
     folder may be that of a comparison: runs that both need are made once.
 
     Args:
-        adapter, data, out, seeds, draws, settings, host, d3, device, threads, jobs, backend,
-            scheduler: as in :func:`d3_plugin.experiments.compare`.
+        adapter, data, out, attributes, seeds, draws, settings, host, d3, device, threads, jobs,
+            backend, scheduler, progress, fail_if: as in :func:`d3_plugin.experiments.compare`.
 
     Returns:
         The summary of each adapter.
 
     Raises:
+        FailedConditionError: a condition of ``fail_if`` holds; all results are written before.
         D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
@@ -178,7 +205,7 @@ def ablate(
         {seed: [] for seed in range(seeds)},
         titles=ABLATION_ROWS,
         notes=ABLATION_NOTES,
-        files=("ablation.json", "ablation.html"),
+        file="ablation.json",
     )
 
 
@@ -191,7 +218,7 @@ def run_grid(
     *,
     titles: Mapping[str, str],
     notes: str,
-    files: tuple[str, str] = ("results.json", "report.html"),
+    file: str = "results.json",
 ) -> dict[str, Any]:
     """Run every variant on every seed; write the report and print its tables.
 
@@ -202,18 +229,31 @@ def run_grid(
         chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
         titles: of the rows of the table.
         notes: the text beside the table.
-        files: names of the JSON file and of the page.
+        file: name of the JSON file.
 
     Returns:
         The summary of each adapter.
     """
-    from d3_plugin.experiments.report import aligned, table_rows, write_report
+    from d3_plugin.experiments.report import write_report
 
-    data, out, seeds = given["data"], given["out"], given["seeds"]
+    data, out, seeds = request.data, Path(given["out"]), given["seeds"]
+    conditions = read_conditions(
+        given["fail_if"], request.hosts, _rows(titles, variants, given["draws"]), seeds
+    )
     how = {name: given[name] for name in ("draws", "device", "threads")}
-    validated = set().union(*chosen_on.values())
-    runs = plan(request.hosts, data, request.digest, seeds, variants, validated=validated, **how)
-    where = {name: given[name] for name in ("jobs", "backend", "scheduler")}
+    other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
+    runs = plan(
+        request.hosts,
+        data,
+        request.digest,
+        seeds,
+        variants,
+        validated=set().union(*chosen_on.values()),
+        families=request.foreign,
+        **how,
+        **other,
+    )
+    where = {name: given[name] for name in ("jobs", "backend", "scheduler", "progress")}
     done = run_all(runs, RunStore(out), **where)
     outcomes: Outcomes = {
         (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
@@ -224,12 +264,35 @@ def run_grid(
         "data": data,
         "seeds": seeds,
         **how,
+        **{name: value if value is True else str(value) for name, value in other.items()},
         "machine": platform.machine(),
         "hosts": request.hosts,
         **facts,
     }
-    write_report(out, settings, outcomes, summaries, notes=notes, files=files)
+    content = results(settings, outcomes, summaries, notes)
+    write_atomically(out / file, json.dumps(content, indent=1).encode())
+    page = write_report(out, content, file)
     for adapter, summary in summaries.items():
         print(f"\n{adapter} on {data}, {seeds} seeds\n{aligned(table_rows(summary))}")
-    print(f"\n{notes}\n\n{out / files[1]}\n{out / files[0]}")
+    print(f"\n{notes}\n")
+    for adapter, summary in summaries.items():
+        print(verdict(adapter, summary))
+    print(f"\n{page}\n{out / file}")
+    if lines := failures(conditions, summaries):
+        raise FailedConditionError("\n".join(f"failed: {line}" for line in lines))
     return summaries
+
+
+def _rows(
+    titles: Mapping[str, str], variants: Mapping[str, D3Settings | None], draws: int
+) -> list[str]:
+    """The rows that a table of these variants has."""
+    d3 = variants["d3"] or D3Settings()
+    absent = {
+        "released": "released" not in variants,
+        "baseline_summed": draws == 1,
+        "d3_host": d3.final_classifier == "student",
+        "d3_chosen": d3.final_classifier != "both",
+        "d3_plain": d3.final_classifier == "host" or not d3.seen_offset,
+    }
+    return [row for row in titles if not absent.get(row)]

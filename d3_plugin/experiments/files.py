@@ -29,14 +29,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.replace(_write_temporary(path, content), path)
+            os.replace(write_temporary(path, content), path)
         except FileNotFoundError:
             # Removed as stale by another container with the same host name and other process ids.
-            os.replace(_write_temporary(path, content), path)
+            os.replace(write_temporary(path, content), path)
     except (OSError, ValueError) as error:  # ValueError: not a valid path
         reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"cannot write {path}: {reason}; finished runs are kept: make room, start it again"
+            f"cannot write {path}: {reason}; make room or choose another folder, and start again: "
+            "finished runs are kept"
         ) from error
 
 
@@ -58,7 +59,8 @@ def remove_stale(folder: Path) -> None:
             continue
 
 
-def _write_temporary(path: Path, content: bytes) -> Path:
+def write_temporary(path: Path, content: bytes) -> Path:
+    """Write a file beside ``path`` that :func:`remove_stale` removes when this process is dead."""
     unique = f"{_HOST}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
     temporary = path.with_name(f".{path.name}.{unique}.tmp")
     try:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.clusters import Backend, runs_on
+from d3_plugin.experiments.files import write_temporary
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.preflight import unfit
 from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.store import RunStore
+
+Progress = Literal["none", "runs", "steps"]
 
 # A run seeds PyTorch's global random stream: two in the threads of one process would mix them.
 _one_at_a_time = threading.Lock()
@@ -30,8 +37,9 @@ def run_all(
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
+    progress: Progress = "runs",
 ) -> dict[str, Outcome]:
-    """Every run's outcome: loaded if it is finished, made and stored if not; shows progress.
+    """Every run's outcome: loaded if it is finished, made and stored if not.
 
     On this machine the process that makes a run stores it. On a cluster, whose workers may not
     share the folder, the outcome comes back and the parent stores it.
@@ -42,6 +50,8 @@ def run_all(
         jobs: runs at the same time on this machine. A cluster makes as many as it has workers.
         backend: ``loky`` for this machine, or an existing ``dask`` or ``ray`` cluster.
         scheduler: address of the cluster; default: ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``.
+        progress: what to show: nothing; a line per finished run and, on a terminal, a bar; also a
+            line per tenth of each training.
 
     Returns:
         Outcomes by the run's name.
@@ -57,33 +67,70 @@ def run_all(
     store.prepare()
     done = store.load_all(runs)
     todo = [run for run in runs if run.name not in done]
-    print(
-        f"{len(runs)} runs, {len(done)} of them finished earlier; results in {store.folder.parent}",
-        flush=True,
-    )
+    if progress != "none":
+        finished = f"{len(runs)} runs, {len(done)} of them finished earlier"
+        print(f"{finished}; results in {store.folder.parent}", flush=True)
     if not todo:
         return done
     problems = Problems("runs failed; the others are kept, start again after a remedy")
     with (
         runs_on(backend, scheduler),
-        tqdm(total=len(runs), initial=len(done), unit="run", disable=None) as bar,
+        tqdm(
+            total=len(runs), initial=len(done), unit="run", disable=progress == "none" or None
+        ) as bar,
+        _watched(todo, done, store, bar, progress) as board,
     ):
         planned = {run.name: run for run in todo}
-        for name, answer in _answers(todo, store, jobs, backend):
+        for name, answer in _answers(todo, store, jobs, backend, board):
             if isinstance(answer, str):
                 problems.add(f"{name}{answer}")
                 continue
             if answer is not None:
                 store.save(answer)
             done |= store.load_all([planned[name]])
-            bar.update()
-            bar.write(f"{name:<40} {done[name].evaluation}  {done[name].seconds:.0f} s")
+            bar.n = len(done)
+            bar.refresh()
+            if progress != "none":
+                bar.write(f"{name:<40} {done[name].evaluation}  {done[name].seconds:.0f} s")
     problems.raise_as(FailedRunsError)
     return done
 
 
+@contextmanager
+def _watched(
+    todo: list[Run], done: dict[str, Outcome], store: RunStore, bar: Any, progress: Progress
+) -> Iterator[Path | None]:
+    """A file to which trainings write their last finished steps, shown every second."""
+    if bar.disable and progress != "steps":
+        yield None
+        return
+    board = write_temporary(store.folder / "steps", bytes(8 * len(todo)))
+    made, ended = np.memmap(board, np.int64, "r+"), threading.Event()
+    steps = [run.host.get("steps", 0) for run in todo]
+    shown = [0] * len(todo)  # tenths
+
+    def watch() -> None:
+        while not ended.wait(1.0):
+            places = [i for i in np.flatnonzero(made) if steps[i] and todo[i].name not in done]
+            bar.n = round(len(done) + sum(made[i] / steps[i] for i in places), 2)
+            bar.set_postfix_str(", ".join(f"step {made[i]}/{steps[i]}" for i in places))
+            for i in places if progress == "steps" else []:
+                if shown[i] < (tenth := 10 * made[i] // steps[i]):
+                    shown[i] = tenth
+                    bar.write(f"{todo[i].name:<40} step {made[i]} of {steps[i]}")
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield board
+    finally:
+        ended.set()
+        watcher.join()
+        board.unlink(missing_ok=True)
+
+
 def _answers(
-    todo: list[Run], store: RunStore, jobs: int, backend: Backend
+    todo: list[Run], store: RunStore, jobs: int, backend: Backend, board: Path | None
 ) -> Iterator[tuple[str, Outcome | str | None]]:
     """Each run's name, as soon as it is made, with what went wrong or the outcome to store."""
     from joblib import Parallel, delayed, effective_n_jobs
@@ -91,13 +138,17 @@ def _answers(
     # Ray's backend has no generators: it gets as many calls at a time as it has workers.
     how: dict[str, Any] = {} if backend == "ray" else {"return_as": "generator_unordered"}
     if backend == "loky":
-        calls = [delayed(_make_here)(run, store) for run in todo]
+        calls = [delayed(_make_here)(run, store, board, i) for i, run in enumerate(todo)]
         jobs = min(jobs, len(todo))
         # As they start: a worker that has not got a run yet would outlive a killed parent.
-        how |= {"initializer": _end_with, "initargs": (os.getpid(),)}
+        # With the path: workers of an earlier command cannot import from folders added since.
+        how |= {"initializer": _end_with, "initargs": (os.getpid(), *sys.path)}
     else:
+        import cloudpickle
+
         versions = todo[0].identity()["versions"]
-        calls = [delayed(_make_there)(run, versions) for run in todo]
+        # Pickled here: a worker that cannot import a host family would let joblib wait for ever.
+        calls = [delayed(_make_there)(run.name, cloudpickle.dumps(run), versions) for run in todo]
         jobs = -1
     width = effective_n_jobs(-1) if backend == "ray" else len(calls)
     try:
@@ -113,10 +164,19 @@ def _answers(
         ) from error
 
 
-def _make_here(run: Run, store: RunStore) -> tuple[str, str | None]:
-    """Make and store a run; only its name goes through the pipe to the parent, and what failed."""
+def _make_here(run: Run, store: RunStore, board: Path | None, place: int) -> tuple[str, str | None]:
+    """Make and store a run; only its name goes through the pipe to the parent, and what failed.
+
+    Writes its last finished step to a place on the board.
+    """
     checkpoint = store.checkpoint(run)
-    answer = _make(run, checkpoint)
+
+    def on_step(step: int) -> None:
+        if board is not None:
+            with suppress(OSError):  # the parent is gone
+                np.memmap(board, np.int64, "r+")[place] = step
+
+    answer = _make(run, checkpoint, on_step)
     if isinstance(answer, str):
         return run.name, answer
     store.save(answer)
@@ -124,7 +184,7 @@ def _make_here(run: Run, store: RunStore) -> tuple[str, str | None]:
     return run.name, None
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, *path: str) -> None:
     """This worker ends within a second of its parent, whatever it is doing."""
 
     def watch() -> None:
@@ -135,15 +195,22 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _make_there(run: Run, versions: dict[str, str]) -> tuple[str, Outcome | str]:
+def _make_there(name: str, pickled: bytes, versions: dict[str, str]) -> tuple[str, Outcome | str]:
     """Make a run on a worker of a cluster, which may not share the folder."""
     with _one_at_a_time:
-        if problems := unfit([run], versions):
-            return run.name, f", on {socket.gethostname()}: {'; '.join(problems)}"
-        return run.name, _make(run)
+        try:
+            run = pickle.loads(pickled)
+            problems = unfit([run], versions)
+        except Exception as error:
+            problems = [f"its host family cannot be loaded ({type(error).__name__}: {error})"]
+        if problems:
+            return name, f", on {socket.gethostname()}: {'; '.join(problems)}"
+        return name, _make(run)
 
 
-def _make(run: Run, checkpoint: Path | None = None) -> Outcome | str:
+def _make(
+    run: Run, checkpoint: Path | None = None, on_step: Callable[[int], None] | None = None
+) -> Outcome | str:
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
@@ -152,7 +219,7 @@ def _make(run: Run, checkpoint: Path | None = None) -> Outcome | str:
     try:
         # "sequential": a cluster's backend would spread what is inside a run as well.
         with threadpool_limits(run.threads), parallel_config("sequential"):
-            return execute(run, checkpoint)
+            return execute(run, checkpoint, on_step)
     except Exception as error:
         return f": {type(error).__name__}: {error}"
     finally:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from d3_plugin import __version__
 from d3_plugin.distillation.settings import SCORING, D3Settings
+from d3_plugin.hosts.host import HostFamily
 
 Split = Literal["test", "validation"]
 
@@ -32,6 +34,9 @@ class Run:
         draws: number of final classifiers, each trained on freshly drawn features.
         device: where to train.
         threads: of the CPU; other numbers give other rounding errors.
+        attributes: file with other attributes than the folder's; part of ``data_digest``.
+        validation: the validation problem is the folder's own, not a random cut.
+        family: the host family, if no installed plugin provides it.
     """
 
     adapter: str
@@ -45,6 +50,9 @@ class Run:
     draws: int
     device: str
     threads: int = 1
+    attributes: Path | None = None
+    validation: bool = False
+    family: HostFamily | None = None
 
     @property
     def name(self) -> str:
@@ -55,13 +63,15 @@ class Run:
         """Everything that the result depends on, as JSON types.
 
         Versions and device type are part of it: they change random numbers, and a pair must share
-        them. Where the data folder lies is not.
+        them. Where data and host family come from is not.
         """
-        identity = asdict(self)
+        identity = asdict(replace(self, family=None))
+        del identity["family"], identity["attributes"]
         identity["data"] = identity.pop("data_digest") or self.data
         identity["device"] = torch.device(self.device).type
         identity["versions"] = {"d3_plugin": __version__, "torch": torch.__version__}
-        for name, default in (("d3", None), ("threads", 1)):  # files of earlier versions lack them
+        # Files of earlier versions lack these.
+        for name, default in (("d3", None), ("threads", 1), ("validation", False)):
             if identity[name] == default:
                 del identity[name]
         of_json_types: dict[str, Any] = json.loads(json.dumps(identity))
@@ -91,8 +101,8 @@ def validation_cuts(data: str, seeds: int, cuts: int) -> dict[int, list[int]]:
     """For each seed, the seeds of the validation runs that offsets for its test run come from.
 
     All seeds of a folder share one problem and so the first ``cuts`` pseudo-unseen cuts of its seen
-    classes. With ``digits`` each seed is a problem of its own, whose training rows are test rows of
-    others: it has its own cut alone.
+    classes, or the first ``cuts`` trainings on its own validation split. With ``digits`` each seed
+    is a problem of its own, whose training rows are test rows of others: it has its own cut alone.
     """
     if data == "digits":
         return {seed: [seed] for seed in range(seeds)}
@@ -109,7 +119,10 @@ def plan(
     draws: int,
     device: str,
     threads: int = 1,
+    attributes: Path | None = None,
+    validation: bool = False,
     validated: Collection[int] = (),
+    families: Collection[HostFamily] = (),
 ) -> list[Run]:
     """Every variant on the test problem of every seed; ``baseline`` and ``d3`` on validation too.
 
@@ -117,14 +130,22 @@ def plan(
 
     Args:
         hosts: settings of each host family, by its name.
-        data, data_digest, draws, device, threads: as in :class:`Run`.
+        data, data_digest, draws, device, threads, attributes, validation: as in :class:`Run`.
         seeds: how many.
         variants: settings of D³ by the variant's name; None for the host without D³.
         validated: seeds with validation runs, which offsets are chosen on.
+        families: those that no installed plugin provides.
     """
     splits: tuple[Split, ...] = ("validation", "test")
+    by_name = {family.name: family for family in families}
     return [
-        Run(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device, threads)
+        Run(
+            *(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device),
+            threads=threads,
+            attributes=attributes,
+            validation=validation and split == "validation",
+            family=by_name.get(adapter),
+        )
         for adapter, settings in hosts.items()
         for seed in range(seeds)
         for split in splits

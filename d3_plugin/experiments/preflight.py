@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 import torch
 
 from d3_plugin.checks import setting_problems
-from d3_plugin.data import digest, load, pseudo_unseen
+from d3_plugin.data import GZSLData, digest, load, pseudo_unseen
 from d3_plugin.distillation.settings import SCORING, D3Settings
 from d3_plugin.errors import D3Warning, DataError, InputError, MissingExtraError, Problems
 from d3_plugin.experiments.plan import Run
@@ -23,6 +26,7 @@ from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
 _COUNTS = ("seeds", "trials", "cuts", "draws", "rounds", "jobs", "threads")
+_WRITTEN = (".json", ".html", ".csv", ".tex", ".svg", ".pdf", ".png")  # into ``out``
 _MOST = 10_000  # more is a typing error, and would fill the memory
 
 
@@ -71,9 +75,11 @@ class Request:
     Attributes:
         host_changes, d3_changes: settings of the file, overridden by those given.
         families, hosts: host families and all their settings, by name.
+        foreign: those families that no installed plugin provides.
         d3: all settings of D³.
         released: the released formulas with the changes given, but not the file's; they have no
             ensemble and no offset.
+        data: name or folder; of data given as an object, the folder they were written to.
         digest: of the data.
     """
 
@@ -83,7 +89,12 @@ class Request:
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     d3: D3Settings = field(default_factory=D3Settings)
     released: D3Settings = field(default_factory=D3Settings.released)
+    data: str = ""
     digest: str = ""
+
+    @property
+    def foreign(self) -> list[HostFamily]:
+        return [family for family in self.families.values() if family.hooks is not None]
 
 
 def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
@@ -98,42 +109,62 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
         InputError: lists everything wrong, unusable data included.
 
     Warns:
-        D3Warning: the settings of the file were chosen on other data.
+        D3Warning: the settings of the file were chosen on other data; or of the data.
     """
     _check_effort(given, problems)
     file = SettingsFile()
     with _noted(problems):
-        file = read_settings(given["settings"]) if given.get("settings") else file
+        file = read_settings(Path(given["settings"])) if given.get("settings") else file
     request = Request({**file.host, **(given["host"] or {})}, {**file.d3, **(given["d3"] or {})})
-    names = (given["adapter"] or file.adapter or "fclswgan").split(",")
+    adapter = given["adapter"] or file.adapter or "fclswgan"
+    names = adapter.split(",") if isinstance(adapter, str) else [adapter]
     if names == ["all"]:
         names = list(host_families(make_manager()))
-    if file.adapter and names != [file.adapter]:
+    for name in names:
+        with _noted(problems):
+            family = find_family(name)
+            request.families[family.name] = family
+            request.hosts[family.name] = asdict(host_settings(family, request.host_changes))
+    if file.adapter and ([file.adapter] not in (names, list(request.families))):
         problems.add(
             f"{given['settings']} has settings of {file.adapter!r}, but --adapter is "
             f"{given['adapter']!r}; leave --adapter out"
         )
-    for name in names:
-        with _noted(problems):
-            request.families[name] = find_family(name)
-            settings = host_settings(request.families[name], request.host_changes)
-            request.hosts[name] = asdict(settings)
+    if given.get("jobs") != 1 or given.get("backend") != "loky":
+        for family in request.foreign:
+            problems.check(
+                getattr(family.hooks, "__name__", "") != "__main__",
+                f"worker processes cannot import {family.name!r}, which is defined in the script "
+                "itself: move it into a module, or use jobs=1",
+            )
     with _noted(problems):
         setting_problems("settings of D³", D3Settings, request.d3_changes).raise_as(InputError)
         make = D3Settings.released if given.get("preset") == "released" else D3Settings
         request.d3 = make(**request.d3_changes)
         changes = {k: v for k, v in (given["d3"] or {}).items() if k not in SCORING}
         request.released = D3Settings.released(**changes)
+    data, attributes = given["data"], given.get("attributes")
+    validation = given.get("validation", False)
     with _noted(problems):
-        data = load(given["data"])
-        request.digest = digest(given["data"])
-        if "cuts" in given:
+        if isinstance(data, GZSLData):
+            plain = attributes is None and not validation
+            problems.check(plain, "attributes and validation are for data folders, not GZSLData")
+        else:
+            request.data = os.fspath(data) if isinstance(data, os.PathLike) else data
+            data = load(data, attributes=attributes)
+            request.digest = digest(request.data, attributes)
+            if validation:
+                load(request.data, attributes=attributes, validation=True)
+        if "cuts" in given and not validation:
             pseudo_unseen(data)
     problems.raise_as(InputError)
-    if file.tuned.get("data") not in (None, request.digest or given["data"]):
+    if isinstance(given["data"], GZSLData) and "out" in given:
+        request.data = _stored(data, Path(given["out"]))
+        request.digest = digest(request.data)
+    if file.tuned.get("data") not in (None, request.digest or request.data):
         warnings.warn(
             f"the settings of {given['settings']} were chosen on other data than "
-            f"{given['data']!r}. If the two share images, as draws of digits do, test rows of this "
+            f"{request.data!r}. If the two share images, as draws of digits do, test rows of this "
             "data may have been used to choose them.",
             D3Warning,
             stacklevel=3,
@@ -141,8 +172,29 @@ def read_request(given: Mapping[str, Any], problems: Problems) -> Request:
     return request
 
 
+def _stored(data: GZSLData, out: Path) -> str:
+    """The folder in ``out`` from which worker processes read these data.
+
+    Raises:
+        InputError: it holds other data of the same name.
+        StorageError: it cannot be written.
+    """
+    folder = out / "data" / (re.sub(r"[^\w-]+", "-", data.name) or "data")
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        data.save(new)
+        made = digest(str(new))
+        with suppress(OSError):  # there is one, of an earlier command
+            new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    if digest(str(folder)) != made:
+        raise InputError(f"{folder} does not hold these data; use another out, or data.name")
+    return str(folder)
+
+
 def _check_effort(given: Mapping[str, Any], problems: Problems) -> None:
-    """Packages, counts, and where to train."""
+    """Packages, counts, where to train, and files that cannot be written in the end."""
     missing = [name for name in ("jinja2", "matplotlib", "tqdm") if find_spec(name) is None]
     if missing and "jobs" in given:
         raise MissingExtraError(f"this needs {missing[0]}: pip install 'd3-plugin[compare]'")
@@ -153,6 +205,9 @@ def _check_effort(given: Mapping[str, Any], problems: Problems) -> None:
         )
     local, scheduler = given.get("backend", "loky") == "loky", given.get("scheduler")
     problems.found += unusable(given["device"], here=local)
+    if (out := Path(given.get("out", ""))).is_dir():
+        in_the_way = [p for p in out.glob("*.*") if p.suffix in _WRITTEN and p.is_dir()]
+        problems.found += [f"{path} is a folder, not a file; move it away" for path in in_the_way]
     if local and scheduler is not None:
         problems.add(f"a scheduler ({scheduler}) is for the backends dask and ray, not loky")
 
@@ -171,11 +226,14 @@ def unusable(device: str, *, here: bool = True) -> list[str]:
         kind = torch.device(device).type
         if here and kind != "cuda":  # which would start CUDA in this process
             torch.zeros(1, device=device).item()
-    except Exception as error:  # of many kinds
-        return [f"device {device!r}: {str(error).splitlines()[0]}"]
-    if here and kind == "cuda" and not torch.cuda.is_available():
-        return [f"device {device!r}: this PyTorch sees no GPU; use --device cpu"]
-    return []
+        usable = not here or kind != "cuda" or torch.cuda.is_available()
+    except Exception:  # of many kinds, and with long texts about PyTorch's inside
+        usable = False
+    if usable:
+        return []
+    backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    there_is = ["cpu", *(name for name, backend in backends.items() if backend.is_available())]
+    return [f"--device {device!r} cannot be used here; there is {', '.join(there_is)}"]
 
 
 def unfit(runs: list[Run], versions: dict[str, str]) -> list[str]:
@@ -186,16 +244,16 @@ def unfit(runs: list[Run], versions: dict[str, str]) -> list[str]:
         versions: of the packages where they were planned, as in a run's identity.
     """
     problems = []
-    for spec, expected in sorted({(run.data, run.data_digest) for run in runs}):
+    for run in {run.data_digest: run for run in runs}.values():
         try:
-            found = digest(spec)
+            found = digest(run.data, run.attributes)
         except OSError:
             found = "unreadable"
-        if found != expected:
-            problems.append(f"data folder {spec} is missing here, or has other contents")
+        if found != run.data_digest:
+            problems.append(f"data folder {run.data} is missing here, or has other contents")
     for device in sorted({run.device for run in runs}):
         problems += unusable(device)
-    for name in sorted({run.adapter for run in runs}):
+    for name in sorted({run.adapter for run in runs if run.family is None}):
         try:
             find_family(name)
         except InputError as error:

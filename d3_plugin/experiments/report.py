@@ -1,169 +1,175 @@
-"""Tables for terminals and Markdown, ``results.json``, and a self-contained ``report.html``."""
+"""A comparison's page with its tables and pictures, all from the content of ``results.json``."""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import platform
-from collections.abc import Collection
-from dataclasses import asdict
-from importlib.metadata import version
+import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jinja2 import Template
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
-from d3_plugin import __version__
+from d3_plugin.errors import InputError
+from d3_plugin.experiments import figures
 from d3_plugin.experiments.files import write_atomically
-from d3_plugin.experiments.statistics import Outcomes, mean_curve
+from d3_plugin.experiments.results import command, read_results, runs_by_variant
+from d3_plugin.experiments.tables import csv_table, table_rows, tex_table
+from d3_plugin.experiments.verdict import verdict
 
-COLUMNS = {
-    "unseen": "U",
-    "seen": "S",
-    "harmonic": "H",
-    "ausuc": "AUSUC",
-    "zsl": "ZSL",
-    "oracle_harmonic": "oracle H",
+OUTPUTS = {
+    "results.json": ("report.html", "table", ""),
+    "ablation.json": ("ablation.html", "ablation", "ablation-"),
 }
-"""Columns of a table: title by metric."""
+"""Of each file with results: its page, the name of its tables, the first part of its pictures'."""
+
+KINDS = {
+    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+    "pdf": {"CreationDate": None},
+}
+"""Of files for pictures, with metadata that would change or name a foreign address."""
+
+_ON_PAGE = {  # colours of a picture that follow those of the page
+    "#000000": "currentColor",
+    "#ffffff": "var(--page)",
+    **{color: f"var(--{variant})" for variant, color in figures.COLORS.items()},
+}
 
 
-def cell(statistic: dict[str, float | None], *, signed: bool = False, mark: str = "") -> str:
-    """``54.2 ± 1.3`` in percent, no interval for a single seed; ``mark`` before negative ones."""
-    mean, half_width = statistic["mean"], statistic["half_width"]
-    percent = round(100 * (mean or 0.0), 1) + 0.0  # no "-0.0"
-    text = f"{percent:+.1f}" if signed else f"{percent:.1f}"
-    text = mark + text if percent < 0 else text
-    return text if half_width is None else f"{text} ± {100 * half_width:.1f}"
-
-
-def table_rows(
-    summary: dict[str, Any], columns: Collection[str] = tuple(COLUMNS), *, mark: str = ""
-) -> list[list[str]]:
-    """Header and rows of one adapter's table, with differences to the baseline in H and AUSUC.
+def write_report(out: Path, content: dict[str, Any], file: str = "results.json") -> Path:
+    """Write everything that is made from the content of ``file``, and not the file itself.
 
     Args:
-        summary: of :func:`~d3_plugin.experiments.statistics.summarize`.
-        columns: metrics to show.
-        mark: put before negative differences.
+        out: folder for the page, the tables as CSV and LaTeX, and the folder ``figures`` with every
+            picture as SVG and PDF.
+        content: of ``results.json`` or ``ablation.json``.
+        file: which of the two.
+
+    Returns:
+        The page.
+
+    Raises:
+        StorageError: a file cannot be written.
     """
-    rows = [["", *(COLUMNS[metric] for metric in columns), "ΔH", "ΔAUSUC"]]
-    for key, row in summary.items():
-        metrics = row["metrics"]
-        differences = [metrics[metric]["difference"] for metric in ("harmonic", "ausuc")]
-        shown = [cell(each, signed=True, mark=mark) for each in differences]
-        is_baseline = key == "baseline"
-        line = [row["title"], *(cell(metrics[metric]) for metric in columns)]
-        rows.append(line + (["", ""] if is_baseline else shown))
-    return rows
-
-
-def aligned(rows: list[list[str]]) -> str:
-    """Header and rows as a Markdown table with aligned columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
-    ]
-    lines.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
-    return "\n".join(lines)
-
-
-def runs_by_variant(content: dict[str, Any], adapter: str) -> dict[str, list[dict[str, Any]]]:
-    """Test runs of one adapter in ``results.json``, by the variants that pictures show."""
-    chosen: dict[str, list[dict[str, Any]]] = {}
-    for variant in ("baseline", "d3", "released"):
-        key = adapter, variant, "test"
-        runs = [r for r in content["runs"] if (r["adapter"], r["variant"], r["split"]) == key]
-        if runs:
-            chosen[variant] = runs
-    return chosen
-
-
-def results(
-    settings: dict[str, Any], outcomes: Outcomes, summaries: dict[str, Any]
-) -> dict[str, Any]:
-    """The content of ``results.json``."""
-    return {
-        "settings": settings,
-        "versions": {
-            "d3_plugin": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "scikit-learn": version("scikit-learn"),
-            "python": platform.python_version(),
-        },
-        "summary": summaries,
-        "runs": [
-            {
-                "adapter": adapter,
-                "seed": seed,
-                "split": split,
-                "variant": variant,
-                "data": outcome.data_name,
-                "metrics": asdict(outcome.evaluation.metrics),
-                "teacher_auroc": outcome.evaluation.teacher_auroc,
-                "generator_start": outcome.generator_start,
-                "generator_mean": outcome.generator_mean,
-                "seconds": round(outcome.seconds, 2),
-                "history": [
-                    {k: v if k == "step" else float(f"{v:.5g}") for k, v in entry.items()}
-                    for entry in outcome.history
-                ],
-                "curve": mean_curve(outcome).round(4).tolist(),
-            }
-            for (adapter, seed, split, variant), outcome in sorted(outcomes.items())
-        ],
-    }
-
-
-def write_report(
-    out: Path,
-    settings: dict[str, Any],
-    outcomes: Outcomes,
-    summaries: dict[str, Any],
-    *,
-    notes: str,
-    files: tuple[str, str],
-) -> None:
-    """Write ``results.json`` and ``report.html``, or other ``files``, into ``out``."""
-    content = results(settings, outcomes, summaries)
-    write_atomically(out / files[0], json.dumps(content, indent=1).encode())
-    template = Template(Path(__file__).with_name("report.html").read_text("utf-8"), autoescape=True)
-    details = {k: content[k] for k in ("settings", "versions")}
-    page = template.render(
-        notes=notes,
+    page, table, first = OUTPUTS[file]
+    settings, summaries = content["settings"], content["summary"]
+    caption = f"{settings['data']}, {settings['seeds']} seeds"
+    write_atomically(out / f"{table}.csv", csv_table(summaries).encode(errors="backslashreplace"))
+    tex = tex_table(summaries, caption)
+    write_atomically(out / f"{table}.tex", tex.encode(errors="backslashreplace"))
+    sections = []
+    for adapter in summaries:
+        pictures = []
+        for name, description, figure in _pictures(content, adapter):
+            files = _saved(figure)
+            for kind, picture in files.items():
+                write_atomically(out / "figures" / f"{first}{adapter}-{name}.{kind}", picture)
+            pictures.append((name, description, _inline(files["svg"].decode(), description)))
+        sections.append(_section(content, adapter, pictures))
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    text = environment.get_template("report.html").render(
+        verdicts={adapter: verdict(adapter, summary) for adapter, summary in summaries.items()},
+        notes=content.get("notes", ""),
         data=settings["data"],
         seeds=settings["seeds"],
-        sections=[_section(content, outcomes, adapter) for adapter in summaries],
-        details=json.dumps(details, indent=2, ensure_ascii=False),
+        finished=content.get("finished", ""),
+        command=content.get("command") or command(settings),
+        versions=content["versions"],
+        settings=json.dumps(settings, indent=1, ensure_ascii=False),
+        table=table,
+        sections=sections,
     )
-    write_atomically(out / files[1], page.encode(errors="backslashreplace"))
+    write_atomically(out / page, text.encode(errors="backslashreplace"))
+    return out / page
 
 
-def _section(content: dict[str, Any], outcomes: Outcomes, adapter: str) -> dict[str, Any]:
+def render_again(out: Path) -> list[Path]:
+    """Write the reports of a finished comparison or ablation, or of both, without training.
+
+    Returns:
+        The pages.
+
+    Raises:
+        InputError: the folder holds neither, or one that cannot be read.
+    """
+    found = [file for file in OUTPUTS if (out / file).exists()]
+    if not found:
+        raise InputError(
+            f"{out} holds no {' or '.join(OUTPUTS)}; it must be the --out of a command"
+        )
+    return [write_report(out, read_results(out / file), file) for file in found]
+
+
+def _pictures(content: dict[str, Any], adapter: str) -> Iterator[tuple[str, str, Figure]]:
+    """Name, description and figure of what this content has, which depends on its version."""
+    runs = runs_by_variant(content, adapter)
+    details = content.get("details", {}).get(adapter, {})
+    of_curves = "seen-unseen curves; dots: U and S of each seed"
+    yield "curves", of_curves, figures.curve_figure(runs, "Seen-unseen curve", detailed=True)
+    if details.get("teacher"):
+        yield "teacher", "the teacher's score", figures.teacher_figure(details["teacher"])
+    if any(run["history"] for of_variant in runs.values() for run in of_variant):
+        yield "losses", "the host's losses, means over seeds", figures.loss_figure(runs)
+    if any(run.get("d3_history") for run in runs["d3"]):
+        of_terms = "D³'s terms and the teacher's confidence, means over seeds"
+        yield "terms", of_terms, figures.term_figure(runs["d3"])
+    if details:
+        of_classes = (
+            "accuracy on each class, means over seeds; of many classes, those that gain and those "
+            "that lose most"
+        )
+        yield "classes", of_classes, figures.class_figure(details["classes"])
+    if details.get("projection"):
+        of_rows = (
+            "principal components of real rows (test rows of unseen classes, training rows of seen "
+            f"ones) with synthetic rows, seed {details['projection']['seed']}"
+        )
+        yield "projection", of_rows, figures.projection_figure(details["projection"])
+
+
+def _section(
+    content: dict[str, Any], adapter: str, pictures: list[tuple[str, str, Markup]]
+) -> dict[str, Any]:
     """What the template shows of one adapter."""
-    from d3_plugin.experiments import figures
-
     summary, runs = content["summary"][adapter], runs_by_variant(content, adapter)
-    of_d3 = [o for key, o in outcomes.items() if key[::2] == (adapter, "test") and key[3] == "d3"]
     return {
         "adapter": adapter,
         "rows": table_rows(summary),
         "keys": list(summary),
         "auroc": np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]]),
         "seconds": [np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")],
-        "pictures": {
-            "seen-unseen curves": _png(figures.curve_figure(runs, "Seen-unseen curve", True)),
-            "histogram of the teacher's score": _png(figures.teacher_figure(of_d3)),
-            "loss curves": _png(figures.loss_figure(runs)),
-        },
+        "pictures": pictures,
+        **content.get("details", {}).get(adapter, {}),
     }
 
 
-def _png(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return base64.b64encode(buffer.getvalue()).decode()
+def _saved(figure: Figure) -> dict[str, bytes]:
+    """The picture as SVG, whose text stays text, and as PDF; the same numbers give the same."""
+    files = {}
+    styles = rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3", "pdf.fonttype": 42})
+    with styles, warnings.catch_warnings():
+        # A PDF shows a box for letters that Matplotlib's font lacks; a browser has other fonts.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
+        figure.set_layout_engine("none")  # done: once for all files
+        for kind, metadata in KINDS.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            files[kind] = buffer.getvalue()
+    return files
+
+
+def _inline(svg: str, description: str) -> Markup:
+    """A picture as part of the page, whose colours and background it takes."""
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r' id="\w+_\d+"', "", svg)  # of figure_1 and the like: an id is unique on a page
+    svg = re.sub("|".join(_ON_PAGE), lambda color: _ON_PAGE[color[0]], svg)
+    label = Markup('<svg role="img" aria-label="{}" ').format(description)
+    return label + Markup(svg.removeprefix("<svg "))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 import time
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +21,13 @@ from d3_plugin.attachment.attach import attach
 from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
-from d3_plugin.errors import InputError, PluginError
+from d3_plugin.errors import D3Warning, InputError, PluginError
 from d3_plugin.evaluation.protocol import Evaluation, evaluate
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.hooks.manager import host_families, make_manager
+from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import HostFamily
 
 
@@ -37,6 +44,13 @@ class Outcome:
         generator_start, generator_mean: mean absolute parameter of the generator before and after
             training: equal for a pair at the start, different at the end.
         seconds: of training and scoring, since the run was last started.
+        d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
+            before; empty without D³.
+        class_names: C names.
+        projection: of a test run, see :func:`~d3_plugin.experiments.recording.project`.
+        finished: date and time in UTC, ISO 8601.
+
+    The last four are empty in files of earlier versions.
     """
 
     run: Run
@@ -48,18 +62,59 @@ class Outcome:
     generator_start: float
     generator_mean: float
     seconds: float
+    d3_history: list[dict[str, float]] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
+    projection: dict[str, Any] | None = None
+    finished: str = ""
 
 
-def find_family(name: str) -> HostFamily:
-    """The host family that a plugin provides under this name.
+def find_family(given: str | HostFamily) -> HostFamily:
+    """A host family by its name, by its import path, or as it is.
+
+    Args:
+        given: the name under which a plugin provides it; ``package.module:attribute``, also of a
+            module in the current folder; or the family itself.
+
+    Returns:
+        The family; with ``hooks`` if no installed plugin provides it.
 
     Raises:
-        InputError: there is none; lists the installed ones.
+        InputError: there is none; says which are known. Or an installed one has its name.
+        PluginError: its module is not a valid plugin.
     """
-    families = host_families(make_manager())
-    if name not in families:
-        raise InputError(f"no adapter named {name!r}{did_you_mean(name, list(families))}")
-    return families[name]
+    installed = host_families(make_manager())
+    if isinstance(given, str) and ":" not in given:
+        if given not in installed:
+            raise InputError(f"no adapter named {given!r}{did_you_mean(given, list(installed))}")
+        return installed[given]
+    family = _imported(given) if isinstance(given, str) else given
+    if installed.get(family.name) == family:
+        return installed[family.name]
+    if family.name in installed:
+        raise InputError(f"an installed adapter is named {family.name!r} too; choose another name")
+    hooks = family.hooks or sys.modules.get(getattr(family.build, "__module__", ""), family)
+    make_manager([hooks])  # a mistake in the hooks shows now
+    return replace(family, hooks=hooks)
+
+
+def _imported(path: str) -> HostFamily:
+    name, _, attribute = path.partition(":")
+    try:
+        if (here := os.getcwd()) not in sys.path:  # as uvicorn and celery do
+            sys.path.insert(0, here)
+        module = importlib.import_module(name)
+    except BaseException as error:  # a third party's import may even raise SystemExit
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"adapter {path!r}: {name!r} cannot be imported ({why})") from error
+    found = getattr(module, attribute, None)
+    if not isinstance(found, HostFamily):
+        what = f"has no {attribute!r}"
+        if hasattr(module, attribute):
+            what = f"has a {type(found).__name__} named {attribute!r}, not a HostFamily"
+        there = [name for name, value in vars(module).items() if isinstance(value, HostFamily)]
+        hint = did_you_mean(attribute, there) if there else "; it needs a HostFamily"
+        raise InputError(f"adapter {path!r}: {name} {what}{hint}")
+    return replace(found, hooks=found.hooks or module)
 
 
 def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
@@ -78,29 +133,40 @@ def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
 
 def load_problem(run: Run) -> GZSLData:
     """The scaled data of a run; ``digits`` has another draw and split for each seed."""
-    if run.data == "digits":
-        data = load_digits_gzsl(run.seed % len(DRAWS), split=run.seed)
-    else:
-        data = load(run.data)
-    if run.split == "validation":  # without test rows first: then nothing below can choose on them
-        data = pseudo_unseen(without_test_rows(data), seed=run.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", D3Warning)  # the command has given them
+        if run.data == "digits":
+            data = load_digits_gzsl(run.seed % len(DRAWS), split=run.seed)
+        else:
+            data = load(run.data, attributes=run.attributes, validation=run.validation)
+        if run.split == "validation" and not run.validation:
+            # Without test rows first: then nothing below can choose on them.
+            data = pseudo_unseen(without_test_rows(data), seed=run.seed)
     return data.scaled()
 
 
-def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) -> Outcome:
+def execute(
+    run: Run,
+    checkpoint: Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+    *,
+    every: float = 60.0,
+) -> Outcome:
     """Train and score one run.
 
     Args:
         run: what to run.
         checkpoint: where to save the training while it runs, if its trainer can be continued; a
             training found there is continued. The caller removes the file.
+        on_step: called now and then with the last finished step of such a trainer.
         every: seconds between checkpoints, at least.
 
     Raises:
         D3Error: the run fails; a damaged checkpoint, for example.
     """
     started = time.perf_counter()
-    family, data = find_family(run.adapter), load_problem(run)
+    family, data = run.family or find_family(run.adapter), load_problem(run)
+    plugins = [] if run.family is None else [family.hooks]
     try:
         trainer = family.build(
             data, family.settings(**run.host), run.seed, torch.device(run.device)
@@ -108,15 +174,20 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
     except SystemExit as error:  # would end the worker, and with it the other runs
         where = f"{family.name!r} ({family.build.__module__})"
         raise PluginError(f"build of host family {where} exits: {error}") from error
+    describe_trainer(make_manager(plugins), trainer)  # a trainer that no plugin knows: not later
     start = _mean_parameter(trainer.generator)
-    d3 = None if run.d3 is None else attach(trainer, settings=run.d3, seed=run.seed)
+    terms, d3 = TermRecorder(trainer), None
+    if run.d3 is not None:
+        d3 = attach(trainer, settings=run.d3, seed=run.seed, plugins=[*plugins, terms])
     if checkpoint is None or not hasattr(trainer, "load_state_dict"):
         trainer.fit()
     else:
         identity, device = run.training_identity(), torch.device(run.device)
-        _fit(Checkpoint(checkpoint, trainer, d3, device, identity), every)
+        saved = Checkpoint(checkpoint, trainer, d3, device, identity, terms.history)
+        _fit(saved, every, terms, on_step)
+    terms.close()
     if d3 is None:
-        evaluation = evaluate(trainer, seed=run.seed, draws=run.draws)
+        evaluation = evaluate(trainer, seed=run.seed, draws=run.draws, plugins=plugins)
     else:
         evaluation = d3.evaluate(draws=run.draws)
     return Outcome(
@@ -129,15 +200,27 @@ def execute(run: Run, checkpoint: Path | None = None, *, every: float = 60.0) ->
         generator_start=start,
         generator_mean=_mean_parameter(trainer.generator),
         seconds=time.perf_counter() - started,
+        d3_history=terms.history,
+        class_names=list(data.class_names),
+        projection=project(trainer, run.seed, plugins) if run.split == "test" else None,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 
 
-def _fit(checkpoint: Checkpoint, every: float) -> None:
+def _fit(
+    checkpoint: Checkpoint,
+    every: float,
+    terms: TermRecorder,
+    on_step: Callable[[int], None] | None,
+) -> None:
     """Train, from the checkpoint if there is one, and save further ones."""
     start, saved = checkpoint.load(), time.monotonic()
 
     def step_done(step: int, losses: dict[str, float]) -> None:
         nonlocal saved
+        terms.close()
+        if on_step is not None:
+            on_step(step)
         if time.monotonic() - saved >= every:
             checkpoint.save(step)
             saved = time.monotonic()
@@ -147,4 +230,4 @@ def _fit(checkpoint: Checkpoint, every: float) -> None:
 
 def _mean_parameter(module: nn.Module) -> float:
     parameters = torch.cat([p.detach().abs().flatten() for p in module.parameters()])
-    return parameters.double().mean().item()
+    return parameters.cpu().double().mean().item()

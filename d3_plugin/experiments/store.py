@@ -22,6 +22,12 @@ from d3_plugin.experiments.run import Outcome
 
 _CLASSES = ("seen_classes", "unseen_classes")
 _NUMBERS = ("generator_start", "generator_mean", "seconds")
+_LATER = (
+    "d3_history",
+    "class_names",
+    "projection",
+    "finished",
+)  # files of earlier versions lack them
 _AXES = {  # of d draws, n rows and c classes
     "scores": "dnc",
     "labels": "n",
@@ -64,7 +70,10 @@ class RunStore:
             "identity": outcome.run.identity(),
             "metrics": asdict(evaluation.metrics),
             "teacher_auroc": evaluation.teacher_auroc,
-            **{name: getattr(outcome, name) for name in ("data_name", "history", *_NUMBERS)},
+            **{
+                name: getattr(outcome, name)
+                for name in ("data_name", "history", *_NUMBERS, *_LATER)
+            },
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
@@ -74,12 +83,12 @@ class RunStore:
         """Make the folder, and remove what killed processes have left half written.
 
         Raises:
-            StorageError: the folder is not writable.
+            StorageError: it, or the one above, is not writable.
         """
-        probe = self.folder / ".probe"
-        write_atomically(probe, b"d3")
-        probe.unlink(missing_ok=True)  # another command may be here as well
         for folder in (self.folder, self.folder.parent):
+            probe = folder / ".probe"
+            write_atomically(probe, b"d3")
+            probe.unlink(missing_ok=True)  # another command may be here as well
             remove_stale(folder)
 
     def load_all(self, runs: Iterable[Run]) -> dict[str, Outcome]:
@@ -155,14 +164,15 @@ def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome
     ids, labels = np.concatenate([arrays[name] for name in _CLASSES]), arrays["labels"]
     if odd or ids.dtype.kind != "i" or not set(labels) <= set(ids) <= set(range(sizes["c"])):
         raise ValueError(f"{', '.join(odd) or 'labels or classes'} do not fit the scores")
-    for entry in facts["history"]:
+    for entry in [*facts["history"], *facts.get("d3_history", [])]:
         [float(value) for value in entry.values()]
     metrics = GZSLMetrics(**{name: float(value) for name, value in facts["metrics"].items()})
     auroc = facts["teacher_auroc"]
     evaluation = Evaluation(metrics, teacher_auroc=None if auroc is None else float(auroc), **found)
-    numbers = (float(facts[name]) for name in _NUMBERS)
-    seen, unseen = (arrays[name] for name in _CLASSES)
-    return Outcome(run, evaluation, facts["data_name"], seen, unseen, facts["history"], *numbers)
+    named: dict[str, Any] = {name: arrays[name] for name in _CLASSES}
+    named |= {name: float(facts[name]) for name in _NUMBERS}
+    named |= {name: facts[name] for name in _LATER if name in facts}
+    return Outcome(run, evaluation, facts["data_name"], history=facts["history"], **named)
 
 
 def _scored_again(outcome: Outcome) -> Outcome:

@@ -12,16 +12,18 @@ import numpy as np
 import torch
 
 from d3_plugin import __version__
+from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.clusters import Backend
 from d3_plugin.experiments.files import write_atomically
-from d3_plugin.experiments.parallel import run_all
+from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import Run, trial_name
 from d3_plugin.experiments.preflight import read_request
-from d3_plugin.experiments.report import aligned
 from d3_plugin.experiments.run import Outcome, host_settings
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.tables import aligned
+from d3_plugin.hosts.host import HostFamily
 
 D3_SEARCH: dict[str, list[Any]] = {
     "weight": [0.0, 0.001, 0.01, 0.1, 1.0],
@@ -59,10 +61,12 @@ CLOSING = (
 
 
 def tune(
-    adapter: str | None = None,
-    data: str = "digits-0",
-    out: Path = Path("runs/tune"),
+    adapter: str | HostFamily | None = None,
+    data: str | GZSLData = "digits-0",
+    out: str | Path = Path("runs/tune"),
     *,
+    attributes: Path | None = None,
+    validation: bool = False,
     trials: int = 20,
     cuts: int = 3,
     seed: int = 0,
@@ -75,6 +79,7 @@ def tune(
     jobs: int = 1,
     backend: Backend = "loky",
     scheduler: str | None = None,
+    progress: Progress = "runs",
 ) -> dict[str, Any]:
     """Choose settings of one baseline, then of D³ on it, on pseudo-unseen classes.
 
@@ -86,14 +91,17 @@ def tune(
     Args:
         adapter: one host family; its ``search`` says what is tried on the baseline. Default: that
             of the settings file, or fclswgan.
-        data: ``digits-DRAW`` or a folder.
+        data: ``digits-DRAW``, a folder, or a :class:`~d3_plugin.data.GZSLData`.
         out: folder for ``tuned.json`` and the runs; finished runs are not made again.
         trials: number of trials for the baseline, and for D³.
-        cuts: pseudo-unseen cuts that each trial is scored on, at least 2.
+        attributes: another file with the attributes of a data folder.
+        validation: score on the data folder's own validation split, not on random cuts.
+        cuts: pseudo-unseen cuts, or trainings on its own split, that each trial is scored on, at
+            least 2.
         seed: of the search; the cuts are ``seed`` to ``seed + cuts - 1``.
         settings: JSON file with settings to start from.
         host, d3: settings that are not searched but fixed at these values.
-        draws, device, threads, jobs, backend, scheduler: as in
+        draws, device, threads, jobs, backend, scheduler, progress: as in
             :func:`d3_plugin.experiments.compare`.
 
     Returns:
@@ -105,7 +113,7 @@ def tune(
     """
     given = locals()
     problems = Problems("tune")
-    one = adapter != "all" and "," not in (adapter or "")
+    one = adapter != "all" and not (isinstance(adapter, str) and "," in adapter)
     problems.check(one, f"one adapter at a time, got {adapter!r}")
     problems.check(
         data != "digits",
@@ -125,10 +133,13 @@ def tune(
     d3_changes = sample(D3_SEARCH, trials, seed, request.d3, d3 or {})
     d3s = [D3Settings(**{**request.d3_changes, **c}) for c in d3_changes]
     tried_on = list(range(seed, seed + cuts))
-    store, where = RunStore(out), {"jobs": jobs, "backend": backend, "scheduler": scheduler}
-
-    problem = data, request.digest
-    any_run = Run(family.name, *problem, seed, "", "validation", {}, None, draws, device, threads)
+    store = RunStore(Path(out))
+    where = {"jobs": jobs, "backend": backend, "scheduler": scheduler, "progress": progress}
+    any_run = Run(
+        *(family.name, request.data, request.digest, seed, "", "validation", {}, None),
+        *(draws, device, threads, attributes, validation),
+        family=family if request.foreign else None,
+    )
 
     def runs(settings: dict[str, Any], d3: D3Settings | None) -> list[Run]:
         first = replace(any_run, variant=trial_name(settings, d3), host=settings, d3=d3)
@@ -149,13 +160,14 @@ def tune(
     print(f"AUSUC of the chosen +D³ minus that of the chosen baseline, on the cuts: {gain:+.2%}")
 
     content = {
-        "adapter": family.name,
+        "adapter": adapter if isinstance(adapter, str) else family.name,
         "host": {**request.host_changes, **host_changes[chosen]},
         "d3": {**request.d3_changes, **d3_changes[chosen_d3]},
         "tuned": {
-            "data": request.digest or data,
+            "data": request.digest or request.data,
             "criterion": CRITERION,
             "cuts": tried_on,
+            "validation": validation,
             "seed": seed,
             "draws": draws,
             "versions": {"d3_plugin": __version__, "torch": torch.__version__},
@@ -164,9 +176,9 @@ def tune(
             "d3": with_d3,
         },
     }
-    path = out / "tuned.json"
+    path = Path(out) / "tuned.json"
     write_atomically(path, json.dumps(content, indent=1).encode())
-    print(f"\n{CLOSING.format(path=path, data=data)}\n\n{path}")
+    print(f"\n{CLOSING.format(path=path, data=request.data)}\n\n{path}")
     return content
 
 

@@ -62,8 +62,9 @@ def _inverse_length(x: Tensor, scale: float) -> Tensor:
     """``scale`` over the length of each row (N, 1); 0 for an all-zero row."""
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     if x.dtype == torch.float32:  # squares above 1e38 overflow; the gradient there is nearly 0
-        exact = torch.linalg.vector_norm(x.detach(), dim=1, keepdim=True, dtype=torch.float64)
-        length = torch.where(length.isinf(), exact.float(), length)
+        small = x.detach() * 2.0**-80  # not float64, which Apple GPUs lack
+        exact = torch.linalg.vector_norm(small, dim=1, keepdim=True) * 2.0**80
+        length = torch.where(length.isinf(), exact, length)
     inverse: Tensor = scale / length.clamp_min(_SHORTEST)
     return inverse.masked_fill(length <= _SHORTEST, 0.0)
 

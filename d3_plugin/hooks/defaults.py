@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
+from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
@@ -25,17 +25,11 @@ def d3_transform_features(host: Host, features: Tensor) -> Tensor:
 
 
 @hookimpl(trylast=True)
-def d3_train_classifier(host: Host, features: Tensor, labels: Tensor, num_classes: int) -> Scorer:
-    """scikit-learn's logistic regression."""
-    from sklearn.linear_model import LogisticRegression  # importing it takes half a second
-
-    model = LogisticRegression(max_iter=1000).fit(features.cpu().numpy(), labels.cpu().numpy())
-
-    def score(rows: Tensor) -> Tensor:
-        log_p = torch.from_numpy(model.predict_log_proba(rows.cpu().numpy()))
-        return log_p.to(rows.device, torch.float32)
-
-    return score
+def d3_train_classifier(
+    host: Host, features: Tensor, labels: Tensor, num_classes: int
+) -> DefaultClassifier:
+    """The softmax that the field uses."""
+    return train_default(features, labels, num_classes)
 
 
 class UserHooks:

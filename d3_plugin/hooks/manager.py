@@ -37,7 +37,8 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
             warnings.warn(message, D3Warning, stacklevel=2)
     for plugin in plugins:
         try:
-            _register(manager, plugin, None)
+            if not manager.is_registered(plugin):
+                _register(manager, plugin, None)
         except Exception as error:  # pluggy looks at every attribute of it
             raise PluginError(f"plugin {plugin!r} is invalid: {error}") from error
     return manager

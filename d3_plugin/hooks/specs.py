@@ -106,6 +106,7 @@ def d3_after_step(host: Host, step: int, values: dict[str, Tensor]) -> None:
     Args:
         host: the host.
         step: counts from 1.
-        values: the weighted terms and their ``total``, detached, 0-dim, on the host's device:
-            calling ``.item()`` in every step slows a GPU down.
+        values: as :attr:`d3_plugin.D3.values`: the weighted terms and their ``total``, the
+            teacher's confidence, D³'s share of the gradient; detached, 0-dim, on the host's
+            device: calling ``.item()`` in every step slows a GPU down.
     """

@@ -34,7 +34,7 @@ def generator_call(generator: nn.Module) -> Synthesis:
 
     The attributes go by keyword to the first parameter of ``forward`` that has one of
     :data:`CONDITION_NAMES`; without one they are the second argument. TF-VAEGAN's ``forward(z,
-    a1=None, c=None, ...)`` is why a place alone will not do.
+    a1=None, c=None, ...)`` is why position alone is not enough.
     """
     names = _forward_parameters(generator)
     condition = next((name for name in names if name in CONDITION_NAMES), None)

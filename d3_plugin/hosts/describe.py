@@ -3,25 +3,78 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pluggy
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.data.host_data import as_gzsl_data
+from d3_plugin.distributed import unwrapped
 from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.hooks.defaults import UserHooks
 from d3_plugin.hooks.manager import bind
-from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.host import Host, Scorer
 
 PLAIN_CONTAINER = (
     "networks in a plain dict or list belong to no module. Pass the one that makes the features as "
     "generator= and the others as modules=, or hold them in nn.ModuleDict or nn.ModuleList"
 )
+
+
+def describe(
+    manager: pluggy.PluginManager,
+    trainer: Any,
+    generator: nn.Module | None,
+    optimizer: Any,
+    data: Any,
+    *,
+    only_scored: bool = False,
+) -> Host:
+    """A host from a trainer that a plugin knows, or from the parts of a script.
+
+    Args:
+        manager: the plugins; those that describe other hosts leave it.
+        trainer, generator, optimizer, data: as for ``attach``.
+        only_scored: a script's generator is not trained and needs no optimiser.
+
+    Raises:
+        HostError: nothing knows the trainer, or parts are missing or given twice.
+    """
+    if trainer is None:
+        return describe_script(manager, generator, optimizer, data, only_scored=only_scored)
+    if generator is not None or optimizer is not None:
+        raise HostError("give a trainer, or a script's generator= and other parts, not both")
+    return describe_trainer(manager, trainer, data)
+
+
+def take_arguments(
+    manager: pluggy.PluginManager,
+    host: Host,
+    *,
+    noise_dim: int | None,
+    synthesize: Synthesis | None,
+    modules: Iterable[nn.Module] | dict[str, nn.Module],
+    transform_features: Callable[[Tensor], Tensor] | None,
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None,
+    synthetic_per_class: int | None,
+) -> None:
+    """What a user says of a host, which takes precedence over what a plugin answers."""
+    host.generator = unwrapped(host.generator)
+    modules = modules.values() if isinstance(modules, dict) else modules
+    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
+    host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
+    if noise_dim is not None:
+        host.noise_dim = noise_dim
+        synthesize = synthesize or host.from_noise
+    manager.register(
+        UserHooks(synthesize, transform_features, train_classifier), "arguments of attach"
+    )
 
 
 def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = None) -> Host:
@@ -66,7 +119,7 @@ def _replace_data(host: Host, data: Any) -> None:
             f"data= ({given.name}) has other training features than the trainer's own "
             f"({own.name}): is one of them not scaled?",
             D3Warning,
-            stacklevel=4,
+            stacklevel=5,
         )
     host.data = given
 
@@ -76,22 +129,28 @@ def describe_script(
     generator: nn.Module | None,
     optimizer: Any,
     data: Any,
+    *,
+    only_scored: bool,
 ) -> Host:
     """A host from its parts; plugins that describe hosts leave the manager.
 
     Args:
         manager, generator, data: as for ``attach``.
         optimizer: one or a list.
+        only_scored: None will do for the optimiser.
 
     Raises:
         HostError: a part is missing, or the generator has no parameters.
     """
-    if generator is None or optimizer is None or data is None:
-        raise HostError("attach() needs a trainer, or generator=, optimizer= and data=")
+    if generator is None or data is None or (optimizer is None and not only_scored):
+        parts = "generator= and data=" if only_scored else "generator=, optimizer= and data="
+        raise HostError(f"{'this' if only_scored else 'attach()'} needs a trainer, or {parts}")
     if next(generator.parameters(), None) is None:
         raise HostError(f"the generator has no parameters: {PLAIN_CONTAINER}")
     bind(manager, None)
     first = optimizer[0] if isinstance(optimizer, list) else optimizer
+    if first is None:  # a host has one
+        first = torch.optim.SGD(generator.parameters(), lr=0.0)
     host = Host("script", generator, first, as_gzsl_data(data))
     host.data = host.data.to(host.device)
     return host

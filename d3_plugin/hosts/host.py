@@ -105,6 +105,9 @@ class HostFamily:
             ``fit(on_progress, start=step)`` is continued where a killed run left it.
         search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where
             the plugin has none to offer, and then nothing is tuned on the baseline.
+        hooks: plugin module or object with the hooks for these trainers, where no installed plugin
+            provides the family; default: the module that is named by an import path, or else the
+            one that defines ``build``.
 
     Raises:
         PluginError: a name that cannot be part of a file name, or no such settings or build.
@@ -115,6 +118,7 @@ class HostFamily:
     settings: type[Any]
     build: Callable[[GZSLData, Any, int, torch.device], Any] = field(repr=False)
     search: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
+    hooks: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # The name becomes part of file names.

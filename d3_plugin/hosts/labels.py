@@ -15,9 +15,9 @@ from d3_plugin.errors import D3Warning, HostError
 
 LabelForm = Literal["class_ids", "mapped"]
 
-# 1 - cosine up to which an attribute row is a class's: half-precision buffers pass, and the two
-# nearest classes of AWA, APY, CUB, FLO and SUN are 80 times farther apart.
-_SAME = 1e-5
+# Distance of unit attribute rows up to which they are of one class: rows in half precision pass,
+# and the two nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther apart.
+_SAME = 4.5e-3
 
 
 class HostBatches:
@@ -87,8 +87,9 @@ class HostBatches:
     def _from_attributes(self, attributes: Tensor) -> Tensor:
         if self._class_rows is None:
             self._class_rows = _distinct_rows(self._data)
-        cosine, ids = (_unit(attributes.to(self._class_rows.device)) @ self._class_rows.T).max(1)
-        lost = ~(cosine >= 1 - _SAME)  # also what is NaN
+        given = _unit(attributes.to(self._class_rows.device))
+        distance, ids = _distances(given, self._class_rows).min(dim=1)
+        lost = ~(distance <= _SAME)  # also what is NaN
         if not self._verified and lost.any():
             raise HostError(
                 f"{int(lost.sum())} of {len(ids)} attribute rows given to loss() match no class; "
@@ -123,7 +124,7 @@ class HostBatches:
         )
 
     def _compare_scale(self, features: Tensor, ids: Tensor) -> None:
-        """Warns where the batch's rows have not the scale of the data's rows of their classes."""
+        """Warns if the rows of the batch are scaled differently from the data's."""
         own, labels = self._data.train_features, self._data.train_labels
         rows = torch.cat([own.norm(dim=1, keepdim=True), own], dim=1)
         sums = rows.new_zeros(self._data.num_classes, rows.shape[1]).index_add_(0, labels, rows)
@@ -146,8 +147,8 @@ class HostBatches:
         return (
             f"labels given to loss() ({int(labels.min())}..{int(labels.max())}) are not "
             f"{self._form} of the {len(self._data.seen_classes)} seen classes: {why}. Pass "
-            f"attach(labels_are={other!r}) if they are that, or the labels of these very features, "
-            "scaled as the data's are"
+            f"attach(labels_are={other!r}) if that is their form; otherwise check that features "
+            "and labels belong together, and that data= is scaled as the loop's features are"
         )
 
     @torch.no_grad()
@@ -164,7 +165,7 @@ def _share(right: Tensor) -> float:
 def _distinct_rows(data: GZSLData) -> Tensor:
     """Unit attribute rows (C, A), of which every seen one differs from all others."""
     rows, seen = _unit(data.attributes), data.seen_classes
-    close = rows[seen] @ rows.T > 1 - 4 * _SAME  # twice the distance: no row can match both
+    close = _distances(rows[seen], rows) < 2 * _SAME  # no row can match both
     close[torch.arange(len(seen)), seen] = False
     pairs = {tuple(sorted((int(seen[i]), int(c)))) for i, c in close.nonzero()}
     if pairs:
@@ -176,5 +177,9 @@ def _distinct_rows(data: GZSLData) -> Tensor:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    # float64: neither autocast nor TF32 lowers the precision of its products.
-    return F.normalize(rows.double(), dim=1)
+    return F.normalize(rows.float(), dim=1)
+
+
+def _distances(rows: Tensor, columns: Tensor) -> Tensor:
+    # Without a matrix product, which autocast and TF32 would compute in lower precision.
+    return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import ModuleState
+from d3_plugin.hosts.module_state import ModuleState
 
 
 def synthesize(

@@ -24,7 +24,8 @@ from d3_plugin.errors import AdapterError, InputError
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import RandomStream, state_kept
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.module_state import state_kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from scipy.special import log_softmax, logsumexp
 
 from d3_plugin import InputError
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
-from d3_plugin.experiments.report import aligned, cell
+from d3_plugin.experiments.tables import aligned, cell
 
 WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 2.0)
 OFFSETS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)

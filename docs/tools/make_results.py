@@ -9,7 +9,6 @@ a ``d3 ablate`` if there was one; nothing else is read.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +18,11 @@ import numpy as np
 from matplotlib import rc_context
 
 from d3_plugin import D3Settings, InputError
+from d3_plugin.experiments import results
 from d3_plugin.experiments.figures import TITLES, curve_figure
-from d3_plugin.experiments.report import aligned, cell, runs_by_variant, table_rows
-from d3_plugin.experiments.run import find_family
+from d3_plugin.experiments.results import read_results, runs_by_variant
 from d3_plugin.experiments.statistics import paired
+from d3_plugin.experiments.tables import aligned, cell, table_rows
 
 LOSS = "▼ "
 MARKS = ("<!-- results -->", "<!-- /results -->")
@@ -121,10 +121,7 @@ def read(folder: Path, file: str = "results.json") -> dict[str, Any]:
     Raises:
         InputError: there is none, or it is of an older version.
     """
-    try:
-        content: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder} is not a finished comparison: {error}") from error
+    content = read_results(folder / file)
     settings = content["settings"]
     used = settings.get("d3") or settings.get("variants", {}).get("d3") or {}
     if (
@@ -197,26 +194,8 @@ def glance(comparisons: list[tuple[str, dict[str, Any]]]) -> str:
 
 def command(name: str, settings: dict[str, Any]) -> str:
     """The ``d3`` command that these settings are of, without paths of the machine."""
-    verb = "ablate" if "variants" in settings else "compare"
-    words = ["d3", verb, "--adapter", ",".join(settings["adapters"])]
-    words += ["--data", Path(settings["data"]).name, "--seeds", str(settings["seeds"])]
-    words += ["--cuts", str(settings["cuts"])] if verb == "compare" else []
-    words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
-    if settings.get("threads", 1) != 1:
-        words += ["--threads", str(settings["threads"])]
-    if settings.get("released"):
-        words += ["--variants", "default,released"]
-    hosts: dict[str, Any] = {}
-    for adapter, used in settings["hosts"].items():
-        default = find_family(adapter).settings()
-        # A setting that has been removed since cannot be given any more.
-        hosts |= {k: v for k, v in used.items() if v != getattr(default, k, v)}
-    of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
-    d3 = {k: v for k, v in of_d3.items() if v != getattr(D3Settings(), k)}
-    for flag, changes in (("--host", hosts), ("--set", d3)):
-        for key, value in changes.items():
-            words += [flag, f"{key}={value}"]
-    return shlex.join([*words, "--out", f"runs/{name}"])
+    without_path = {**settings, "data": Path(settings["data"]).name}
+    return f"{results.command(without_path)} --out {shlex.quote(f'runs/{name}')}"
 
 
 def table(summary: dict[str, Any]) -> list[list[str]]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 import d3_plugin
 from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
-from d3_adapters.softmax import train_softmax
 from d3_adapters.tfvaegan import TFVAEGANSettings, TFVAEGANTrainer
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
+from d3_plugin.evaluation.softmax import train_softmax
 
 D3_SMALL = D3Settings(embedding_dim=16, teacher_epochs=2, weight=0.5)
 SIZE: dict[str, Any] = {"steps": 4, "batch_size": 40, "hidden": 16, "synthetic_per_class": 10}

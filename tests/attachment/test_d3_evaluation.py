@@ -30,7 +30,7 @@ def test_modules_behind_synthesis_are_kept(toy_data: GZSLData) -> None:
     d3.loss().backward()
     d3.evaluate()
     assert torch.equal(before, decoder[0].running_mean)
-    assert modes == [True, True, False], "trial, step, evaluation"
+    assert modes == [True, True, True, False], "two trials, step, evaluation"
     assert decoder.training
 
 

@@ -139,8 +139,8 @@ def test_synthesize(attach: Attach, form: str) -> None:
     d3 = attach(synthesize=given.synthesize, mode="loss", synthetic_per_class=4)
     d3.loss().backward()
     d3.evaluate()
-    trial = [2] if form == "script" else []
-    assert given.synthesised == [*trial, SMALL.synthetic_rows, 2 * 4]
+    trials = [2, 2] if form == "script" else []
+    assert given.synthesised == [*trials, SMALL.synthetic_rows, 2 * 4]
     assert given.net.weight.grad.abs().max() > 0
     assert all(p.grad is None for p in d3.host.generator.parameters())
 

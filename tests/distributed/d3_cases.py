@@ -81,7 +81,8 @@ def two_steps(part: int, parts: int, *, ddp: bool) -> dict[str, Tensor]:
         answer[f"generator's gradient {step}"] = torch.cat(grads)
         answer[f"student's gradient {step}"] = learned[step]
         answer[f"loss {step}"] = extra.detach()
-        terms = d3.values.keys() - {"gradient_share"}  # of one process alone
+        alone = {"gradient_share", "teacher_real", "teacher_synthetic"}  # of one process
+        terms = d3.values.keys() - alone
         answer |= {f"{name} {step}": d3.values[name] for name in sorted(terms)}
         optimizer.step()
     return answer

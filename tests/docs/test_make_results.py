@@ -18,7 +18,7 @@ from d3_plugin import D3Settings, InputError
 from d3_plugin.__main__ import parse, parse_settings
 from d3_plugin.experiments.comparison import ablation
 from d3_plugin.experiments.plan import validation_cuts
-from d3_plugin.experiments.report import results
+from d3_plugin.experiments.results import results
 from d3_plugin.experiments.statistics import ROWS, summarize
 from tests.experiments.tiny import outcome
 
@@ -180,7 +180,7 @@ def test_the_page_has_the_ablation(
 def test_a_folder_without_results(
     script: ModuleType, content: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="not a finished comparison"):
+    with pytest.raises(InputError, match="not of a finished comparison"):
         script.read(tmp_path)
     del content["runs"][0]["curve"]
     (tmp_path / "results.json").write_text(json.dumps(content))

@@ -59,3 +59,35 @@ def test_script_needs_three_lines_and_nothing_else() -> None:
     assert len(marked) == 3
     # Besides: the built-in data, which a user's script reads from its own files, and the print.
     assert unmarked == ["from d3_plugin.data import load", "print(d3.evaluate())"]
+
+
+LOAD = """
+import sys
+sys.modules["d3_adapters"] = None  # not to be imported
+import numpy as np
+from d3_plugin.evaluation import Classifier
+test = np.load("test_rows.npz")
+scores = Classifier.load("classifier.pt").scores(test["features"])
+np.testing.assert_allclose(scores, test["scores"], rtol=1e-6, atol=1e-6)
+"""
+
+
+def test_arrays_to_a_saved_classifier_in_25_lines(tmp_path: Path) -> None:
+    """Another process loads it and gives the same scores."""
+    script = EXAMPLES / "own_arrays.py"
+    assert len(script.read_text("utf-8").splitlines()) <= 25
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    for command in ([str(script)], ["-c", LOAD]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=300,
+            cwd=tmp_path,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        assert re.match(r"U \d.*  S \d.*  H \d.*  AUSUC \d|$", done.stdout)

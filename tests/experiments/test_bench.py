@@ -11,12 +11,13 @@ from d3_plugin import D3Settings, InputError
 from d3_plugin.__main__ import main
 from d3_plugin.experiments import bench
 from d3_plugin.experiments.bench import _Timed
+from d3_plugin.experiments.run import find_family
 
 
 def test_a_block_is_timed_between_two_steps_of_the_generator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    timed = _Timed("fclswgan", "digits", "cpu", {"hidden": 4}, None)
+    timed = _Timed(find_family("fclswgan"), "digits", "cpu", {"hidden": 4}, None)
     clock = iter([10.0, 25.0])
     monkeypatch.setattr(timed, "_now", lambda: next(clock))
     assert timed.block() == 3.0, "five steps in 15 seconds"
@@ -36,7 +37,7 @@ def test_the_first_pair_is_not_counted_and_neighbours_are_compared(
 def test_only_the_second_trainer_has_d3(monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
     for settings in (None, D3Settings(teacher_epochs=1, embedding_dim=4)):
-        timed = _Timed("fclswgan", "digits", "cpu", {"hidden": 4}, settings)
+        timed = _Timed(find_family("fclswgan"), "digits", "cpu", {"hidden": 4}, settings)
         with profile() as profiler:
             timed.block()
         names.append({event.key for event in profiler.key_averages()})

@@ -26,6 +26,7 @@ from d3_plugin.experiments.plan import Run, plan
 from d3_plugin.experiments.preflight import unfit, unusable
 from d3_plugin.experiments.store import RunStore
 from tests.data.mat_folders import make
+from tests.experiments.test_families_in_place import MODULE, TINY
 from tests.experiments.tiny import ARGUMENTS, results
 
 
@@ -65,6 +66,25 @@ def test_dask_gives_the_results_of_this_machine(
     monkeypatch.setitem(__import__("dask").config.config, "scheduler-address", dask_cluster)
     assert main([*ARGUMENTS, "--backend", "dask", "--out", str(tmp_path)]) == 0
     assert results(tmp_path) == results(loky)
+
+
+def test_dask_takes_a_family_by_its_import_path(
+    dask_cluster: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "family_for_dask.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    command = [*TINY, "--adapter", "family_for_dask:family", "--backend", "dask"]
+    command += ["--scheduler", dask_cluster, "--out", "out"]
+    assert main(command) == 2
+    assert "cannot be loaded (ModuleNotFoundError: No module named" in capsys.readouterr().err
+    with __import__("distributed").Client(dask_cluster) as client:
+        client.upload_file("family_for_dask.py")
+    assert main(command) == 0
+    assert len(list(Path("out/runs").glob("regression-*.npz"))) == 4
 
 
 def test_dask_workers_say_what_they_lack_before_any_work(dask_cluster: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from d3_plugin.__main__ import main
-from d3_plugin.experiments import files
+from d3_plugin.experiments import files, report
 from d3_plugin.experiments.files import remove_stale, write_atomically
 from tests.experiments.tiny import ARGUMENTS, results
 
@@ -32,6 +32,7 @@ _context.set_forkserver_preload(
 
 def child(arguments: list[str], kill_at: tuple[str, int] | None) -> None:
     """The command, which may kill itself at the n-th call of a function of ``os``."""
+    report.KINDS.pop("pdf")
     if kill_at is not None:
         name, calls = kill_at
         original: Callable[..., Any] = getattr(os, name)

@@ -9,8 +9,8 @@ import pytest
 
 from d3_plugin import D3Settings
 from d3_plugin.experiments.calibration import metrics_of
-from d3_plugin.experiments.report import aligned, cell, table_rows
 from d3_plugin.experiments.statistics import ROWS, interval, plain_row, summarize
+from d3_plugin.experiments.tables import aligned, cell, table_rows
 from tests.experiments.tiny import outcome
 
 

@@ -26,7 +26,7 @@ from tests.experiments.tiny import D3, HOST, SMALL
 TINY: dict[str, Any] = {"trials": 3, "cuts": 2, **SMALL}
 
 
-def garbled(spec: str) -> GZSLData:
+def garbled(spec: str, **_: Any) -> GZSLData:
     """Test rows that are noise, far off, with labels in another order."""
     data = load(spec)
     rng = torch.Generator().manual_seed(0)

@@ -29,8 +29,10 @@ SEEN, UNSEEN = np.array([0, 2, 3]), np.array([1, 4])
 def results(out: Path) -> dict[str, Any]:
     """``results.json`` without what a clock says."""
     content: dict[str, Any] = json.loads((out / "results.json").read_text())
+    assert content.pop("finished")
     for run in content["runs"]:
         assert run.pop("seconds") >= 0
+        assert run.pop("finished")
     return content
 
 
@@ -46,4 +48,5 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
     run = Run("a", "d", "", seed, "baseline", "test", {}, None, draws, "cpu")
     scores = scores.astype(np.float32)
     evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
-    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0)
+    names = ["cat", "<dog> & co", "50% $off_", "Ätna", "fox"]
+    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0, class_names=names)

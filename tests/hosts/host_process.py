@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -69,7 +71,10 @@ def main(weight: float, script: str, arguments: list[str]) -> None:
         optimizers.append(self)
 
     d3_plugin.attach, torch.optim.Optimizer.__init__ = attach_and_watch, init_and_note
-    sys.argv, sys.path = [script, *arguments], [str(Path.cwd()), *sys.path]
+    sys.argv, sys.path = [script, *arguments], [str(Path(script).resolve().parent), *sys.path]
+    torch.manual_seed(0)  # for hosts that forget it
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
     names: dict[str, Any] = {"__name__": "__main__"}
     start = time.process_time()
     exec(compile(Path(script).read_text(encoding="utf-8"), script, "exec"), names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _HEADER = re.compile(r"# (?P<file>\S+), (?P<where>after|before) line (?P<line>\d+): (?P<anchor>.+)")
@@ -29,8 +29,13 @@ class Insertion:
     code: str
 
 
-def read_insertions(page: str) -> list[Insertion]:
+def read_insertions(page: str, *, classifier: bool = False) -> list[Insertion]:
     """The Python blocks of a Markdown page that start with ``# FILE, after line N: HOST'S LINE``.
+
+    Args:
+        page: the text.
+        classifier: with the optional block of the host's classifier, and its arguments of
+            ``attach``.
 
     Raises:
         ValueError: a block that names a line, but not in that form; or no block at all.
@@ -46,6 +51,11 @@ def read_insertions(page: str) -> list[Insertion]:
             raise ValueError(f"not of the form '# FILE, after line N: HOST LINE': {first!r}")
     if not found:
         raise ValueError("no block starts with '# FILE, after line N: HOST LINE'")
+    if classifier:
+        (function,) = [b for b in _BLOCK.findall(page) if b.startswith("# optional")]
+        arguments = re.search(r"and add\s`(.*)` to the call", page)[1]
+        call = re.sub(r",?\s*\)\n*$", f", {arguments})\n", found[0].code)
+        found[0] = replace(found[0], code=function + call)
     return found
 
 

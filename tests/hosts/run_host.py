@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from insertions import insert, read_insertions
+from insertions import Insertion, insert, read_insertions
 from stand_in import write_folder
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +43,16 @@ HOSTS = {  # script and arguments; the last of two equal options counts
         COMMON + VAE + "--recons_weight 0.001 --center_margin 200 --incenter_weight 0.8 "
         "--critic_iter 1 --nclass_seen {S} --latensize 256 --result_root results",
     ),
+    "lisgan": ("lisgan.py", COMMON + "--preprocessing --cls_weight 0.01"),
+    "lsrgan": ("clswgan.py", COMMON + "--gzsl --preprocessing --cuda --Neighbours 2"),
+    "gzslod": (
+        "clswgan_action.py",
+        COMMON + "--gzsl_od --preprocessing --action_embedding res101 --class_embedding ../att",
+    ),
+    "cadavae": (
+        "model/single_experiment.py",
+        "--dataset CUB --num_shots 0 --generalized True",
+    ),
     "zla": (
         "WGAN+ZLAP.py",
         "--dataset CUB --dataroot data --resSize {D} --attSize {A} --nz {A} --nepoch 1",
@@ -53,19 +63,26 @@ HOSTS = {  # script and arguments; the last of two equal options counts
     ),
 }
 SHIMS = [  # patterns in the host's files, and what stands for them
-    (r"\b(D_cost|G_cost|Wasserstein_D|vae_loss_seen|loss)\.data\[0\]", r"\1.data"),  # 0-dim today
+    # 0-dim today
+    (r"\b([DGR]_cost|Wasserstein_D|vae_loss_seen|loss|embed_err|entr_seen)\.data\[0\]", r"\1.data"),
+    (r"(requires_grad= ?True\))\.cuda\(\)", r"\1.clone()"),  # changed in place, and no leaf there
+    (r"seen_mask = 1 - seen_mask", "seen_mask = ~seen_mask"),
+    (r"= \[2048, self", "= [self.dataset.data['train_seen']['resnet_features'].size(1), self"),
     (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
     (r"\[4096, 8192\]", "[512, 8192]"),
     (r"dec_hidden_size=4096\)$", "dec_hidden_size=opt.ngh)"),
     (r"default=\[(4096, |1024,)2048\]", "default=[512, 64]"),  # ZLA's, for digits
     (r"import classifier_cls as classifier2\n", "\n"),  # not in the repository, and not used
+    (r"'device': 'cuda'", "'device': 'cpu'"),
+    (r"torch\.cuda\.(\w+Tensor)", r"torch.\1"),
+    (r"shuffle= True,drop_last", "shuffle= False,drop_last"),  # a loader without len(), not used
+    (r"'epochs': 100", "'epochs': 1"),
 ]
 VARIANTS = {"plain": 0.0, "zero": 0.0, "d3": 0.01}
 
 
-def prepare(clone: Path, folder: Path, page: str | None) -> None:
-    """A copy of the clone's Python files with shims and, given a page, with its insertions."""
-    wanted = read_insertions(page) if page is not None else []
+def prepare(clone: Path, folder: Path, wanted: list[Insertion]) -> None:
+    """A copy of the clone's Python files with shims and insertions."""
     for path in clone.rglob("*.py"):
         name = path.relative_to(clone)
         source = path.read_text(encoding="utf-8")
@@ -94,9 +111,9 @@ def run(variant: str, folder: Path, script: str, arguments: list[str]) -> dict[s
 
 
 def printed(folder: Path) -> list[str]:
-    """What the host printed, without the time of day (FREE)."""
+    """What the host printed, without the time of day (FREE, LisGAN) and folders (CADA-VAE)."""
     lines = (folder / "printed.txt").read_text().splitlines()
-    return [line for line in lines if not line.startswith("ending time:")]
+    return [line for line in lines if not re.search(r"\d\d:\d\d|Time Elapsed|/zero|/plain", line)]
 
 
 def problems(work: Path, results: dict[str, dict[str, Any]]) -> list[str]:
@@ -133,6 +150,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="default: its page in examples/hosts")
     parser.add_argument("--data", type=Path, help="folder with res101.mat and att_splits.mat")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--classifier", action="store_true", help="with the host's own")
     parser.add_argument("--work", type=Path, help="new folder for copies and output")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options = parser.parse_args(sys.argv[1:end])
@@ -140,10 +158,11 @@ def main() -> None:
     script, template = HOSTS[options.name]
     page_path = options.page or PAGES / f"{options.name}.md"
     page = page_path.read_text(encoding="utf-8")
+    insertions = read_insertions(page, classifier=options.classifier)
     results = {}
     for variant in options.variants:
         folder = work / variant
-        prepare(options.clone, folder, None if variant == "plain" else page)
+        prepare(options.clone, folder, [] if variant == "plain" else insertions)
         facts = write_folder(folder / "data" / "CUB", options.data)
         arguments = [*template.format(**facts).split(), *sys.argv[end + 1 :]]
         result = results[variant] = run(variant, folder, script, arguments)

@@ -31,7 +31,7 @@ def write_folder(target: Path, source: Path | None) -> dict[str, int]:
     features.setdefault("image_files", np.full((len(labels), 1), "", dtype=object))
     for name in ("train_loc", "val_loc"):  # read by every host, used only with --validation
         splits.setdefault(name, splits["trainval_loc"])
-    target.mkdir(parents=True)
+    (target / "split_1").mkdir(parents=True)  # gzsl-od reads split_1/../att_splits.mat
     for name, content in (("res101", features), ("att_splits", splits)):
         kept = {k: v for k, v in content.items() if not k.startswith("__")}
         scipy.io.savemat(target / f"{name}.mat", kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -105,6 +106,32 @@ def test_pages_attach_and_add_the_loss(page: Path) -> None:
     if page.stem not in IMITATED:
         assert attach.anchor.startswith("optimizer")
         assert attach.line < loss.line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_at_most_five_lines(page: Path) -> None:
+    """Statements, however many lines their arguments are written in."""
+    text = page.read_text(encoding="utf-8")
+    code = [one.code for one in read_insertions(text)]
+    code.append(re.search(r"After the last epoch, `(print\(.*?\))`\.", text)[1])
+    statements = [node for part in code for node in ast.walk(ast.parse(part))]
+    assert sum(isinstance(node, ast.stmt) for node in statements) <= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_pages_say_what_was_run(page: Path) -> None:
+    *_, run = page.read_text(encoding="utf-8").split("## What was run\n")
+    assert "weight 0 left every" in re.sub(r"\s+", " ", run)
+
+
+@pytest.mark.parametrize("name", ["fclswgan", "tfvaegan", "cegzsl", "free"])
+def test_optional_classifiers_are_arguments_of_attach(name: str) -> None:
+    text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    attach, _ = read_insertions(text, classifier=True)
+    function, *_, last = ast.parse(attach.code).body
+    given = {keyword.arg for keyword in last.value.keywords}
+    assert function.name == "d3_classifier"
+    assert given >= {"generator", "data", "train_classifier", "synthetic_per_class"}
 
 
 def test_there_is_a_page_for_every_host() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import random
 import re
 import sys
@@ -117,11 +116,3 @@ def test_the_generator_learns(
     assert (
         len([k for k in moved if "noted" not in k]) >= sum(p.requires_grad for p in generator) > 0
     )
-
-
-@pytest.mark.parametrize("name", IMITATED)
-def test_at_most_five_lines(name: str) -> None:
-    """Statements, however many lines their arguments are written in."""
-    _, lines = read(name)
-    statements = [node for code in lines for node in ast.walk(ast.parse(code))]
-    assert sum(isinstance(node, ast.stmt) for node in statements) <= 5

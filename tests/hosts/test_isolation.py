@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from d3_plugin.hosts.isolation import RandomStream, eval_mode, state_kept
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.module_state import eval_mode, state_kept
 
 
 def draw() -> list[float]:

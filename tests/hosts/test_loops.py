@@ -46,6 +46,7 @@ def test_bf16_autocast(toy_data: GZSLData, mode: str) -> None:
     assert all(value.dtype == torch.float32 and value.isfinite() for value in d3.values.values())
 
 
+@pytest.mark.filterwarnings("error:Using `torch.compile")
 @pytest.mark.parametrize("mode", ["loss", "hook"])
 def test_compiled_generator(toy_data: GZSLData, mode: str) -> None:
     """``aot_eager`` traces the backward pass too, which a second one would break."""

@@ -1,8 +1,8 @@
-"""Checks of a GZSL problem from any source, and of the arrays given to metrics."""
+"""The parts of a GZSL problem: converted to tensors, and checked against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.errors import InputError, Problems
+from d3_plugin.checks import describe, some
+from d3_plugin.errors import Problems
 
 #: The parts of a problem, and whether their rows are of seen or unseen classes.
 PARTS = {"train": "seen", "test_seen": "seen", "test_unseen": "unseen"}
@@ -76,22 +77,6 @@ def _tensor(value: Any) -> Tensor | None:
             return None
     odd = tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized
     return None if odd or tensor.is_complex() else tensor
-
-
-def describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        sparse = "" if value.layout == torch.strided else f"{value.layout} "
-        return f"a {sparse}tensor {tuple(value.shape)} of {value.dtype} on {value.device}"
-    if isinstance(value, np.ndarray):
-        return f"an array {value.shape} of {value.dtype}"
-    return f"a {type(value).__name__}"
-
-
-def some(values: Tensor | Sequence[str], noun: str) -> str:
-    """The count and the first few, e.g. ``2 classes (3, 7)``."""
-    first = values[:10].tolist() if isinstance(values, Tensor) else values[:10]
-    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in first]
-    return f"{len(values)} {noun} ({', '.join(shown)}{', ...' if len(values) > 10 else ''})"
 
 
 def _without(values: Tensor, others: Tensor) -> Tensor:
@@ -162,31 +147,3 @@ def check_problem(
         seen, where = parts["seen_classes"], f"{names['train']} and {names['test_unseen']}"
         both = seen[torch.isin(seen, parts["unseen_classes"])].unique()
         none_of(both, where, "classes", "both seen and unseen")
-
-
-def check_arrays(function: str, **arrays: tuple[str, Any]) -> Problems:
-    """Problems of NumPy arrays: finite numbers if named ``scores``, otherwise class ids.
-
-    Args:
-        function: starts the message.
-        arrays: by name, the letters of the dimensions, such as ``"NC"``, and the array. A letter
-            stands for the same positive size in all arrays.
-
-    Raises:
-        InputError: a value is not such an array.
-    """
-    problems = Problems(function)
-    sizes: dict[str, int] = {}
-    for name, (letters, array) in arrays.items():
-        numbers = name.endswith("scores")
-        what = f"a NumPy array ({', '.join(letters)}) of {'numbers' if numbers else 'class ids'}"
-        fits = isinstance(array, np.ndarray) and array.dtype.kind in ("fiu" if numbers else "iu")
-        if not fits or array.ndim != len(letters) or array.dtype == np.uint64:
-            problems.add(f"{name} must be {what}; got {describe(array)}")
-    problems.raise_as(InputError)
-    for name, (letters, array) in arrays.items():
-        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
-        problems.check(array.shape == expected, f"{name} is {array.shape}, expected {expected}")
-        problems.check(array.size > 0, f"{name} is empty")
-        problems.check(bool(np.isfinite(array).all()), f"{name} contain NaN or Inf")
-    return problems

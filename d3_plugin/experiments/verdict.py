@@ -1,0 +1,161 @@
+"""What a comparison comes to: a sentence for readers, and ``--fail-if`` conditions for CI."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from d3_plugin.checks import did_you_mean
+from d3_plugin.errors import InputError, Problems
+from d3_plugin.experiments.statistics import paired
+from d3_plugin.experiments.tables import COLUMNS, cell
+
+SYNTAX = "[ADAPTER:][ROW.]NAME[.low|.high] (< <= > >=) NUMBER"
+_OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+Statistic = dict[str, float | None]
+
+
+def verdict(adapter: str, summary: dict[str, Any]) -> str:
+    """What +D³ changes, in one sentence; a gain or a loss only where the interval excludes 0."""
+    metrics = summary["d3"]["metrics"]
+    ausuc, harmonic = (metrics[name]["difference"] for name in ("ausuc", "harmonic"))
+    seeds = len(metrics["ausuc"]["per_seed"])
+    shown, of_h = cell(ausuc, signed=True), cell(harmonic, signed=True)
+    if seeds < 2:
+        return f"{adapter}: no verdict from a single seed, AUSUC {shown}, H {of_h}{_rival(summary)}"
+    sign, of_seeds = _sign(ausuc), f"over {seeds} seeds"
+    if sign == 0:
+        said = f"no significant gain in AUSUC, {shown} {of_seeds}"
+    else:
+        said = f"+D³ {'gains' if sign > 0 else 'loses'} AUSUC {shown} {of_seeds}"
+    doubt = "" if _sign(harmonic) else ", not significant"
+    return f"{adapter}: {said}; H {of_h}{doubt}{_rival(summary)}"
+
+
+def _rival(summary: dict[str, Any]) -> str:
+    """What the cheap rival gains without D³: a constant, or in an ablation L_cls alone."""
+    for row, metric, what in (
+        ("baseline_calibrated", "harmonic", "calibrated stacking alone gives"),
+        ("cls", "ausuc", "L_cls alone gives AUSUC"),
+    ):
+        if row in summary:
+            of_row, of_d3 = (summary[r]["metrics"][metric]["difference"] for r in (row, "d3"))
+            part = ", of which " if 0 < of_row["mean"] <= of_d3["mean"] and row != "cls" else "; "
+            return f"{part}{what} {cell({**of_row, 'half_width': None}, signed=True)}"
+    return ""
+
+
+def _sign(statistic: Statistic) -> int:
+    """1 or -1 if the interval lies above or below 0, else 0."""
+    low, high = bounds(statistic)
+    return (low > 0) - (high < 0)
+
+
+def bounds(statistic: Statistic) -> tuple[float, float]:
+    """Ends of an interval."""
+    mean, half_width = statistic["mean"] or 0.0, statistic["half_width"] or 0.0
+    return mean - half_width, mean + half_width
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A figure of the summary and a bound it must not be on the wrong side of.
+
+    Attributes:
+        adapters: names of the host families it is about.
+        row: of the table.
+        metric: as in ``results.json``.
+        beside: the row that is subtracted, seed by seed; None for the metric itself.
+        bound: "" for the mean, or ``low`` or ``high`` end of the 95 % interval.
+        sign, number: it holds where the figure is ``sign`` ``number``.
+    """
+
+    adapters: tuple[str, ...]
+    row: str
+    metric: str
+    beside: str | None
+    bound: str
+    sign: str
+    number: float
+
+    def __str__(self) -> str:
+        name = self.metric if self.beside is None else f"d_{self.metric}"
+        name += "" if self.beside in (None, "baseline") else f"_to_{self.beside}"
+        bound = f".{self.bound}" if self.bound else ""
+        return f"{self.row}.{name}{bound} {self.sign} {self.number:g}"
+
+
+def read_conditions(
+    given: Iterable[str], adapters: Collection[str], rows: Collection[str], seeds: int
+) -> list[Condition]:
+    """The conditions of ``--fail-if``, written as :data:`SYNTAX`.
+
+    Args:
+        given: such as ``d_ausuc < 0`` or ``fclswgan:d3.d_harmonic_to_baseline_calibrated <= 0``.
+        adapters: host families that are compared.
+        rows: that the table has with these settings.
+        seeds: how many; with one there is no interval.
+
+    Raises:
+        InputError: lists every condition that cannot be understood, and why.
+    """
+    problems = Problems("--fail-if")
+    conditions = []
+    for text in given:
+        match = re.fullmatch(r"\s*(\S+?)\s*(<=|>=|<|>)\s*(\S+)\s*", text)
+        figure, sign, number = match.groups() if match else ("", "", "")
+        try:
+            limit = float(number)
+        except ValueError:
+            limit = math.nan
+        if math.isnan(limit):
+            problems.add(f"{text!r} is not a condition: {SYNTAX}")
+            continue
+        adapter, _, figure = figure.rpartition(":")
+        parts = figure.split(".")
+        bound = parts.pop() if parts[-1] in ("low", "high") else ""
+        name, row = parts[-1], ".".join(parts[:-1]) or "d3"
+        metric, _, beside = name.removeprefix("d_").partition("_to_")
+        differs = name.startswith("d_")
+        for word, known, kind in (
+            (adapter, ["", *adapters], "adapter"),
+            (row, rows, "row"),
+            (metric, COLUMNS, "metric"),
+            (beside, ["", *rows] if differs else [""], "row"),
+        ):
+            problems.check(
+                word in known, f"{text!r}: no {kind} {word!r} here{did_you_mean(word, [*known])}"
+            )
+        problems.check(not bound or seeds > 1, f"{text!r}: one seed has no interval")
+        of = (adapter,) if adapter else tuple(adapters)
+        against = (beside or "baseline") if differs else None
+        conditions.append(Condition(of, row, metric, against, bound, sign, limit))
+    problems.raise_as(InputError)
+    return conditions
+
+
+def failures(conditions: Sequence[Condition], summaries: Mapping[str, Any]) -> list[str]:
+    """One line for each adapter that a condition holds for: the condition and the figure."""
+    lines = []
+    for condition in conditions:
+        for adapter in condition.adapters:
+            summary = summaries[adapter]
+            if absent := {condition.row, condition.beside or "d3"} - summary.keys():
+                lines.append(f"{adapter} {condition}: there is no row {', '.join(absent)}")
+                continue
+            figure = summary[condition.row]["metrics"][condition.metric]
+            if condition.beside is not None:
+                figure = paired(summary, condition.row, condition.beside, condition.metric)
+            low, high = bounds(figure)
+            value = {"low": low, "high": high}.get(condition.bound, figure["mean"])
+            if _OPERATORS[condition.sign](value, condition.number):
+                mean = f"mean {figure['mean']:.4g}, " if condition.bound else ""
+                interval = f" ({mean}95 % interval {low:.4g} to {high:.4g})"
+                known = interval if figure["half_width"] is not None else ""
+                lines.append(f"{adapter} {condition}: it is {value:.4g}{known}")
+    return lines

@@ -1,0 +1,77 @@
+"""Type checkers resolve a user's script, in the installs that the pages tell people to make."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("user_script.py")
+LITTER = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
+DISTRIBUTIONS = {found.name for found in distributions()}
+INSTALL = re.compile(r"pip install (?:-q )?torch\S+ (.*?) &&")
+PAGES = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "CONTRIBUTING.md"))
+INSTALLS = sorted({re.sub(r"\[\w+\]", "", words) for words in INSTALL.findall(PAGES)})
+RIGHT = SCRIPT.read_text("utf-8")
+WRONG = "wrong: str = harmonic\nd3.evaluat()\n"
+LINES = [str(RIGHT.count("\n") + more) for more in (1, 2)]
+"""Where the checkers must find an error, and nowhere else."""
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for word in command]
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def pyright(script: Path, python: object) -> str:
+    """What it says, in basic mode."""
+    if "pyright" not in DISTRIBUTIONS:
+        pytest.skip("pyright is not installed in this environment")
+    done = run(sys.executable, "-m", "pyright", "--pythonpath", python, script, cwd=script.parent)
+    if "errors, " not in done.stdout:
+        pytest.skip(f"pyright cannot be started here: {done.stderr[-500:]}")
+    return done.stdout
+
+
+def test_pyright_sees_types(tmp_path: Path) -> None:
+    """Of the source, laid out as it is installed."""
+    for name, folder in (("d3_plugin", "d3_plugin"), ("d3_adapters", "adapters")):
+        shutil.copytree(ROOT / folder, tmp_path / name, ignore=LITTER)
+    script = tmp_path / "script.py"
+    script.write_text(RIGHT + WRONG, "utf-8")
+    said = pyright(script, sys.executable)
+    assert re.findall(r":(\d+):\d+ - error", said) == LINES, said
+
+
+def test_pages_name_two_installs() -> None:
+    assert INSTALLS == ['"."', '--config-settings editable_mode=strict -e "."']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", INSTALLS)
+def test_checkers_see_types_in_every_install(words: str, tmp_path: Path) -> None:
+    source, script = tmp_path / "source", tmp_path / "script" / "script.py"
+    shutil.copytree(ROOT, source, ignore=LITTER)
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    libraries = run(python, "-c", "import site; print(*site.getsitepackages())", cwd=tmp_path)
+    # torch and all else from this environment, but not its own copy of the package.
+    Path(libraries.stdout.strip(), "others.pth").write_text(sysconfig.get_path("purelib"))
+    done = run(python, "-m", "pip", "install", "--no-deps", *shlex.split(words), cwd=source)
+    assert done.returncode == 0, done.stderr
+    script.parent.mkdir()
+    script.write_text(RIGHT + WRONG, "utf-8")
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", python]
+    done = run(*mypy, script, cwd=script.parent)
+    assert re.findall(r"(\d+): error", done.stdout) == LINES, done.stdout
+    said = pyright(script, python)
+    assert re.findall(r":(\d+):\d+ - error", said) == LINES, said

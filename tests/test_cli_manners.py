@@ -1,0 +1,224 @@
+"""The command line: help, misspelt words, progress, completion, ``d3 data``, places to write to."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d3_plugin.__main__ import main
+from d3_plugin.data import digest
+from d3_plugin.experiments import files, parallel
+from d3_plugin.experiments.parallel import _make_here, _watched, run_all
+from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.store import RunStore
+from tests.data.mat_folders import Variables, make
+from tests.experiments.tiny import ARGUMENTS
+
+
+def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("usage: d3 [-h] [--version] COMMAND ...")
+    assert "compare" in error
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("comapre", "; did you mean 'compare'?"), ("", "; there are compare, ")]
+)
+def test_misspelt_commands(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([word])
+    assert caught.value.code == 2
+    assert f"d3: error: no command {word!r}{hint}" in capsys.readouterr().err
+
+
+def test_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of commands, flags, choices and files, by the shell itself."""
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    words = {
+        "d3 comp": ["compare", "completion"],
+        "d3 tune --tri": ["--trials"],
+        "d3 compare --preset rel": ["released"],
+        "d3 data setup.c": ["setup.cfg"],
+    }
+    for line, expected in words.items():
+        asked = (
+            f"COMP_WORDS=({line}); COMP_CWORD={len(line.split()) - 1}; _shtab_d3\n"
+            'printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        command = ["bash", "-c", f"{script}\n{asked}"]
+        root = Path(__file__).parents[1]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+        assert done.stdout.split() == expected, done.stderr
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "zsh"]) == 2
+    assert "pip install 'd3-plugin[completion]'" in capsys.readouterr().err
+
+
+def test_data_shows_what_a_folder_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D3_DATA", str(tmp_path))
+        assert main(["data", "birds"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "birds: 2 seen and 2 unseen classes",
+        "  train        8 rows, 3 to 5 per class",
+        "  test_seen    4 rows, 1 to 3 per class",
+        "  test_unseen  6 rows, 3 to 3 per class",
+        "  features     width 3, values in 0.5 to 2900, norms 200 to 2900",
+        "  attributes   width 2, values in -25 to 50, norms 10.05 to 55.9",
+        "  unseen       ape, eel",
+        f"  digest       {digest(str(folder))}",
+    ]
+    assert printed.err == ""
+
+
+def test_data_shows_warnings_and_problems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def poor(res: Variables, att: Variables) -> None:
+        att["att"][:, 0] = 0
+
+    folder = make(tmp_path, poor)
+    assert main(["data", str(folder)]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("d3: D3Warning: data set 'birds': attributes cannot distinguish")
+    assert error.count("\n") == 1, "no line of code"
+    (folder / "att_splits.mat").unlink()
+    (folder / "res101.mat").write_text("nothing")
+    assert main(["data", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "2 problems" in error
+    assert "att_splits.mat is missing" in error
+
+
+def test_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ARGUMENTS, "-q", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("\nfclswgan on digits-2, 1 seeds\n")
+    assert str(tmp_path / "results.json") in out
+
+
+class Bar:
+    """A progress bar of a log."""
+
+    disable = True
+    n = 0.0
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        self.lines.append(line)
+
+    def set_postfix_str(self, text: str) -> None:
+        self.postfix = text
+
+
+def test_progress_inside_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings write their steps to a file, whichever process they are in."""
+    shared: dict[str, Any] = {"host": {"steps": 20}, "d3": None, "draws": 1, "device": "cpu"}
+    todo = [Run("a", "digits", "", seed, "baseline", "test", **shared) for seed in (0, 1)]
+    store, bar = RunStore(tmp_path), Bar()
+    store.prepare()
+
+    def trained(run: Run, checkpoint: Path, on_step: Any) -> str:
+        on_step(9)
+        return ": stopped there"
+
+    monkeypatch.setattr(parallel, "_make", trained)
+    with _watched(todo, {}, store, bar, "steps") as board:
+        assert _make_here(todo[1], store, board, 1) == (todo[1].name, ": stopped there")
+        deadline = time.monotonic() + 10
+        while not bar.lines and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert [line.split() for line in bar.lines] == [[todo[1].name, "step", "9", "of", "20"]]
+    assert (bar.n, bar.postfix) == (0.45, "step 9/20")
+    assert list((tmp_path / "runs").iterdir()) == []
+    with _watched(todo, {}, store, bar, "runs") as board:
+        assert board is None, "nothing to show in a log"
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_the_steps_of_workers(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    command = [sys.executable, "-m", "d3_plugin", *ARGUMENTS, "--jobs", "2", "--out"]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = subprocess.Popen(
+        [*command, str(tmp_path), "--host", "steps=3000"], stdout=subprocess.DEVNULL, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    while not re.search(rb"0\.\d+/4 .*step \d+/3000", shown):
+        shown += os.read(ours, 10_000)
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    os.close(ours)
+    assert list((tmp_path / "runs").glob(".*")) == []
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "execute", lambda run, *_: pytest.fail(f"{run.name} was made"))
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("command", ["compare", "ablate", "tune"])
+@pytest.mark.parametrize(
+    ("blocked", "message"),
+    [
+        ("out/results.json/", "out/results.json is a folder, not a file; move it away"),
+        ("out/report.html/", "out/report.html is a folder"),
+        ("out/tuned.json/", "out/tuned.json is a folder"),
+        ("out", "out/runs/.probe: Not a directory; make room or choose another folder"),
+        ("out/runs", "cannot write"),
+    ],
+)
+def test_files_that_cannot_be_written_are_found_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, blocked: str, message: str
+) -> None:
+    path = tmp_path / blocked
+    if blocked.endswith("/"):
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a file")
+    arguments = [command, "--data", "digits-2", "--out"]
+    assert main([*arguments, str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    if blocked == "out":
+        assert main([*arguments, str(path / "deeper")]) == 2
+        assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_writable_below_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, content: bytes) -> Path:
+        if path.parent == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return original(path, content)
+
+    original = files.write_temporary
+    monkeypatch.setattr(files, "write_temporary", write)
+    with pytest.raises(OSError, match="Permission denied"):
+        run_all([], RunStore(tmp_path))
