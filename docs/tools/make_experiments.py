@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from d3_plugin.experiments.report import aligned, cell
 from d3_plugin.experiments.statistics import interval
+from d3_plugin.experiments.tables import aligned, cell
 
 HOSTS, DATA, CUTS = ("fclswgan", "diffusion", "tfvaegan"), ("cub50", "cub127", "flo64"), 3
 BESIDE = {

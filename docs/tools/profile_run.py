@@ -25,7 +25,7 @@ from d3_plugin.attachment.hook_mode import StepHook
 from d3_plugin.evaluation import protocol
 from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.report import aligned
+from d3_plugin.experiments.tables import aligned
 
 PART = 5
 STEPS = ("host's steps", "D³'s steps")
@@ -42,8 +42,8 @@ def main() -> None:
         watch(trainer, "step", STEPS[0], spent)
     watch(StepHook, "_before_step", STEPS[1], spent)
     watch(attach_module, "pretrain_teacher", "teacher", spent)
-    watch(protocol, "_train_final_classifier", "final classifiers", spent)
-    watch(protocol, "_metrics", "metrics", spent)
+    watch(protocol, "train_final", "final classifiers", spent)
+    watch(protocol, "mean_metrics", "metrics", spent)
     rows: list[list[str]] = []
     for adapter in options.adapters.split(","):
         steps = run_module.find_family(adapter).settings().steps
