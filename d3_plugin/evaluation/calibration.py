@@ -1,4 +1,4 @@
-"""Constants of a final classifier, chosen on validation classes."""
+"""What is chosen on validation classes: D³'s weight and offset, constants of the cheap rivals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy.typing as npt
 import torch
 
 from d3_plugin.evaluation.final import final_scores
-from d3_plugin.evaluation.metrics import harmonic_means, seen_unseen_curve
+from d3_plugin.evaluation.metrics import GZSLMetrics, harmonic_means, seen_unseen_curve
 from d3_plugin.evaluation.result import Evaluation
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.7, 1.0, 2.0)
 """Of the student, to choose from. 0 is the host's classifier alone."""
+
+_STRENGTHS = np.linspace(-2.0, 2.0, 81)
 
 
 class Chosen(TypedDict):
@@ -89,12 +91,73 @@ def choose_offset(validations: Sequence[Evaluation], *, lowest: float = -math.in
     # A candidate's value holds down to the next lower one; the last has no lower end, or `lowest`.
     end = candidates[0] if lowest == -math.inf else lowest
     lower = np.append(end, candidates[:-1])
-    intervals = [(lower[run[0]], candidates[run[-1]]) for run in runs_of_best(harmonic)]
+    intervals = [(lower[run[0]], candidates[run[-1]]) for run in _runs_of_best(harmonic)]
     low, high = max(intervals, key=lambda interval: interval[1] - interval[0])
     return float((low + high) / 2)
 
 
-def runs_of_best(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
+def _runs_of_best(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
     """Indices of the highest value, as runs of neighbours."""
     best = np.flatnonzero(values >= values.max() - 1e-12)
     return np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+
+
+def calibrated_stacking(validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
+    """Subtract from the seen scores the constant that gave the best H on validation classes.
+
+    Chao, Changpinyo, Gong, Sha, ECCV 2016.
+    """
+    offset = choose_offset(validations)
+    adjusted = test.scores.astype(np.float64)
+    adjusted[:, :, test.seen_classes] -= offset
+    return test.metrics_of(adjusted)
+
+
+def summed_draws(test: Evaluation) -> GZSLMetrics:
+    """An ensemble of the classifiers of all draws: the product of their probabilities.
+
+    It shows what lower variance alone gives. Logits can be added without normalising them: a row's
+    normaliser is the same for all classes.
+    """
+    return test.metrics_of(test.scores.sum(axis=0, keepdims=True, dtype=np.float64))
+
+
+def chosen_ensemble(validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
+    """+D³ with the weight of the student and the offset that are best on validation classes."""
+    return rescored(test, **choose_ensemble(validations)).metrics
+
+
+def logit_adjustment(validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
+    """Subtract ``strength`` times the log prior of each class; see :func:`choose_strength`.
+
+    Menon et al., ICLR 2021 (post-hoc form). The prior is each class's share of the rows, real and
+    synthetic, that the final classifier was trained on.
+    """
+    return test.metrics_of(_prior_adjusted(test, choose_strength(validations)))
+
+
+def choose_strength(validations: Sequence[Evaluation]) -> float:
+    """The strength in [-2, 2] with the highest H, averaged over validation problems."""
+    harmonic = [
+        [_mean_harmonic(each, _prior_adjusted(each, strength)) for strength in _STRENGTHS]
+        for each in validations
+    ]
+    run = max(_runs_of_best(np.mean(harmonic, axis=0)), key=len)
+    return float(_STRENGTHS[run].mean())
+
+
+def _prior_adjusted(evaluation: Evaluation, strength: float) -> npt.NDArray[np.float64]:
+    log_prior = np.log(np.asarray(evaluation.prior))
+    adjusted: npt.NDArray[np.float64] = evaluation.scores - strength * log_prior
+    return adjusted
+
+
+def _mean_harmonic(evaluation: Evaluation, scores: npt.NDArray[np.float64]) -> float:
+    labels = evaluation.labels
+    weight = 1.0 / np.bincount(labels)[labels]  # equal weight to every class
+    is_seen = np.isin(labels, evaluation.seen_classes)
+    correct = scores.argmax(axis=2) == labels
+    unseen, seen = (
+        np.average(correct[:, rows], axis=1, weights=weight[rows]) for rows in (~is_seen, is_seen)
+    )
+    return float(harmonic_means(unseen, seen).mean())

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
-from d3_plugin.experiments.calibration import (
+from d3_plugin.evaluation.calibration import (
     calibrated_stacking,
     chosen_ensemble,
     logit_adjustment,
     summed_draws,
 )
+from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
 from d3_plugin.experiments.run import Outcome
 
 ROWS = {

@@ -23,7 +23,7 @@ from d3_plugin.experiments.details import details
 from d3_plugin.experiments.results import command, results
 from d3_plugin.experiments.statistics import ROWS, rows_of, summarize
 from d3_plugin.experiments.tables import COLUMNS, cell, csv_table, tex, tex_table
-from tests.experiments.tiny import SEEN, SMALL, UNSEEN, VARIANTS, outcome
+from tests.experiments.tiny import SMALL, VARIANTS, outcome
 
 SCHEMA = json.loads(Path(report.__file__).with_name("results.schema.json").read_text())
 PICTURES = ("curves", "teacher", "losses", "terms", "classes", "projection")
@@ -246,7 +246,7 @@ def test_details_by_hand() -> None:
     for variant, each in predicted.items():
         scores = np.eye(5, dtype=np.float32)[np.array(each)]
         evaluation = replace(outcome(0).evaluation, labels=labels, scores=scores)
-        made = replace(outcome(0), evaluation=evaluation, seen_classes=SEEN, unseen_classes=UNSEEN)
+        made = replace(outcome(0), evaluation=evaluation)
         tests[variant] = [made]
     made_details = details(tests)
     assert [(c["class"], c["unseen"], c["baseline"], c["d3"]) for c in made_details["classes"]] == [

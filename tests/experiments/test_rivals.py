@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
-from d3_plugin.evaluation.calibration import choose_offset
-from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.experiments.calibration import (
+from d3_plugin.evaluation.calibration import (
     calibrated_stacking,
+    choose_offset,
     choose_strength,
     logit_adjustment,
     summed_draws,
 )
+from d3_plugin.evaluation.result import Evaluation
 from tests.experiments.tiny import SEEN, UNSEEN, outcome
 
 
