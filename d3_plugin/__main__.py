@@ -11,62 +11,23 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from d3_plugin import __version__
 from d3_plugin.checks import did_you_mean
 from d3_plugin.data import digest, load
 from d3_plugin.data.parts import PARTS
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, D3Warning, FailedConditionError, InputError, MissingExtraError
+from d3_plugin.errors import D3Error, D3Warning, FailedConditionError, InputError
 from d3_plugin.experiments import ablate, compare, tune
 from d3_plugin.experiments.bench import bench
+from d3_plugin.experiments.flags import add_flags
+from d3_plugin.experiments.preflight import check_installed
 from d3_plugin.experiments.run import find_family
 from d3_plugin.hooks.manager import host_families, make_manager
-
-# The flags of a command are the arguments of its function, with the defaults stated there.
-HELP = {
-    "adapter": "host family, import path MODULE:ATTRIBUTE of one, several separated by commas, or "
-    "'all'",
-    "data": "digits, digits-DRAW, or a folder with res101.mat and att_splits.mat",
-    "folder": "digits, digits-DRAW, or a folder with res101.mat and att_splits.mat",
-    "out": "folder for runs and results",
-    "attributes": "another file with the attributes of the data folder, such as sent_splits.mat",
-    "validation": "the data folder's own validation split instead of random pseudo-unseen cuts",
-    "seeds": "number of seeds",
-    "trials": "number of trials for the baseline, and for D³",
-    "cuts": "number of pseudo-unseen cuts to choose on; with --validation, number of trainings",
-    "seed": "seed of the search, and number of its first cut",
-    "rounds": "pairs of blocks that are timed",
-    "draws": "final classifiers per run, each on freshly drawn features",
-    "preset": "settings of D³: its own defaults or the released code's",
-    "variants": "with 'released' there is a further row for the released formulas",
-    "settings": "JSON file with settings, as d3 tune writes it; --host and --set override it",
-    "host": "change a setting of the host family; may be repeated",
-    "d3": "change a setting of D³ (d3_plugin.D3Settings); may be repeated",
-    "device": "cpu, cuda, cuda:1, ...",
-    "threads": "CPU threads of each run; finished runs of another number are not used",
-    "jobs": "number of runs at the same time on this machine",
-    "backend": "where runs are made: processes of this machine, or an existing cluster",
-    "scheduler": "address of the cluster",
-    "shell": "shell to complete commands and flags in",
-    "fail_if": "exit with status 1 if this holds, such as 'd_ausuc.high < 0'; may be repeated. "
-    "[ADAPTER:][ROW.]NAME[.low|.high], then <, <=, > or >=, then a number. NAME is a metric in the "
-    "summary of results.json, d_METRIC its difference to the baseline, d_METRIC_to_ROW that to "
-    "another row, in fractions of 1; ROW is d3 by default; low and high end the 95%% interval",
-}
-DEFAULTS = {  # where the function's own default is None
-    "adapter": "that of --settings, or fclswgan",
-    "scheduler": "$DASK_SCHEDULER_ADDRESS or $RAY_ADDRESS",
-}
-PATHS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE"}
-PROGRESS = (
-    ("--quiet", "none", "show no progress, only results"),
-    ("--verbose", "steps", "also show a line per tenth of each training"),
-)
 
 EXIT = (
     "Exit status: 0 done; 1 a condition of --fail-if holds; 2 bad input, failed runs, or output "
@@ -163,50 +124,10 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         command = commands.add_parser(
             function.__name__, help=text.split("\n\n")[0], description=text, epilog=EXIT
         )
-        _add_flags(command, function)
+        add_flags(command, function)
         command.add_argument("--traceback", action="store_true", help="show tracebacks of errors")
         command.set_defaults(function=function, usage=command.format_usage())
     return parser, commands.choices
-
-
-def _add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
-    """A flag for each argument of a function, of its type and with its default."""
-    hints = get_type_hints(function)
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name == "progress":
-            either = parser.add_mutually_exclusive_group()
-            for flag, value, text in PROGRESS:
-                how = {"dest": name, "const": value, "default": parameter.default, "help": text}
-                either.add_argument(flag[1:3], flag, action="store_const", **how)
-            continue
-        default, text = parameter.default, HELP[name]
-        flag = "--set" if name == "d3" else "--" + name.replace("_", "-")
-        how = {"default": default, "dest": name}
-        if default is parameter.empty:
-            flag, how = name, {}
-        if get_origin(hints[name]) is Literal:
-            choices = get_args(hints[name])
-            how |= {"choices": choices, "metavar": "|".join(choices)}
-        elif name in ("host", "d3", "fail_if"):
-            metavar = "CONDITION" if name == "fail_if" else "NAME=VALUE"
-            how |= {"default": [], "action": "append", "metavar": metavar}
-        elif name in PATHS:
-            how |= {"type": _path, "metavar": PATHS[name]}
-        elif isinstance(default, bool):
-            how |= {"action": "store_true"}
-        elif isinstance(default, int):
-            how |= {"type": int, "metavar": "N"}
-        shown = DEFAULTS.get(name) if default is None else default
-        text += "" if shown in (None, False, (), parameter.empty) else f" (default: {shown})"
-        added: Any = parser.add_argument(flag, help=text, **how)
-        if name in (*PATHS, "data", "folder"):
-            added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-
-
-def _path(given: str) -> Path:
-    if not given:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return Path(given)
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -257,11 +178,9 @@ def report(out: Path) -> None:
 
     Everything is made from results.json and ablation.json in the folder.
     """
-    try:
-        from d3_plugin.experiments.report import render_again
-    except ModuleNotFoundError as error:
-        what = f"this needs {error.name}: pip install 'd3-plugin[compare]'"
-        raise MissingExtraError(what) from error
+    check_installed("compare", "jinja2", "matplotlib")
+    from d3_plugin.experiments.report import render_again
+
     print(*render_again(out), sep="\n")
 
 
@@ -290,10 +209,9 @@ def settings(adapter: str = "all") -> None:
 
 def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
     """Print a script that completes commands and flags: eval "$(d3 completion bash)"."""
-    try:
-        import shtab
-    except ImportError as error:
-        raise MissingExtraError("this needs shtab: pip install 'd3-plugin[completion]'") from error
+    check_installed("completion", "shtab")
+    import shtab
+
     print(shtab.complete(make_parser()[0], shell))
 
 

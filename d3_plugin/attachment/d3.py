@@ -21,7 +21,8 @@ from d3_plugin.distillation.settings import SCORING, D3Settings, FinalClassifier
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
-from d3_plugin.evaluation.protocol import Evaluation, make_classifier, score_host
+from d3_plugin.evaluation.protocol import make_classifier, score_host
+from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.labels import LabelForm
@@ -240,15 +241,8 @@ class D3:
         Raises:
             InputError, HostError, NotFiniteError: as :meth:`evaluate`.
         """
-        evaluations = [
-            (
-                d3.evaluate(draws=draws, final_classifier="both"),
-                d3.host.data.seen_classes.cpu().numpy(),
-                d3.host.data.unseen_classes.cpu().numpy(),
-            )
-            for d3 in (self, *others)
-        ]
-        return choose_ensemble(evaluations)
+        cuts = (self, *others)
+        return choose_ensemble([d3.evaluate(draws=draws, final_classifier="both") for d3 in cuts])
 
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""

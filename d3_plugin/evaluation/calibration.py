@@ -1,34 +1,24 @@
-"""Constants of a final classifier, chosen on validation classes."""
+"""What is chosen on validation classes: D³'s weight and offset, constants of the cheap rivals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from d3_plugin.evaluation.metrics import (
-    Ints,
-    gzsl_metrics,
-    harmonic_means,
-    seen_unseen_curve,
-)
-from d3_plugin.evaluation.protocol import Evaluation, final_scores
+from d3_plugin.evaluation.final import final_scores
+from d3_plugin.evaluation.metrics import GZSLMetrics, harmonic_means, seen_unseen_curve
+from d3_plugin.evaluation.result import Evaluation
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.7, 1.0, 2.0)
 """Of the student, to choose from. 0 is the host's classifier alone."""
 
-
-class Scored(NamedTuple):
-    """A validation problem: (draws, N, C) scores, (N,) labels, seen and unseen classes."""
-
-    scores: npt.NDArray[np.floating]
-    labels: Ints
-    seen_classes: Ints
-    unseen_classes: Ints
+_STRENGTHS = np.linspace(-2.0, 2.0, 81)
 
 
 class Chosen(TypedDict):
@@ -38,49 +28,56 @@ class Chosen(TypedDict):
     seen_offset: float
 
 
-def choose_ensemble(validations: Sequence[tuple[Evaluation, Ints, Ints]]) -> Chosen:
+def choose_ensemble(validations: Sequence[Evaluation]) -> Chosen:
     """The student's weight with the highest AUSUC, then the offset with the highest H.
 
     Both are means over validation problems and their draws. Of equal weights it is the smallest;
     the offset is at least 0 and in units of log S, as in :class:`~d3_plugin.D3Settings`.
 
     Args:
-        validations: evaluations with scores of host and student, with seen and unseen classes.
+        validations: evaluations with scores of host and student.
     """
-    combined = {weight: [_combined(*each, weight) for each in validations] for weight in WEIGHTS}
-    weight = max(WEIGHTS, key=lambda each: np.mean([_ausuc(problem) for problem in combined[each]]))
+    combined = {
+        weight: [rescored(each, ensemble_weight=weight, seen_offset=0.0) for each in validations]
+        for weight in WEIGHTS
+    }
+    weight = max(WEIGHTS, key=lambda weight: np.mean([e.metrics.ausuc for e in combined[weight]]))
+    units = [math.log(len(each.seen_classes)) or 1.0 for each in combined[weight]]
     in_units = [
-        problem._replace(scores=problem.scores / (math.log(len(problem.seen_classes)) or 1.0))
-        for problem in combined[weight]
+        replace(each, scores=each.scores.astype(np.float64) / unit)
+        for each, unit in zip(combined[weight], units, strict=True)
     ]
     return {"ensemble_weight": weight, "seen_offset": choose_offset(in_units, lowest=0.0)}
 
 
-def _combined(evaluation: Evaluation, seen: Ints, unseen: Ints, weight: float) -> Scored:
+def rescored(evaluation: Evaluation, *, ensemble_weight: float, seen_offset: float) -> Evaluation:
+    """Combines the same host and student with another weight and offset, without training.
+
+    Args:
+        evaluation: an evaluation of the student, or of both.
+        ensemble_weight, seen_offset: see :class:`~d3_plugin.D3Settings`.
+    """
+    host, student = evaluation.host_scores, evaluation.student_scores
     scores = final_scores(
-        list(torch.from_numpy(evaluation.host_scores)),
-        torch.from_numpy(evaluation.student_scores),
-        torch.from_numpy(seen),
-        ensemble_weight=weight,
-        seen_offset=0.0,
-    )
-    return Scored(scores.double().numpy(), evaluation.labels, seen, unseen)
+        [] if host is None else list(torch.from_numpy(host)),
+        torch.from_numpy(student),
+        torch.from_numpy(evaluation.seen_classes),
+        ensemble_weight=ensemble_weight,
+        seen_offset=seen_offset,
+    ).numpy()
+    return replace(evaluation, scores=scores, metrics=evaluation.metrics_of(scores))
 
 
-def _ausuc(problem: Scored) -> float:
-    return float(np.mean([gzsl_metrics(d, *problem[1:]).ausuc for d in problem.scores]))
-
-
-def choose_offset(problems: Sequence[Scored], *, lowest: float = -math.inf) -> float:
-    """What to subtract from the seen scores for the highest H, a mean over problems and draws.
+def choose_offset(validations: Sequence[Evaluation], *, lowest: float = -math.inf) -> float:
+    """What to subtract from the seen scores for the highest H, a mean over evaluations and draws.
 
     Every offset above ``lowest`` at which a prediction changes is tried; of the best ones, it is
     the middle of the widest interval.
     """
     curves = [
-        seen_unseen_curve(draw.astype(np.float64), *problem[1:])
-        for problem in problems
-        for draw in problem.scores
+        seen_unseen_curve(draw, each.labels, each.seen_classes, each.unseen_classes)
+        for each in validations
+        for draw in each.scores.astype(np.float64)
     ]
     candidates = np.unique(np.concatenate([offsets[1:] for offsets, _, _ in curves]))
     candidates = candidates[candidates > lowest]
@@ -94,12 +91,73 @@ def choose_offset(problems: Sequence[Scored], *, lowest: float = -math.inf) -> f
     # A candidate's value holds down to the next lower one; the last has no lower end, or `lowest`.
     end = candidates[0] if lowest == -math.inf else lowest
     lower = np.append(end, candidates[:-1])
-    intervals = [(lower[run[0]], candidates[run[-1]]) for run in runs_of_best(harmonic)]
+    intervals = [(lower[run[0]], candidates[run[-1]]) for run in _runs_of_best(harmonic)]
     low, high = max(intervals, key=lambda interval: interval[1] - interval[0])
     return float((low + high) / 2)
 
 
-def runs_of_best(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
+def _runs_of_best(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
     """Indices of the highest value, as runs of neighbours."""
     best = np.flatnonzero(values >= values.max() - 1e-12)
     return np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+
+
+def calibrated_stacking(validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
+    """Subtract from the seen scores the constant that gave the best H on validation classes.
+
+    Chao, Changpinyo, Gong, Sha, ECCV 2016.
+    """
+    offset = choose_offset(validations)
+    adjusted = test.scores.astype(np.float64)
+    adjusted[:, :, test.seen_classes] -= offset
+    return test.metrics_of(adjusted)
+
+
+def summed_draws(test: Evaluation) -> GZSLMetrics:
+    """An ensemble of the classifiers of all draws: the product of their probabilities.
+
+    It shows what lower variance alone gives. Logits can be added without normalising them: a row's
+    normaliser is the same for all classes.
+    """
+    return test.metrics_of(test.scores.sum(axis=0, keepdims=True, dtype=np.float64))
+
+
+def chosen_ensemble(validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
+    """+D³ with the weight of the student and the offset that are best on validation classes."""
+    return rescored(test, **choose_ensemble(validations)).metrics
+
+
+def logit_adjustment(validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
+    """Subtract ``strength`` times the log prior of each class; see :func:`choose_strength`.
+
+    Menon et al., ICLR 2021 (post-hoc form). The prior is each class's share of the rows, real and
+    synthetic, that the final classifier was trained on.
+    """
+    return test.metrics_of(_prior_adjusted(test, choose_strength(validations)))
+
+
+def choose_strength(validations: Sequence[Evaluation]) -> float:
+    """The strength in [-2, 2] with the highest H, averaged over validation problems."""
+    harmonic = [
+        [_mean_harmonic(each, _prior_adjusted(each, strength)) for strength in _STRENGTHS]
+        for each in validations
+    ]
+    run = max(_runs_of_best(np.mean(harmonic, axis=0)), key=len)
+    return float(_STRENGTHS[run].mean())
+
+
+def _prior_adjusted(evaluation: Evaluation, strength: float) -> npt.NDArray[np.float64]:
+    log_prior = np.log(np.asarray(evaluation.prior))
+    adjusted: npt.NDArray[np.float64] = evaluation.scores - strength * log_prior
+    return adjusted
+
+
+def _mean_harmonic(evaluation: Evaluation, scores: npt.NDArray[np.float64]) -> float:
+    labels = evaluation.labels
+    weight = 1.0 / np.bincount(labels)[labels]  # equal weight to every class
+    is_seen = np.isin(labels, evaluation.seen_classes)
+    correct = scores.argmax(axis=2) == labels
+    unseen, seen = (
+        np.average(correct[:, rows], axis=1, weights=weight[rows]) for rows in (~is_seen, is_seen)
+    )
+    return float(harmonic_means(unseen, seen).mean())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.errors import D3Warning, HostError, InputError
+from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.captured import EXAMPLES, capture
 from d3_plugin.evaluation.classifier import Classifier
-from d3_plugin.evaluation.final import Final, final_scores, train_final
-from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
+from d3_plugin.evaluation.final import Final, train_final
+from d3_plugin.evaluation.metrics import ood_auroc
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.manager import make_manager
@@ -29,17 +28,6 @@ from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.module_state import eval_mode, modules_noticed, state_kept
 from d3_plugin.hosts.synthesis import synthesize
-
-__all__ = [
-    "Evaluation",
-    "classifier",
-    "evaluate",
-    "final_scores",
-    "make_classifier",
-    "mean_metrics",
-    "rescored",
-    "score_host",
-]
 
 _GAP = 0.2  # less may be chance, or a training that has just begun
 
@@ -177,11 +165,12 @@ def score_host(
             teacher_score = score.cpu().double().numpy()
             seen_rows = len(data.test_seen_labels)
             teacher_auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
-    classes = data.seen_classes, data.unseen_classes
+    classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
     evaluation = Evaluation(
-        metrics=_metrics(_array(scores), labels, *classes),
-        scores=_array(scores),
-        labels=labels,
+        mean_metrics(_array(scores), labels, *classes),
+        _array(scores),
+        labels,
+        *classes,
         host_scores=_array(host_scores) if host_scores else None,
         prior=final.prior,
         teacher_score=teacher_score,
@@ -189,17 +178,16 @@ def score_host(
         student_scores=None if student_scores is None else _array([student_scores])[0],
         classifier=f"{final.name}{final.advice}",
     )
-    _compare_parts(evaluation, final, *classes)
+    _compare_parts(evaluation, final)
     return evaluation
 
 
-def _compare_parts(evaluation: Evaluation, final: Final, seen: Tensor, unseen: Tensor) -> None:
+def _compare_parts(evaluation: Evaluation, final: Final) -> None:
     """Warns if a script's classifier is far below the student, so perhaps not the script's own."""
     of_host, of_student = evaluation.host_scores, evaluation.student_scores
     if final.source == "plugin" or of_host is None or of_student is None:
         return
-    parts = of_host, of_student[None]
-    host, student = (_metrics(scores, evaluation.labels, seen, unseen) for scores in parts)
+    host, student = map(evaluation.metrics_of, (of_host, of_student[None]))
     pairs = {"H": (host.harmonic, student.harmonic), "AUSUC": (host.ausuc, student.ausuc)}
     low = [
         f"{name} {own:.1%} against {other:.1%}"
@@ -256,45 +244,6 @@ def make_classifier(
     )
 
 
-def rescored(
-    evaluation: Evaluation,
-    seen_classes: Tensor,
-    unseen_classes: Tensor,
-    *,
-    ensemble_weight: float,
-    seen_offset: float,
-) -> Evaluation:
-    """Combines the same host and student with another weight and offset, without training.
-
-    Args:
-        evaluation: an evaluation of the student, or of both.
-        seen_classes, unseen_classes: int64 class ids.
-        ensemble_weight, seen_offset: see :class:`~d3_plugin.D3Settings`.
-
-    Raises:
-        InputError: the evaluation has no scores of a student.
-    """
-    host, student = evaluation.host_scores, evaluation.student_scores
-    if student is None:
-        raise InputError("rescored: this evaluation has no scores of a student")
-    scores = final_scores(
-        [] if host is None else list(torch.from_numpy(host)),
-        torch.from_numpy(student),
-        seen_classes,
-        ensemble_weight=ensemble_weight,
-        seen_offset=seen_offset,
-    ).numpy()
-    metrics = _metrics(scores, evaluation.labels, seen_classes, unseen_classes)
-    return replace(evaluation, scores=scores, metrics=metrics)
-
-
 def _array(scores: Sequence[Tensor]) -> npt.NDArray[np.float32]:
     array: npt.NDArray[np.float32] = torch.stack(list(scores)).float().cpu().numpy()
     return array
-
-
-def _metrics(
-    scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], seen: Tensor, unseen: Tensor
-) -> GZSLMetrics:
-    classes = seen.cpu().numpy(), unseen.cpu().numpy()
-    return mean_metrics([gzsl_metrics(s.astype(np.float64), labels, *classes) for s in scores])

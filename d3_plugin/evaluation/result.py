@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.evaluation.metrics import GZSLMetrics
+from d3_plugin.evaluation.metrics import GZSLMetrics, Ints, gzsl_metrics
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -20,10 +20,11 @@ class Evaluation:
         metrics: means over the draws.
         scores: (draws, N, C) float32 scores over all classes: those of the host's classifier, or
             log-probabilities of the student or of the ensemble, minus the offset.
+        labels: (N,) class ids.
+        seen_classes, unseen_classes: int64 class ids.
         host_scores: those of the host's final classifier alone; equal to ``scores`` without D³,
             None if the student classifies alone.
         student_scores: (N, C) log-probabilities of the student; None if the host classifies alone.
-        labels: (N,) class ids.
         prior: (C,) share of each class in the final classifier's training rows; None if the
             student classifies alone.
         teacher_score: (N,) in-distribution score of the teacher, higher = more like seen data;
@@ -33,8 +34,10 @@ class Evaluation:
     """
 
     metrics: GZSLMetrics
-    scores: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.floating]
+    labels: Ints
+    seen_classes: Ints
+    unseen_classes: Ints
     host_scores: npt.NDArray[np.float32] | None = None
     prior: npt.NDArray[np.float64] | None = None
     teacher_score: npt.NDArray[np.float64] | None = None
@@ -57,6 +60,10 @@ class Evaluation:
         caption = f"<caption>{html.escape(self.classifier)}</caption>"
         return f"<table>{caption}<tr>{heads}</tr><tr>{cells}</tr></table>"
 
+    def metrics_of(self, scores: npt.NDArray[np.floating]) -> GZSLMetrics:
+        """Means over the draws of other scores (draws, N, C) of the same rows."""
+        return mean_metrics(scores, self.labels, self.seen_classes, self.unseen_classes)
+
     def _figures(self) -> dict[str, float]:
         m = self.metrics
         figures = {"U": m.unseen, "S": m.seen, "H": m.harmonic, "ZSL": m.zsl, "AUSUC": m.ausuc}
@@ -68,11 +75,11 @@ class Evaluation:
         return {**asdict(self.metrics), **more, "draws": len(self.scores)}
 
 
-def mean_metrics(metrics: list[GZSLMetrics]) -> GZSLMetrics:
-    """Means of each metric; the mean of H is not the H of the means."""
-    return GZSLMetrics(
-        **{
-            f.name: float(np.mean([getattr(m, f.name) for m in metrics]))
-            for f in fields(metrics[0])
-        }
-    )
+def mean_metrics(
+    scores: npt.NDArray[np.floating], labels: Ints, seen_classes: Ints, unseen_classes: Ints
+) -> GZSLMetrics:
+    """Means of each metric over draws (draws, N, C); the mean of H is not the H of the means."""
+    classes = seen_classes, unseen_classes
+    draws = [gzsl_metrics(draw.astype(np.float64), labels, *classes) for draw in scores]
+    means = {f.name: np.mean([getattr(m, f.name) for m in draws]) for f in fields(GZSLMetrics)}
+    return GZSLMetrics(**{name: float(mean) for name, mean in means.items()})

@@ -18,7 +18,7 @@ from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.preflight import Request, read_request
 from d3_plugin.experiments.results import results
-from d3_plugin.experiments.statistics import ROWS, Outcomes, summarize
+from d3_plugin.experiments.statistics import ROWS, Outcomes, rows_of, summarize
 from d3_plugin.experiments.store import RunStore
 from d3_plugin.experiments.tables import aligned, table_rows
 from d3_plugin.experiments.verdict import failures, read_conditions, verdict
@@ -227,7 +227,7 @@ def run_grid(
         variants: settings of D³ by the variant's name; None for the host without D³.
         facts: further settings for the JSON file.
         chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
-        titles: of the rows of the table.
+        titles: of the rows that the table may have.
         notes: the text beside the table.
         file: name of the JSON file.
 
@@ -237,9 +237,8 @@ def run_grid(
     from d3_plugin.experiments.report import write_report
 
     data, out, seeds = request.data, Path(given["out"]), given["seeds"]
-    conditions = read_conditions(
-        given["fail_if"], request.hosts, _rows(titles, variants, given["draws"]), seeds
-    )
+    rows = rows_of(titles, variants, given["draws"])
+    conditions = read_conditions(given["fail_if"], request.hosts, rows, seeds)
     how = {name: given[name] for name in ("draws", "device", "threads")}
     other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
     runs = plan(
@@ -258,7 +257,7 @@ def run_grid(
     outcomes: Outcomes = {
         (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
     }
-    summaries = {name: summarize(outcomes, name, chosen_on, titles) for name in request.hosts}
+    summaries = {name: summarize(outcomes, name, chosen_on, rows) for name in request.hosts}
     settings = {
         "adapters": list(request.hosts),
         "data": data,
@@ -281,18 +280,3 @@ def run_grid(
     if lines := failures(conditions, summaries):
         raise FailedConditionError("\n".join(f"failed: {line}" for line in lines))
     return summaries
-
-
-def _rows(
-    titles: Mapping[str, str], variants: Mapping[str, D3Settings | None], draws: int
-) -> list[str]:
-    """The rows that a table of these variants has."""
-    d3 = variants["d3"] or D3Settings()
-    absent = {
-        "released": "released" not in variants,
-        "baseline_summed": draws == 1,
-        "d3_host": d3.final_classifier == "student",
-        "d3_chosen": d3.final_classifier != "both",
-        "d3_plain": d3.final_classifier == "host" or not d3.seen_offset,
-    }
-    return [row for row in titles if not absent.get(row)]

@@ -63,16 +63,16 @@ def _predictions(outcome: Outcome) -> Iterator[tuple[bool, int, npt.NDArray[np.i
     evaluation = outcome.evaluation
     predicted = evaluation.scores.argmax(axis=2)
     for label in np.unique(evaluation.labels):
-        unseen = bool(label in outcome.unseen_classes)
+        unseen = bool(label in evaluation.unseen_classes)
         yield unseen, int(label), predicted[:, evaluation.labels == label]
 
 
 def _confusion(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Shares of seen and of unseen rows that are classified as a seen class, mean over seeds."""
     shares = []
-    for outcome in outcomes:
-        as_seen = np.isin(outcome.evaluation.scores.argmax(axis=2), outcome.seen_classes)
-        is_seen = np.isin(outcome.evaluation.labels, outcome.seen_classes)
+    for evaluation in (outcome.evaluation for outcome in outcomes):
+        as_seen = np.isin(evaluation.scores.argmax(axis=2), evaluation.seen_classes)
+        is_seen = np.isin(evaluation.labels, evaluation.seen_classes)
         shares.append([as_seen[:, is_seen].mean(), as_seen[:, ~is_seen].mean()])
     seen, unseen = np.mean(shares, axis=0)
     return {"seen_as_seen": round(float(seen), 4), "unseen_as_seen": round(float(unseen), 4)}
@@ -96,7 +96,8 @@ def _mistakes(tests: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
                 seeds[name, variant] += 1
                 others, counts = np.unique(predicted[predicted != label], return_counts=True)
                 for other, count in zip(others, counts, strict=True):
-                    key = name, _name(outcome, other), bool(other in outcome.unseen_classes)
+                    also_unseen = bool(other in outcome.evaluation.unseen_classes)
+                    key = name, _name(outcome, other), also_unseen
                     shares[key][variant].append(count / predicted.size)
     means = {
         key: {v: round(float(sum(of_pair[v])) / seeds[key[0], v], 4) for v in VARIANTS}
@@ -111,11 +112,11 @@ def _mistakes(tests: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
 
 def _teacher(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     """Shares of the seen and of the unseen test rows in 40 bins of the in-distribution score."""
-    scored = [o for o in outcomes if o.evaluation.teacher_score is not None]
+    scored = [o.evaluation for o in outcomes if o.evaluation.teacher_score is not None]
     if not scored:
         return None
-    score = np.concatenate([np.asarray(o.evaluation.teacher_score) for o in scored])
-    is_seen = np.concatenate([np.isin(o.evaluation.labels, o.seen_classes) for o in scored])
+    score = np.concatenate([np.asarray(each.teacher_score) for each in scored])
+    is_seen = np.concatenate([np.isin(each.labels, each.seen_classes) for each in scored])
     edges = np.histogram_bin_edges(score, bins=40)
     bars = {
         domain: (np.histogram(score[rows], edges)[0] / max(rows.sum(), 1)).round(5).tolist()
@@ -136,7 +137,7 @@ def _projection(baseline: Outcome, d3: Outcome) -> dict[str, Any] | None:
     return {
         "seed": d3.run.seed,
         "classes": [
-            {"name": _name(d3, label), "unseen": bool(label in d3.unseen_classes)}
+            {"name": _name(d3, label), "unseen": bool(label in d3.evaluation.unseen_classes)}
             for label in other["classes"]
         ],
         "real": other["real"],

@@ -116,13 +116,10 @@ def plan(
     seeds: int,
     variants: Mapping[str, D3Settings | None],
     *,
-    draws: int,
-    device: str,
-    threads: int = 1,
-    attributes: Path | None = None,
     validation: bool = False,
     validated: Collection[int] = (),
     families: Collection[HostFamily] = (),
+    **common: Any,
 ) -> list[Run]:
     """Every variant on the test problem of every seed; ``baseline`` and ``d3`` on validation too.
 
@@ -130,21 +127,21 @@ def plan(
 
     Args:
         hosts: settings of each host family, by its name.
-        data, data_digest, draws, device, threads, attributes, validation: as in :class:`Run`.
+        data, data_digest, validation: as in :class:`Run`.
         seeds: how many.
         variants: settings of D³ by the variant's name; None for the host without D³.
         validated: seeds with validation runs, which offsets are chosen on.
         families: those that no installed plugin provides.
+        common: further attributes of every run.
     """
     splits: tuple[Split, ...] = ("validation", "test")
     by_name = {family.name: family for family in families}
     return [
         Run(
-            *(adapter, data, data_digest, seed, variant, split, settings, d3, draws, device),
-            threads=threads,
-            attributes=attributes,
+            *(adapter, data, data_digest, seed, variant, split, settings, d3),
             validation=validation and split == "validation",
             family=by_name.get(adapter),
+            **common,
         )
         for adapter, settings in hosts.items()
         for seed in range(seeds)

@@ -195,9 +195,8 @@ def _stored(data: GZSLData, out: Path) -> str:
 
 def _check_effort(given: Mapping[str, Any], problems: Problems) -> None:
     """Packages, counts, where to train, and files that cannot be written in the end."""
-    missing = [name for name in ("jinja2", "matplotlib", "tqdm") if find_spec(name) is None]
-    if missing and "jobs" in given:
-        raise MissingExtraError(f"this needs {missing[0]}: pip install 'd3-plugin[compare]'")
+    if "jobs" in given:
+        check_installed("compare", "jinja2", "matplotlib", "tqdm")
     for name in given.keys() & set(_COUNTS):
         problems.check(
             isinstance(given[name], int) and 1 <= given[name] <= _MOST,
@@ -210,6 +209,17 @@ def _check_effort(given: Mapping[str, Any], problems: Problems) -> None:
         problems.found += [f"{path} is a folder, not a file; move it away" for path in in_the_way]
     if local and scheduler is not None:
         problems.add(f"a scheduler ({scheduler}) is for the backends dask and ray, not loky")
+
+
+def check_installed(extra: str, *packages: str) -> None:
+    """Check that the packages of an extra are there, without importing them.
+
+    Raises:
+        MissingExtraError: one is not; says how to install it.
+    """
+    for name in packages:
+        if find_spec(name) is None:
+            raise MissingExtraError(f"this needs {name}: pip install 'd3-plugin[{extra}]'")
 
 
 @contextmanager

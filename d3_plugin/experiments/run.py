@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -22,7 +20,8 @@ from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import D3Warning, InputError, PluginError
-from d3_plugin.evaluation.protocol import Evaluation, evaluate
+from d3_plugin.evaluation.protocol import evaluate
+from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.recording import TermRecorder, project
@@ -39,7 +38,6 @@ class Outcome:
         run: what was run.
         evaluation: scores and metrics on the run's split.
         data_name: name of the GZSL problem.
-        seen_classes, unseen_classes: class ids of the split.
         history: the trainer's: dicts of ``step`` and mean losses.
         generator_start, generator_mean: mean absolute parameter of the generator before and after
             training: equal for a pair at the start, different at the end.
@@ -56,8 +54,6 @@ class Outcome:
     run: Run
     evaluation: Evaluation
     data_name: str
-    seen_classes: npt.NDArray[np.int64]
-    unseen_classes: npt.NDArray[np.int64]
     history: list[dict[str, float]]
     generator_start: float
     generator_mean: float
@@ -194,8 +190,6 @@ def execute(
         run,
         evaluation,
         data.name,
-        data.seen_classes.numpy(),
-        data.unseen_classes.numpy(),
         history=list(trainer.history),
         generator_start=start,
         generator_mean=_mean_parameter(trainer.generator),

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
-from d3_plugin.experiments.calibration import (
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.evaluation.calibration import (
     calibrated_stacking,
     chosen_ensemble,
     logit_adjustment,
-    metrics_of,
     summed_draws,
 )
+from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
 from d3_plugin.experiments.run import Outcome
 
 ROWS = {
@@ -55,54 +55,59 @@ def interval(values: Iterable[float]) -> dict[str, float | None]:
     return {"mean": float(numbers.mean()), "half_width": float(half_width)}
 
 
-def seed_rows(
-    outcomes: Outcomes, adapter: str, seed: int, cuts: Collection[int]
-) -> dict[str, GZSLMetrics]:
-    """Every row of the table for one seed, from its test runs and the validation runs of ``cuts``.
-
-    Without cuts there are no rows whose offset or strength is chosen.
-    """
-    tests = {key[3]: o for key, o in outcomes.items() if key[:3] == (adapter, seed, "test")}
-    rows = {variant: outcome.evaluation.metrics for variant, outcome in tests.items()}
-    rows |= host_row(tests["d3"]) | plain_row(tests["d3"])
-    if not cuts:
-        return rows
-    validations = {
-        variant: [outcomes[adapter, cut, "validation", variant] for cut in cuts]
-        for variant in ("baseline", "d3")
+def rows_of(
+    titles: Mapping[str, str], variants: Mapping[str, D3Settings | None], draws: int
+) -> dict[str, str]:
+    """The rows that a table of these variants has, by key with their titles."""
+    d3 = variants["d3"] or D3Settings()
+    absent = {
+        "released": "released" not in variants,
+        "baseline_summed": draws == 1,
+        "d3_host": d3.final_classifier == "student",
+        "d3_chosen": d3.final_classifier != "both",
+        "d3_plain": d3.final_classifier == "host" or not d3.seen_offset,
     }
-    for variant, chosen_on in validations.items():
-        rows[f"{variant}_calibrated"] = calibrated_stacking(chosen_on, tests[variant])
-    baseline, d3 = tests["baseline"], tests["d3"]
-    if d3.evaluation.host_scores is not None and d3.evaluation.student_scores is not None:
-        rows["d3_chosen"] = chosen_ensemble(validations["d3"], d3)
-    rows["baseline_adjusted"] = logit_adjustment(validations["baseline"], baseline)
-    if len(baseline.evaluation.scores) > 1:
-        rows["baseline_summed"] = summed_draws(baseline)
-    return rows
+    return {row: title for row, title in titles.items() if not absent.get(row)}
 
 
-def host_row(d3: Outcome) -> dict[str, GZSLMetrics]:
-    """``d3_host``: the host's classifier alone; nothing where only the student classifies."""
-    scores = d3.evaluation.host_scores
-    return {} if scores is None else {"d3_host": metrics_of(d3, scores.astype(np.float64))}
+def seed_rows(
+    outcomes: Outcomes, adapter: str, seed: int, cuts: Collection[int], rows: Iterable[str]
+) -> dict[str, GZSLMetrics]:
+    """Rows of the table for one seed, from its test runs and the validation runs of ``cuts``."""
+    tests = {key[3]: o for key, o in outcomes.items() if key[:3] == (adapter, seed, "test")}
+    baseline, d3 = tests["baseline"].evaluation, tests["d3"].evaluation
+    of_baseline, of_d3 = (
+        [outcomes[adapter, cut, "validation", variant].evaluation for cut in cuts]
+        for variant in ("baseline", "d3")
+    )
+    derived: dict[str, Callable[[], GZSLMetrics]] = {
+        "baseline_calibrated": lambda: calibrated_stacking(of_baseline, baseline),
+        "baseline_adjusted": lambda: logit_adjustment(of_baseline, baseline),
+        "baseline_summed": lambda: summed_draws(baseline),
+        "d3_chosen": lambda: chosen_ensemble(of_d3, d3),
+        "d3_host": lambda: d3.metrics_of(np.asarray(d3.host_scores)),
+        "d3_plain": lambda: without_offset(tests["d3"]),
+        "d3_calibrated": lambda: calibrated_stacking(of_d3, d3),
+    }
+    return {
+        row: derived[row]() if row in derived else tests[row].evaluation.metrics for row in rows
+    }
 
 
-def plain_row(d3: Outcome) -> dict[str, GZSLMetrics]:
-    """``d3_plain``: +D³ without its ``seen_offset``; nothing where it has none."""
-    settings = d3.run.d3
-    if settings is None or not settings.seen_offset or settings.final_classifier == "host":
-        return {}
-    scores = d3.evaluation.scores.astype(np.float64)
-    scores[:, :, d3.seen_classes] += settings.seen_offset * np.log(len(d3.seen_classes))
-    return {"d3_plain": metrics_of(d3, scores)}
+def without_offset(d3: Outcome) -> GZSLMetrics:
+    """+D³ without the ``seen_offset`` of its settings."""
+    evaluation, settings = d3.evaluation, d3.run.d3 or D3Settings()
+    seen = evaluation.seen_classes
+    scores = evaluation.scores.astype(np.float64)
+    scores[:, :, seen] += settings.seen_offset * np.log(len(seen))
+    return evaluation.metrics_of(scores)
 
 
 def summarize(
     outcomes: Outcomes,
     adapter: str,
     chosen_on: Mapping[int, Collection[int]],
-    titles: Mapping[str, str] = ROWS,
+    titles: Mapping[str, str],
 ) -> dict[str, Any]:
     """The table of one adapter.
 
@@ -110,20 +115,18 @@ def summarize(
         outcomes: the runs.
         adapter: name of the host family.
         chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
-        titles: of the rows, in order; rows that were not made are left out.
+        titles: of its rows, in order; see :func:`rows_of`.
 
     Returns:
         Per row ``title``; per metric the ``mean`` and ``half_width`` over seeds, the same of
         the ``difference`` to the baseline of the same seed, and ``per_seed`` values.
     """
     per_seed = [
-        {row: asdict(m) for row, m in seed_rows(outcomes, adapter, seed, cuts).items()}
+        {row: asdict(m) for row, m in seed_rows(outcomes, adapter, seed, cuts, titles).items()}
         for seed, cuts in chosen_on.items()
     ]
     table: dict[str, Any] = {}
     for key, title in titles.items():
-        if key not in per_seed[0]:
-            continue
         metrics = {}
         for metric in per_seed[0][key]:
             numbers = [rows[key][metric] for rows in per_seed]
@@ -139,11 +142,9 @@ def summarize(
 
 def mean_curve(outcome: Outcome) -> npt.NDArray[np.float64]:
     """U of the seen-unseen curve at :data:`CURVE_SEEN`, mean over draws."""
-    curves = []
-    for draw in outcome.evaluation.scores.astype(np.float64):
-        _, u, s = seen_unseen_curve(
-            draw, outcome.evaluation.labels, outcome.seen_classes, outcome.unseen_classes
-        )
+    e, curves = outcome.evaluation, []
+    for draw in e.scores.astype(np.float64):
+        _, u, s = seen_unseen_curve(draw, e.labels, e.seen_classes, e.unseen_classes)
         curves.append(np.interp(CURVE_SEEN, s, u, right=0.0))
     mean: npt.NDArray[np.float64] = np.mean(curves, axis=0)
     return mean

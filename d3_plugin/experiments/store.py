@@ -10,24 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import DataError, InputError, Problems
+from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.metrics import GZSLMetrics
-from d3_plugin.evaluation.protocol import Evaluation, rescored
+from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.files import remove_stale, write_atomically
 from d3_plugin.experiments.plan import Run, training_part
 from d3_plugin.experiments.run import Outcome
 
 _CLASSES = ("seen_classes", "unseen_classes")
 _NUMBERS = ("generator_start", "generator_mean", "seconds")
-_LATER = (
-    "d3_history",
-    "class_names",
-    "projection",
-    "finished",
-)  # files of earlier versions lack them
+# Files of earlier versions lack these.
+_LATER = ("d3_history", "class_names", "projection", "finished")
 _AXES = {  # of d draws, n rows and c classes
     "scores": "dnc",
     "labels": "n",
@@ -62,10 +58,8 @@ class RunStore:
             StorageError: it cannot be written.
         """
         evaluation = outcome.evaluation
-        arrays = {name: getattr(outcome, name) for name in _CLASSES}
-        for name in _AXES:
-            if (value := getattr(evaluation, name)) is not None:
-                arrays[name] = value
+        arrays = {name: getattr(evaluation, name) for name in (*_CLASSES, *_AXES)}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
         facts = {
             "identity": outcome.run.identity(),
             "metrics": asdict(evaluation.metrics),
@@ -145,7 +139,8 @@ class RunStore:
             if run.d3.final_classifier == "host":
                 return outcome
             if outcome.evaluation.student_scores is not None:
-                return _scored_again(outcome)
+                scoring = {name: getattr(run.d3, name) for name in SCORING}
+                return replace(outcome, evaluation=rescored(outcome.evaluation, **scoring))
             why = f"{_differences(stored, run.identity())}, and it has no scores of the student"
         raise InputError(
             f"{path} was made with other settings: {why}. Use another --out, or delete that file"
@@ -166,19 +161,13 @@ def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome
         raise ValueError(f"{', '.join(odd) or 'labels or classes'} do not fit the scores")
     for entry in [*facts["history"], *facts.get("d3_history", [])]:
         [float(value) for value in entry.values()]
+    found |= {name: arrays[name] for name in _CLASSES}
     metrics = GZSLMetrics(**{name: float(value) for name, value in facts["metrics"].items()})
     auroc = facts["teacher_auroc"]
     evaluation = Evaluation(metrics, teacher_auroc=None if auroc is None else float(auroc), **found)
-    named: dict[str, Any] = {name: arrays[name] for name in _CLASSES}
-    named |= {name: float(facts[name]) for name in _NUMBERS}
+    named: dict[str, Any] = {name: float(facts[name]) for name in _NUMBERS}
     named |= {name: facts[name] for name in _LATER if name in facts}
     return Outcome(run, evaluation, facts["data_name"], history=facts["history"], **named)
-
-
-def _scored_again(outcome: Outcome) -> Outcome:
-    classes = (torch.from_numpy(getattr(outcome, name)) for name in _CLASSES)
-    settings = {name: getattr(outcome.run.d3, name) for name in SCORING}
-    return replace(outcome, evaluation=rescored(outcome.evaluation, *classes, **settings))
 
 
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -145,9 +145,6 @@ def failures(conditions: Sequence[Condition], summaries: Mapping[str, Any]) -> l
     for condition in conditions:
         for adapter in condition.adapters:
             summary = summaries[adapter]
-            if absent := {condition.row, condition.beside or "d3"} - summary.keys():
-                lines.append(f"{adapter} {condition}: there is no row {', '.join(absent)}")
-                continue
             figure = summary[condition.row]["metrics"][condition.metric]
             if condition.beside is not None:
                 figure = paired(summary, condition.row, condition.beside, condition.metric)

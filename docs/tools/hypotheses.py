@@ -33,8 +33,8 @@ from d3_plugin.data import GZSLData, load, pseudo_unseen
 from d3_plugin.data.validation import without_test_rows
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.errors import D3Warning
-from d3_plugin.evaluation import gzsl_metrics
-from d3_plugin.evaluation.protocol import mean_metrics, rescored, score_host
+from d3_plugin.evaluation.calibration import rescored
+from d3_plugin.evaluation.protocol import score_host
 from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.run import find_family
 from d3_plugin.hooks.specs import hookimpl
@@ -305,24 +305,15 @@ def scored(d3: D3, students: dict[str, D3], seed: int) -> dict[str, dict[str, fl
     evaluation = score_host(
         d3.host, d3._hooks, seed=seed, draws=DRAWS, distiller=d3.distiller, final_classifier="both"
     )
-    classes = data.seen_classes.numpy(), data.unseen_classes.numpy()
-    labels = evaluation.labels
     assert evaluation.host_scores is not None
-    draws = evaluation.host_scores.astype(np.float64)
-    made = {"host": mean_metrics([gzsl_metrics(draw, labels, *classes) for draw in draws])}
+    made = {"host": evaluation.metrics_of(evaluation.host_scores)}
     rows = torch.cat([data.test_seen_features, data.test_unseen_features])
     for name, of in students.items():
         with torch.no_grad():
             own = of.distiller.student(rows)[0].log_softmax(dim=1).numpy()
-        both = rescored(
-            replace(evaluation, student_scores=own),
-            data.seen_classes,
-            data.unseen_classes,
-            ensemble_weight=0.5,
-            seen_offset=0.3,
-        )
-        made[name] = both.metrics
-        made[f"{name} alone"] = gzsl_metrics(own.astype(np.float64), labels, *classes)
+        both = replace(evaluation, student_scores=own)
+        made[name] = rescored(both, ensemble_weight=0.5, seen_offset=0.3).metrics
+        made[f"{name} alone"] = evaluation.metrics_of(own[None])
     return {name: {k: round(v, 5) for k, v in asdict(m).items()} for name, m in made.items()}
 
 

@@ -43,7 +43,7 @@ def main() -> None:
     watch(StepHook, "_before_step", STEPS[1], spent)
     watch(attach_module, "pretrain_teacher", "teacher", spent)
     watch(protocol, "train_final", "final classifiers", spent)
-    watch(protocol, "_metrics", "metrics", spent)
+    watch(protocol, "mean_metrics", "metrics", spent)
     rows: list[list[str]] = []
     for adapter in options.adapters.split(","):
         steps = run_module.find_family(adapter).settings().steps

@@ -19,8 +19,8 @@ from d3_plugin.__main__ import parse, parse_settings
 from d3_plugin.experiments.comparison import ablation
 from d3_plugin.experiments.plan import validation_cuts
 from d3_plugin.experiments.results import results
-from d3_plugin.experiments.statistics import ROWS, summarize
-from tests.experiments.tiny import outcome
+from d3_plugin.experiments.statistics import ROWS, rows_of, summarize
+from tests.experiments.tiny import VARIANTS, outcome
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "tools" / "make_results.py"
 
@@ -60,7 +60,8 @@ def content() -> dict[str, Any]:
         "d3": asdict(D3Settings(weight=0.5, score="energy")),
         "released": asdict(D3Settings.released()),
     }
-    summary = summarize(outcomes, "fclswgan", validation_cuts("cub50", 3, 2))
+    rows = rows_of(ROWS, {**VARIANTS, "released": D3Settings.released()}, draws=2)
+    summary = summarize(outcomes, "fclswgan", validation_cuts("cub50", 3, 2), rows)
     made = results(settings, outcomes, {"fclswgan": summary})
     read_back: dict[str, Any] = json.loads(json.dumps(made))
     return read_back

@@ -110,8 +110,8 @@ def test_every_file_trains(name: str, adapter: str, shared_data: Path, tmp_path:
     host = asdict(host_settings(find_family(adapter), {**file.host, **small}))
     d3 = D3Settings(**{**file.d3, "embedding_dim": 8, "teacher_epochs": 1})
     outcome = execute(Run(adapter, str(folder), "", 0, "d3", "test", host, d3, 1, "cpu"))
-    assert outcome.evaluation.scores.shape[2] == len(outcome.seen_classes) + len(
-        outcome.unseen_classes
+    assert outcome.evaluation.scores.shape[2] == len(outcome.evaluation.seen_classes) + len(
+        outcome.evaluation.unseen_classes
     )
     assert outcome.generator_mean != outcome.generator_start
 

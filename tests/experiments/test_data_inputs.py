@@ -113,7 +113,7 @@ def test_offsets_are_chosen_on_the_files_own_split(
 
     def watch(run: Run, *rest: Any) -> Outcome:
         outcome = execute(run, *rest)
-        made.append((run.split, outcome.data_name, outcome.unseen_classes.tolist()))
+        made.append((run.split, outcome.data_name, outcome.evaluation.unseen_classes.tolist()))
         return outcome
 
     monkeypatch.setattr(parallel, "execute", watch)

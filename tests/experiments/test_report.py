@@ -21,9 +21,9 @@ from d3_plugin.__main__ import main
 from d3_plugin.experiments import ablate, compare, report
 from d3_plugin.experiments.details import details
 from d3_plugin.experiments.results import command, results
-from d3_plugin.experiments.statistics import summarize
+from d3_plugin.experiments.statistics import ROWS, rows_of, summarize
 from d3_plugin.experiments.tables import COLUMNS, cell, csv_table, tex, tex_table
-from tests.experiments.tiny import SEEN, SMALL, UNSEEN, outcome
+from tests.experiments.tiny import SMALL, VARIANTS, outcome
 
 SCHEMA = json.loads(Path(report.__file__).with_name("results.schema.json").read_text())
 PICTURES = ("curves", "teacher", "losses", "terms", "classes", "projection")
@@ -200,7 +200,8 @@ def made_up(seeds: int = 2) -> dict[str, Any]:
                     d3_history=[entry],
                     history=[{"step": 1, "critic": float("inf")}],
                 )
-    summary = summarize(outcomes, "a", {seed: [seed] for seed in range(seeds)})
+    chosen_on = {seed: [seed] for seed in range(seeds)}
+    summary = summarize(outcomes, "a", chosen_on, rows_of(ROWS, VARIANTS, draws=2))
     settings = {
         **{"adapters": ["fclswgan"], "data": "50%_of & <b>birds</b>", "seeds": seeds, "cuts": 1},
         **{"draws": 2, "device": "cpu", "hosts": {}, "d3": {"weight": 0.5}},
@@ -245,7 +246,7 @@ def test_details_by_hand() -> None:
     for variant, each in predicted.items():
         scores = np.eye(5, dtype=np.float32)[np.array(each)]
         evaluation = replace(outcome(0).evaluation, labels=labels, scores=scores)
-        made = replace(outcome(0), evaluation=evaluation, seen_classes=SEEN, unseen_classes=UNSEEN)
+        made = replace(outcome(0), evaluation=evaluation)
         tests[variant] = [made]
     made_details = details(tests)
     assert [(c["class"], c["unseen"], c["baseline"], c["d3"]) for c in made_details["classes"]] == [

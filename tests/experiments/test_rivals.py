@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 
 from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
-from d3_plugin.experiments.calibration import (
+from d3_plugin.evaluation.calibration import (
     calibrated_stacking,
     choose_offset,
     choose_strength,
     logit_adjustment,
     summed_draws,
 )
-from d3_plugin.experiments.run import Outcome
+from d3_plugin.evaluation.result import Evaluation
 from tests.experiments.tiny import SEEN, UNSEEN, outcome
 
 
-def mean_harmonic(made: Outcome, scores: np.ndarray) -> float:
-    labels = made.evaluation.labels
+def evaluation(seed: int, bias: float = 0.0, draws: int = 2) -> Evaluation:
+    return outcome(seed, bias, draws).evaluation
+
+
+def mean_harmonic(made: Evaluation, scores: np.ndarray) -> float:
+    labels = made.labels
     unseen_rows = np.isin(labels, UNSEEN)
     values = []
     for draw in scores:
@@ -33,11 +37,11 @@ def mean_harmonic(made: Outcome, scores: np.ndarray) -> float:
 
 @pytest.mark.parametrize("bias", [0.0, 2.0, -3.0])
 def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
-    validation = outcome(0, bias)
+    validation = evaluation(0, bias)
     chosen = choose_offset([validation])
 
     def shifted(offset: float) -> float:
-        scores = validation.evaluation.scores.astype(np.float64)
+        scores = validation.scores.astype(np.float64)
         scores[:, :, SEEN] -= offset
         return mean_harmonic(validation, scores)
 
@@ -46,25 +50,19 @@ def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
 
 
 def test_calibrated_stacking_undoes_a_bias_and_leaves_ausuc() -> None:
-    test = outcome(1, bias=2.5)
-    made = calibrated_stacking([outcome(0, bias=2.5)], test)
-    assert made.harmonic > test.evaluation.metrics.harmonic + 0.1
-    raw = [
-        gzsl_metrics(s.astype(float), test.evaluation.labels, SEEN, UNSEEN).ausuc
-        for s in test.evaluation.scores
-    ]
+    test = evaluation(1, bias=2.5)
+    made = calibrated_stacking([evaluation(0, bias=2.5)], test)
+    assert made.harmonic > test.metrics.harmonic + 0.1
+    raw = [gzsl_metrics(s.astype(float), test.labels, SEEN, UNSEEN).ausuc for s in test.scores]
     assert made.ausuc == pytest.approx(np.mean(raw))
 
 
 def test_nothing_is_chosen_on_test_rows() -> None:
     """Permuting the test labels changes results, but no choice."""
-    validation, test = outcome(0, 1.0), outcome(1, 1.0)
+    validation, test = evaluation(0, 1.0), evaluation(1, 1.0)
     rng = np.random.default_rng(0)
-    shuffled = replace(
-        test,
-        evaluation=replace(test.evaluation, labels=rng.permutation(test.evaluation.labels)),
-    )
-    scores = test.evaluation.scores.astype(np.float64)
+    shuffled = replace(test, labels=rng.permutation(test.labels))
+    scores = test.scores.astype(np.float64)
     scores[:, :, SEEN] -= choose_offset([validation])
     for made in (test, shuffled):
         expected = mean_harmonic(made, scores)
@@ -72,9 +70,9 @@ def test_nothing_is_chosen_on_test_rows() -> None:
 
 
 def test_logit_adjustment_subtracts_the_log_prior() -> None:
-    validation, test = outcome(0, 1.0), outcome(1, 1.0)
+    validation, test = evaluation(0, 1.0), evaluation(1, 1.0)
     strength = choose_strength([validation])
-    scores = test.evaluation.scores - strength * np.log(test.evaluation.prior)
+    scores = test.scores - strength * np.log(test.prior)
     assert logit_adjustment([validation], test).harmonic == pytest.approx(
         mean_harmonic(test, scores)
     )
@@ -82,35 +80,33 @@ def test_logit_adjustment_subtracts_the_log_prior() -> None:
 
 
 def test_summed_draws_is_the_product_of_their_probabilities() -> None:
-    test = outcome(0, draws=3)
-    probabilities = np.ones(test.evaluation.scores.shape[1:])
-    for draw in test.evaluation.scores.astype(np.float64):
+    test = evaluation(0, draws=3)
+    probabilities = np.ones(test.scores.shape[1:])
+    for draw in test.scores.astype(np.float64):
         probabilities *= np.exp(draw) / np.exp(draw).sum(axis=1, keepdims=True)
     made = summed_draws(test)
-    expected = gzsl_metrics(np.log(probabilities), test.evaluation.labels, SEEN, UNSEEN)
+    expected = gzsl_metrics(np.log(probabilities), test.labels, SEEN, UNSEEN)
     for name, value in asdict(expected).items():
         assert getattr(made, name) == pytest.approx(value), name
-    assert made.ausuc > test.evaluation.metrics.ausuc + 0.1, "three independent draws"
+    assert made.ausuc > test.metrics.ausuc + 0.1, "three independent draws"
 
 
 def test_offset_is_the_middle_of_the_best_interval() -> None:
     """Margins: seen row 5, unseen row 1. Every offset in [1, 5) is perfect."""
     scores = np.array([[[5.0, 0.0], [1.0, 0.0]]], dtype=np.float32)
-    made = outcome(0)
-    evaluation = replace(made.evaluation, scores=scores, labels=np.array([0, 1]))
-    made = replace(
-        made, evaluation=evaluation, seen_classes=np.array([0]), unseen_classes=np.array([1])
-    )
-    assert choose_offset([made]) == pytest.approx(3.0)
+    labels, seen, unseen = np.array([0, 1]), np.array([0]), np.array([1])
+    only = replace(evaluation(0), scores=scores, labels=labels)
+    only = replace(only, seen_classes=seen, unseen_classes=unseen)
+    assert choose_offset([only]) == pytest.approx(3.0)
 
 
 def test_choices_are_made_on_all_cuts_together() -> None:
     """Two cuts of opposite bias: one constant for both, with the best mean of their H."""
-    cuts = [outcome(0, bias=2.0), outcome(1, bias=-1.0)]
+    cuts = [evaluation(0, bias=2.0), evaluation(1, bias=-1.0)]
 
     def shifted(offset: float) -> float:
-        def of(cut: Outcome) -> float:
-            scores = cut.evaluation.scores.astype(np.float64)
+        def of(cut: Evaluation) -> float:
+            scores = cut.scores.astype(np.float64)
             scores[:, :, SEEN] -= offset
             return mean_harmonic(cut, scores)
 
@@ -122,9 +118,9 @@ def test_choices_are_made_on_all_cuts_together() -> None:
     assert choose_offset(cuts[::-1]) == pytest.approx(chosen)
 
     def adjusted(strength: float) -> float:
-        priors = (strength * np.log(cut.evaluation.prior) for cut in cuts)
+        priors = (strength * np.log(cut.prior) for cut in cuts)
         pairs = zip(cuts, priors, strict=True)
-        return float(np.mean([mean_harmonic(c, c.evaluation.scores - p) for c, p in pairs]))
+        return float(np.mean([mean_harmonic(c, c.scores - p) for c, p in pairs]))
 
     best = max(adjusted(strength) for strength in np.linspace(-2, 2, 81))
     assert adjusted(choose_strength(cuts)) == pytest.approx(best)

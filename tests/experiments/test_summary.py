@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from d3_plugin import D3Settings
-from d3_plugin.experiments.calibration import metrics_of
-from d3_plugin.experiments.statistics import ROWS, interval, plain_row, summarize
+from d3_plugin.experiments.statistics import (
+    ROWS,
+    interval,
+    rows_of,
+    summarize,
+    without_offset,
+)
 from d3_plugin.experiments.tables import aligned, cell, table_rows
-from tests.experiments.tiny import outcome
+from tests.experiments.tiny import VARIANTS, outcome
 
 
 def test_interval_by_hand() -> None:
@@ -41,9 +46,9 @@ def test_differences_are_paired() -> None:
             number = 10 * seed + (split == "test")
             outcomes["a", seed, split, "baseline"] = outcome(number, bias=2.0)
             outcomes["a", seed, split, "d3"] = outcome(number, bias=1.0)
-    table = summarize(outcomes, "a", {0: [0, 1], 1: [0, 1], 2: [0, 1]})
-    missing = ("d3_chosen", "d3_plain", "released")  # no student here
-    assert list(table) == [row for row in ROWS if row not in missing]
+    rows = rows_of(ROWS, VARIANTS, draws=2)
+    table = summarize(outcomes, "a", {0: [0, 1], 1: [0, 1], 2: [0, 1]}, rows)
+    assert {key: row["title"] for key, row in table.items()} == rows
     for metric in ("harmonic", "ausuc"):
         base, d3 = (table[row]["metrics"][metric] for row in ("baseline", "d3"))
         per_seed = [b - a for a, b in zip(base["per_seed"], d3["per_seed"], strict=True)]
@@ -52,8 +57,6 @@ def test_differences_are_paired() -> None:
     # The same scores but for a constant: AUSUC must not see it, H must.
     assert table["d3"]["metrics"]["ausuc"]["difference"]["mean"] == pytest.approx(0, abs=1e-6)
     assert table["d3"]["metrics"]["harmonic"]["difference"]["mean"] > 0.05
-    one_draw = {key: outcome(10 * key[1] + (key[2] == "test"), draws=1) for key in outcomes}
-    assert "baseline_summed" not in summarize(one_draw, "a", {0: [0]})
     lines = aligned(table_rows(table)).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("|")[2].strip() == "U"
@@ -61,11 +64,27 @@ def test_differences_are_paired() -> None:
 
 def test_the_row_without_offset_takes_it_back() -> None:
     plain, lowered = outcome(0), outcome(0, bias=-1.5)
-    offset = 1.5 / np.log(len(lowered.seen_classes))
+    offset = 1.5 / np.log(len(lowered.evaluation.seen_classes))
     run = replace(lowered.run, d3=D3Settings(seen_offset=offset))
-    made = plain_row(replace(lowered, run=run))["d3_plain"]
-    again = metrics_of(plain, plain.evaluation.scores)
+    made = without_offset(replace(lowered, run=run))
+    again = plain.evaluation.metrics_of(plain.evaluation.scores)
     assert made.harmonic == pytest.approx(again.harmonic)
     assert made.harmonic != lowered.evaluation.metrics.harmonic
-    for settings in (D3Settings(seen_offset=0.0), D3Settings(final_classifier="host"), None):
-        assert plain_row(replace(lowered, run=replace(run, d3=settings))) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "draws", "missing"),
+    [
+        (D3Settings(), 3, set()),
+        (D3Settings(), 1, {"baseline_summed"}),
+        (D3Settings(seen_offset=0.0), 3, {"d3_plain"}),
+        (D3Settings(final_classifier="host"), 3, {"d3_chosen", "d3_plain"}),
+        (D3Settings(final_classifier="student"), 3, {"d3_chosen", "d3_host"}),
+    ],
+)
+def test_rows_that_the_settings_rule_out(
+    settings: D3Settings, draws: int, missing: set[str]
+) -> None:
+    assert ROWS.keys() - rows_of(ROWS, {"d3": settings}, draws) == missing | {"released"}
+    variants = {"d3": settings, "released": D3Settings.released()}
+    assert ROWS.keys() - rows_of(ROWS, variants, draws) == missing

@@ -15,7 +15,7 @@ import torch
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import InputError
 from d3_plugin.data import GZSLData, load, without_test_rows
-from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments import parallel, tune
 from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.plan import Run

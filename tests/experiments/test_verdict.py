@@ -106,8 +106,6 @@ def test_a_failure_names_condition_and_figure() -> None:
     assert failures(read[:1], {**one, "b": one["a"], "c": one["a"]})[0] == (
         "a d3.d_ausuc < 0: it is -0.03"
     )
-    absent = read_conditions(["d3_host.ausuc < 0"], ["a"], ["d3", "d3_host"], 5)
-    assert failures(absent, one) == ["a d3_host.ausuc < 0: there is no row d3_host"]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from d3_plugin import D3Settings
 from d3_plugin.evaluation import gzsl_metrics
-from d3_plugin.evaluation.protocol import Evaluation
+from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import Outcome
 
@@ -24,6 +25,12 @@ ARGUMENTS = ["compare", "--data", "digits-2", "--seeds", "1", *FLAGS]
 """A comparison of four runs."""
 
 SEEN, UNSEEN = np.array([0, 2, 3]), np.array([1, 4])
+
+VARIANTS: dict[str, D3Settings | None] = {
+    "baseline": None,
+    "d3": D3Settings(final_classifier="host"),
+}
+"""What :func:`outcome` stands for: it has no scores of a student."""
 
 
 def results(out: Path) -> dict[str, Any]:
@@ -47,6 +54,6 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
     prior = np.array([0.1, 0.3, 0.1, 0.2, 0.3])
     run = Run("a", "d", "", seed, "baseline", "test", {}, None, draws, "cpu")
     scores = scores.astype(np.float32)
-    evaluation = Evaluation(metrics, scores, labels, host_scores=scores, prior=prior)
+    evaluation = Evaluation(metrics, scores, labels, SEEN, UNSEEN, host_scores=scores, prior=prior)
     names = ["cat", "<dog> & co", "50% $off_", "Ätna", "fox"]
-    return Outcome(run, evaluation, "d", SEEN, UNSEEN, [], 0.0, 0.0, 0.0, class_names=names)
+    return Outcome(run, evaluation, "d", [], 0.0, 0.0, 0.0, class_names=names)
