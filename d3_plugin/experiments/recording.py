@@ -89,7 +89,7 @@ def project(trainer: Any, seed: int, plugins: Iterable[object] = ()) -> dict[str
 
     def coordinates(of_classes: Iterable[Tensor]) -> list[Any]:
         # Not by transform(), which refuses the NaN of a training that diverged.
-        moved = (rows.double().cpu().numpy() - pca.mean_ for rows in of_classes)
+        moved = (rows.cpu().double().numpy() - pca.mean_ for rows in of_classes)
         return [np.round(rows @ pca.components_.T, 4).tolist() for rows in moved]
 
     return {
