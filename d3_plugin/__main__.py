@@ -103,7 +103,7 @@ def parse(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         command = commands[arguments[0]]
-        flags = [flag for flag in command.format_usage().replace("[", " ").split() if "--" in flag]
+        flags = re.findall(r"--[\w-]+", command.format_usage())
         hint = did_you_mean(unknown[0], flags)
         command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return vars(options)

@@ -44,7 +44,7 @@ def test_every_built_in_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([*TINY, "--adapter", "all", "--data", "digits-2", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     for adapter in ("diffusion", "fclswgan", "tfvaegan"):
-        assert f"{adapter} on digits-2, 1 seeds" in out
+        assert f"{adapter} on digits-2, 1 seed\n" in out
     assert (tmp_path / "report.html").read_text().count("<h2>") == 4
 
 
@@ -129,6 +129,9 @@ def test_misspelt_flags_and_the_usage_of_the_command(capsys: pytest.CaptureFixtu
     error = capsys.readouterr().err
     assert error.startswith("usage: d3 compare ")
     assert "unrecognized arguments: --seedz 3; did you mean '--seeds'?" in error
+    with pytest.raises(SystemExit):
+        main(["report", "runs", "-q"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: -q; there are --traceback\n")
     assert main(["compare", "--seeds", "0"]) == 2
     assert capsys.readouterr().err.startswith("usage: d3 compare ")
 

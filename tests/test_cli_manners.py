@@ -113,7 +113,7 @@ def test_data_shows_warnings_and_problems(
 def test_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ARGUMENTS, "-q", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("\nfclswgan on digits-2, 1 seeds\n")
+    assert out.startswith("\nfclswgan on digits-2, 1 seed\n")
     assert str(tmp_path / "results.json") in out
 
 

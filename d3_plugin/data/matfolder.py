@@ -149,7 +149,7 @@ def save_mat_folder(data: GZSLData, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, variables in (("res101.mat", res), ("att_splits.mat", splits)):
             if (folder / name).exists():
-                raise FileExistsError(f"{folder / name} exists already")
+                raise FileExistsError(f"{folder / name} exists already; name a new folder")
             half = folder / f"{name}.part"
             scipy.io.savemat(half, variables, appendmat=False)
             with half.open("r+b") as file:  # equal data, equal files: SciPy writes the time here

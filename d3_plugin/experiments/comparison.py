@@ -272,7 +272,8 @@ def run_grid(
     write_atomically(out / file, json.dumps(content, indent=1).encode())
     page = write_report(out, content, file)
     for adapter, summary in summaries.items():
-        print(f"\n{adapter} on {data}, {seeds} seeds\n{aligned(table_rows(summary))}")
+        counted = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        print(f"\n{adapter} on {data}, {counted}\n{aligned(table_rows(summary))}")
     print(f"\n{notes}\n")
     for adapter, summary in summaries.items():
         print(verdict(adapter, summary))

@@ -59,7 +59,7 @@ def write_report(out: Path, content: dict[str, Any], file: str = "results.json")
     """
     page, table, first = OUTPUTS[file]
     settings, summaries = content["settings"], content["summary"]
-    caption = f"{settings['data']}, {settings['seeds']} seeds"
+    caption = f"{settings['data']}, {settings['seeds']} seed{'s' * (settings['seeds'] != 1)}"
     write_atomically(out / f"{table}.csv", csv_table(summaries).encode(errors="backslashreplace"))
     tex = tex_table(summaries, caption)
     write_atomically(out / f"{table}.tex", tex.encode(errors="backslashreplace"))

@@ -197,7 +197,7 @@ def test_save_and_load(toy_data: GZSLData, tmp_path: Path) -> None:
     loaded = load_mat_folder(tmp_path / "new" / "toys")
     assert same(loaded, data)
     assert (loaded.name, loaded.class_names) == (data.name, data.class_names)
-    with pytest.raises(StorageError, match=r"res101\.mat exists already"):
+    with pytest.raises(StorageError, match=r"res101\.mat exists already; name a new folder"):
         data.save(tmp_path / "new" / "toys")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be saved"):

@@ -87,7 +87,7 @@ def test_compare_ends_with_a_report(installed: Path, tmp_path: Path) -> None:
         paths=(installed,),
     )
     assert done.returncode == 0, done.stderr
-    assert "cvae on digits, 1 seeds" in done.stdout
+    assert "cvae on digits, 1 seed\n" in done.stdout
     assert "cvae" in (tmp_path / "report.html").read_text()
     assert len(list(tmp_path.glob("runs/cvae-seed0-*.npz"))) == 4
 

@@ -82,7 +82,7 @@ def test_an_import_path(
     (here / "my_package" / "trainer.py").write_text(MODULE)
     path = "my_package.trainer:family"
     assert main([*TINY, "--adapter", path, "--jobs", "2", "--out", "out"]) == 0
-    assert "regression on digits-2, 1 seeds" in capsys.readouterr().out
+    assert "regression on digits-2, 1 seed\n" in capsys.readouterr().out
     settings = json.loads((here / "out" / "results.json").read_text())["settings"]
     assert settings["hosts"] == {"regression": {"steps": 3}}
     assert len(list((here / "out" / "runs").glob("regression-*.npz"))) == 4
