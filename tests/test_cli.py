@@ -45,7 +45,7 @@ def test_every_built_in_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     for adapter in ("diffusion", "fclswgan", "tfvaegan"):
         assert f"{adapter} on digits-2, 1 seed\n" in out
-    assert (tmp_path / "report.html").read_text().count("<h2>") == 4
+    assert (tmp_path / "report.html").read_text().count("<h2>") == 5
 
 
 def test_released_preset(tmp_path: Path) -> None:

@@ -58,6 +58,11 @@ def from_rows(
                 f"{names['attributes']} holds {len(attributes)} vectors of length {count} for "
                 f"{count} classes; transpose it"
             )
+        if len(attributes) == len(labels) > count:
+            problems.add(
+                f"{names['attributes']} holds a row per sample; expected one per class: "
+                "attributes[np.unique(labels, return_index=True)[1]]"
+            )
     given = features if labels is None else labels
     num_rows = 2**62 if given is None else len(given)
     numbers = {}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import describe
+from d3_plugin.checks import describe, some
 from d3_plugin.data.parts import (
     PARTS,
     as_ids,
@@ -126,6 +126,9 @@ class GZSLData:
         elif unseen_classes is not None and ids is not None:
             classes = as_ids("unseen_classes", unseen_classes, problems)
             test_unseen = () if classes is None else torch.isin(ids, classes)
+            if classes is not None and len(absent := classes[~torch.isin(classes, ids)]):
+                known = some(ids.unique(), "classes")
+                problems.add(f"unseen_classes: {some(absent, 'ids')} without rows; labels: {known}")
         given = {"train": train, "test_seen": test_seen, "test_unseen": test_unseen}
         num_rows = 0 if ids is None else len(ids)
         sets = {}

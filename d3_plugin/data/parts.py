@@ -45,8 +45,10 @@ def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
 def as_row_numbers(name: str, value: Any, num_rows: int, problems: Problems) -> Tensor | None:
     """Row numbers or a mask as an int64 vector; otherwise notes a problem and returns None."""
     mask = _tensor(value)
-    if mask is not None and mask.dtype == torch.bool and mask.shape == (num_rows,):
-        return mask.nonzero()[:, 0]
+    if mask is not None and mask.dtype == torch.bool and mask.ndim == 1:
+        fits = num_rows in (0, len(mask))  # 0: the labels are unreadable
+        problems.check(fits, f"{name} is a mask of {len(mask)} rows; there are {num_rows}")
+        return mask.nonzero()[:, 0] if fits else None
     return as_ids(name, value, problems)
 
 

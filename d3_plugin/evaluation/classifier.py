@@ -134,10 +134,9 @@ class Classifier:
             if function(torch.zeros(1, len(made._center))).shape != (1, len(made.classes_)):
                 raise ValueError("scores of another shape")
         except Exception as error:  # whatever torch and Python make of another file
-            what = str(error).strip().partition("\n")[0][:200]
-            raise DataError(
-                f"{path} is no classifier of Classifier.save() ({type(error).__name__}: {what})"
-            ) from error
+            # Not torch's own advice, to load the file with weights_only=False.
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            raise DataError(f"{path} is no classifier of Classifier.save() ({why})") from error
         return made
 
     def __repr__(self) -> str:

@@ -108,11 +108,11 @@ def _described(
     manager = make_manager(plugins)
     host = describe(manager, trainer, generator, None, data, only_scored=True)
     take_arguments(manager, host, **arguments)
-    classes = host.data.unseen_classes[:1].repeat(2)
-    # Networks that synthesis calls beside the generator are scored in eval mode, too.
-    with modules_noticed(host.modules) as found, RandomStream(0, host.device, "trial"):
-        synthesize(host, manager.hook, classes, differentiable=False)
-    host.modules += tuple(found)
+    if trainer is None:  # networks behind a script's synthesis are scored in eval mode, too
+        classes = host.data.unseen_classes[:1].repeat(2)
+        with modules_noticed(host.modules) as found, RandomStream(0, host.device, "trial"):
+            synthesize(host, manager.hook, classes, differentiable=False)
+        host.modules += tuple(found)
     return host, manager.hook
 
 
@@ -188,11 +188,12 @@ def _compare_parts(evaluation: Evaluation, final: Final) -> None:
     if final.source == "plugin" or of_host is None or of_student is None:
         return
     host, student = map(evaluation.metrics_of, (of_host, of_student[None]))
-    pairs = {"H": (host.harmonic, student.harmonic), "AUSUC": (host.ausuc, student.ausuc)}
+    # H falls with a mere bias towards seen classes, AUSUC does not.
+    pairs = (("H", host.harmonic, student.harmonic, 10), ("AUSUC", host.ausuc, student.ausuc, 2))
     low = [
         f"{name} {own:.1%} against {other:.1%}"
-        for name, (own, other) in pairs.items()
-        if own < other / 2 and other - own > _GAP
+        for name, own, other, times in pairs
+        if own < other / times and other - own > _GAP
     ]
     if low and student.harmonic > _GAP:  # it has learnt the unseen classes
         warnings.warn(

@@ -81,7 +81,8 @@ def find_family(given: str | HostFamily) -> HostFamily:
     installed = host_families(make_manager())
     if isinstance(given, str) and ":" not in given:
         if given not in installed:
-            raise InputError(f"no adapter named {given!r}{did_you_mean(given, list(installed))}")
+            hint = did_you_mean(given, list(installed))
+            raise InputError(f"no adapter named {given!r}{hint}; or give MODULE:ATTRIBUTE")
         return installed[given]
     family = _imported(given) if isinstance(given, str) else given
     if installed.get(family.name) == family:

@@ -190,6 +190,26 @@ def test_from_arrays_lists_everything(toy_data: GZSLData) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"unseen_classes": [1, 7, -1]},
+            r"unseen_classes: 2 ids \(7, -1\) without rows; labels: 7",
+        ),
+        ({"attributes": np.ones((126, 5))}, "attributes holds a row per sample; expected"),
+        ({"train": np.ones(125, dtype=bool)}, "train is a mask of 125 rows; there are 126"),
+    ],
+)
+def test_from_arrays_says_what_a_value_is(
+    toy_data: GZSLData, change: dict[str, Any], message: str
+) -> None:
+    given = as_arrays(toy_data)
+    del given["test_unseen"], given["class_names"]
+    with pytest.raises(DataError, match=message):
+        GZSLData.from_arrays(**(given | {"unseen_classes": [1, 4]} | change))
+
+
 def test_save_and_load(toy_data: GZSLData, tmp_path: Path) -> None:
     names = ("Ärger", "b c", "ж", "d", "e" * 100, "f")
     data = replace(toy_data, class_names=names, name="toys")

@@ -101,16 +101,16 @@ def test_synthesize_features_in_training_and_for_the_classifier(toy_data: GZSLDa
     d3 = attach(host, Plugin(), synthetic_per_class=15)
     d3.loss()
     d3.evaluate(draws=2)
-    assert calls[0] == (2, True, True, {1}), "a trial in attach"
-    assert calls[1] == (10, True, True, {1, 4})
-    assert calls[2:] == [(30, False, False, {1, 4})] * 2
+    assert calls[:2] == [(2, True, True, {1})] * 2, "two trials in attach"
+    assert calls[2] == (10, True, True, {1, 4})
+    assert calls[3:] == [(30, False, False, {1, 4})] * 2
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
         (lambda host, ids: torch.zeros(3, 12), r"\(2, 12\), got .*\(3, 12\)"),
-        (lambda host, ids: host.data.attributes[ids].numpy(), "got ndarray"),
+        (lambda host, ids: host.data.attributes[ids].numpy(), "got an array"),
         (lambda host, ids: torch.zeros(2, 12), "without gradient"),
     ],
 )
