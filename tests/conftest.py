@@ -15,6 +15,10 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Relative and absolute, of a loss computed in this dtype against loops in float64."""
 HALVES = (torch.bfloat16, torch.float16)
 
+# Several test processes share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 
 @pytest.fixture(scope="session", params=["cpu", *["cuda"] * torch.cuda.is_available()])
 def device(request: pytest.FixtureRequest) -> torch.device:
