@@ -22,7 +22,8 @@ import numpy as np
 from d3_plugin.experiments.statistics import interval
 from d3_plugin.experiments.tables import aligned, cell
 
-HOSTS, DATA, CUTS = ("fclswgan", "diffusion", "tfvaegan"), ("cub50", "cub127", "flo64"), 3
+HOSTS, DATA = ("fclswgan", "diffusion", "tfvaegan"), ("cub50", "cub127", "flo64")
+PLANNED = 27  # pairs for each host: data sets x 3 cuts x 3 seeds
 BESIDE = {
     "ref": "host",
     "default": "ref",
@@ -37,13 +38,15 @@ BESIDE = {
 """Students, and what each is set beside."""
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
 """Generators, and D³'s share of their gradient."""
-JUDGED = ("cuts", "mean over cuts", "verdict")
+JUDGED = ("pairs", "mean over cuts", "verdict")
 FILES = Path(__file__).parents[1] / "experiments"
 MARKS = "<!-- results -->", "<!-- /results -->"
 
 Runs = list[dict[str, Any]]
-Differences = dict[tuple[str, str, int], float]
-"""In AUSUC, by host, data and cut; means over seeds."""
+Place = tuple[str, str, int, int]
+"""Host, data, cut and seed: what a pair of runs has in common."""
+Differences = dict[Place, float]
+"""In AUSUC."""
 
 
 def main() -> None:
@@ -97,14 +100,15 @@ def report(runs: Runs) -> str:
         by_host.append([f"`{name}`", *shown, f"{wanted:.0%}", share])
     levels = [["mean AUSUC", *titles]]
     for name in ("host", *BESIDE, *(f"{name} alone" for name in BESIDE)):
-        levels.append([name, *(level(runs, name, column) for column in columns)])
+        means = [level(runs, name, column) for column in columns]
+        levels += [[name, *means]] if any(means) else []
     number = Counter(run["training"] for run in runs)
     finished = ", ".join(f"`{name}` {number[name]}" for name in ("students", *SHARES))
     hours = sum(run["seconds"] for run in runs) / 3600
     return "\n\n".join(
         [
             f"Finished trainings: {finished}, of 27 each per host; {hours:.1f} hours on one busy "
-            "core. A verdict in brackets lacks cuts.",
+            "core. A verdict in brackets is that of a part of the pairs.",
             "Students: the host's classifier and half of the student, minus the same with the one "
             "beside it, or minus the host's classifier.",
             students_table(runs, columns),
@@ -132,29 +136,28 @@ def differences(runs: Runs, training: str, name: str = "host", other: str = "hos
     """Of ``name`` in this training to ``other`` in that of the students, in which the generator is
     left alone; same host, data, cut and seed."""
     beside = {place(run): run["scores"][other] for run in runs if run["training"] == "students"}
-    found = defaultdict(list)
+    found = {}
     for run in runs:
         if run["training"] == training and name in run["scores"] and place(run) in beside:
             difference = run["scores"][name]["ausuc"] - beside[place(run)]["ausuc"]
-            found[place(run)[:3]].append(difference)
-    return {key: float(np.mean(values)) for key, values in found.items()}
+            found[place(run)] = difference
+    return found
 
 
-def place(run: dict[str, Any]) -> tuple[str, str, int, int]:
-    """What a pair of runs has in common."""
+def place(run: dict[str, Any]) -> Place:
     return run["host"], run["data"], run["cut"], run["seed"]
 
 
 def judged_row(name: str, made: Differences, columns: list[tuple[str, str]]) -> list[str]:
-    """Means of the columns, number of cuts, the interval over cuts, and the verdict."""
+    """Means of the columns, number of pairs, the interval over cuts, and the verdict."""
     if not made:
         return [""] * (len(columns) + 3)
     means = means_by(made, lambda key: key[:2])
     shown = [f"{100 * means[column]:+.1f}" if column in means else "" for column in columns]
-    number = len({key[1:] for key in made})
-    complete = number == len(DATA) * CUTS
-    text = verdict(name, made) if complete else f"({verdict(name, made)})"
-    return [*shown, str(number), cell(over_cuts(made), signed=True), text]
+    planned = PLANNED * len({key[0] for key in made} | set(HOSTS[: 1 if name == "sparse" else 2]))
+    text = verdict(name, made)
+    text = text if len(made) == planned else f"({text})"
+    return [*shown, f"{len(made)} of {planned}", cell(over_cuts(made), signed=True), text]
 
 
 def verdict(name: str, made: Differences) -> str:
@@ -171,8 +174,8 @@ def verdict(name: str, made: Differences) -> str:
 
 
 def over_cuts(made: Differences) -> dict[str, float | None]:
-    """Mean and interval over the cuts of all data sets; hosts are averaged first."""
-    return interval(means_by(made, lambda key: key[1:]).values())
+    """Mean and interval over the cuts of all data sets; hosts and seeds are averaged first."""
+    return interval(means_by(made, lambda key: key[1:3]).values())
 
 
 def means_by(made: Differences, by: Callable[[Any], Any]) -> dict[Any, float]:
@@ -184,13 +187,14 @@ def means_by(made: Differences, by: Callable[[Any], Any]) -> dict[Any, float]:
 
 
 def level(runs: Runs, name: str, column: tuple[str, str]) -> str:
-    """Mean AUSUC over cuts and seeds."""
+    """Mean AUSUC over cuts and seeds; empty where a training lacks this student."""
     found = [
-        run["scores"][name]["ausuc"]
+        run["scores"].get(name, {"ausuc": np.nan})["ausuc"]
         for run in runs
-        if run["training"] == "students" and place(run)[:2] == column and name in run["scores"]
+        if run["training"] == "students" and place(run)[:2] == column
     ]
-    return f"{100 * np.mean(found):.1f}" if found else ""
+    mean = np.mean(found) if found else np.nan
+    return "" if np.isnan(mean) else f"{100 * mean:.1f}"
 
 
 if __name__ == "__main__":

@@ -36,9 +36,10 @@ def test_the_page_is_that_of_the_committed_runs(script: ModuleType) -> None:
 def test_pairs_share_data_cut_and_seed(script: ModuleType) -> None:
     runs = [run("students", "cub50", 0, seed, host=0.5 + seed, ref=0.6 + seed) for seed in (0, 1)]
     runs += [run("share3", "cub50", 0, 1, host=1.8), run("share3", "cub50", 1, host=9.0)]
-    key = ("fclswgan", "cub50", 0)
-    assert script.differences(runs, "share3") == {key: pytest.approx(0.3)}, "no pair, no number"
-    assert script.differences(runs, "students", "ref") == {key: pytest.approx(0.1)}
+    place = ("fclswgan", "cub50", 0)
+    assert script.differences(runs, "share3") == {(*place, 1): pytest.approx(0.3)}, "one pair"
+    expected = {(*place, seed): pytest.approx(0.1) for seed in (0, 1)}
+    assert script.differences(runs, "students", "ref") == expected
 
 
 @pytest.mark.parametrize(
@@ -54,13 +55,17 @@ def test_pairs_share_data_cut_and_seed(script: ModuleType) -> None:
     ],
 )
 def test_verdicts(script: ModuleType, name: str, gains: list[float], expected: str) -> None:
-    cuts = zip(script.DATA, gains, strict=False)
-    made = {("fclswgan", data, cut): g for data, g in cuts for cut in range(3 if gains[1:] else 1)}
-    if expected == "open":
-        assert script.verdict(name, made) == "open"
-        return
-    assert script.verdict(name, made) == expected
+    """Cuts are what the interval is over, not seeds."""
+    made = {
+        (host, data, cut, seed): gain
+        for host in ("fclswgan", "diffusion")
+        for data, gain in zip(script.DATA, gains, strict=False)
+        for cut in range(3 if len(gains) > 1 else 1)
+        for seed in range(3)
+    }
     columns = [("fclswgan", data) for data in script.DATA]
-    assert script.judged_row(name, made, columns)[-1] == expected
-    del made["fclswgan", "cub50", 2]
-    assert script.judged_row(name, made, columns)[-1].startswith("("), "not all cuts"
+    assert script.verdict(name, made) == expected
+    if len(gains) > 1:
+        assert script.judged_row(name, made, columns)[-1] == expected
+        del made["fclswgan", "cub50", 2, 0]
+        assert script.judged_row(name, made, columns)[-1] == f"({expected})", "not all pairs"
