@@ -61,7 +61,19 @@ HOSTS = {  # script and arguments; the last of two equal options counts
         "train.py",
         "--dataset CUB --dataroot data --gen_nepoch 1 --S_dim 64 --NS_dim 64 --disp_interval 1",
     ),
+    "gsmflow": (
+        "train_CUB.py",
+        "--dataset CUB --dataroot data --gen_nepoch 1 --batchsize 64 --disp_interval 1",
+    ),
+    "zerodiff": (
+        "zerodiff_DFG_train.py",
+        "--dataset CUB --dataroot data --resSize {D} --attSize {A} --noiseSize {A} --dim_t {A} "
+        "--nclass_all {C} --ngh 512 --ndh 512 --nepoch 1 --manualSeed 3483 --preprocessing "
+        "--embed_type VA --gamma_ADV 10 --gamma_dist 5 --freeze_dec",
+    ),
+    "d3gzsl": ("gzsl/main.py", ""),  # no options: see argscub.py, and SHIMS
 }
+WIDE = ("gsmflow", "zerodiff")  # 2048 features are written into their code
 SHIMS = [  # patterns in the host's files, and what stands for them
     # 0-dim today
     (r"\b([DGR]_cost|Wasserstein_D|vae_loss_seen|loss|embed_err|entr_seen)\.data\[0\]", r"\1.data"),
@@ -70,18 +82,35 @@ SHIMS = [  # patterns in the host's files, and what stands for them
     (r"= \[2048, self", "= [self.dataset.data['train_seen']['resnet_features'].size(1), self"),
     (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
     (r"\[4096, 8192\]", "[512, 8192]"),
-    (r"dec_hidden_size=4096\)$", "dec_hidden_size=opt.ngh)"),
+    (r"dec_hidden_size=4096(?=\)$|, use)", "dec_hidden_size=opt.ngh"),
     (r"default=\[(4096, |1024,)2048\]", "default=[512, 64]"),  # ZLA's, for digits
     (r"import classifier_cls as classifier2\n", "\n"),  # not in the repository, and not used
     (r"'device': 'cuda'", "'device': 'cpu'"),
     (r"torch\.cuda\.(\w+Tensor)", r"torch.\1"),
     (r"shuffle= True,drop_last", "shuffle= False,drop_last"),  # a loader without len(), not used
     (r"'epochs': 100", "'epochs': 1"),
+    (r"int\(medi_idx\)", "medi_idx.item()"),  # an array of one element
+    (r"z = self\.cinn\(x, c\)", "z, jac = self.cinn(x, c)"),  # FrEIA 0.2: one tuple
+    (r"^ +jac = self\.cinn\.log_jacobian.*\n", ""),
+    (r"(self\.cinn\(z, c, rev=True\))", r"\1[0]"),
+    (r"device='cuda'", "device='cpu'"),
+    (r"^ +(netR_state_dict =|self\.netR\.load).*\n", ""),  # netR untrained
+    (r'folder_name = "\./(log|out)"', r'folder_name = "./\1/CUB"'),
+    (r"ZERODIFF\.interval", "zerodiff.interval"),  # the class has none
+    (r"x_t\.device", "x_tp1.device"),  # before x_t is set
+    (r"^import (argsawa2?|argsflo|argssun|wandb|seaborn as sns)\n", ""),  # not in D3GZSL, not used
+    (r"wandb\.(init|log)\(", "dict("),
+    (r"data/cub/", "data/CUB/"),
+    (r"self\.([go]_epoch) = \d+", r"self.\1 = 1"),
+    (r"self\.(x_dim|embedSize) = 2048", r"self.\1 = {D}"),
+    (r"self\.(attr_dim|nz) = 312", r"self.\1 = {A}"),
+    (r"self\.(n_class_all|out_dim) = 200", r"self.\1 = {C}"),
+    (r"self\.n_class_seen = 150", "self.n_class_seen = {S}"),
 ]
 VARIANTS = {"plain": 0.0, "zero": 0.0, "d3": 0.01}
 
 
-def prepare(clone: Path, folder: Path, wanted: list[Insertion]) -> None:
+def prepare(clone: Path, folder: Path, wanted: list[Insertion], facts: dict[str, int]) -> None:
     """A copy of the clone's Python files with shims and insertions."""
     for path in clone.rglob("*.py"):
         name = path.relative_to(clone)
@@ -90,7 +119,7 @@ def prepare(clone: Path, folder: Path, wanted: list[Insertion]) -> None:
         wanted = [one for one in wanted if one not in here]
         source = insert(source, here) if here else source
         for pattern, replacement in SHIMS:
-            source = re.sub(pattern, replacement, source, flags=re.MULTILINE)
+            source = re.sub(pattern, replacement.format(**facts), source, flags=re.MULTILINE)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(source, encoding="utf-8")
     if wanted:
@@ -162,8 +191,9 @@ def main() -> None:
     results = {}
     for variant in options.variants:
         folder = work / variant
-        prepare(options.clone, folder, [] if variant == "plain" else insertions)
-        facts = write_folder(folder / "data" / "CUB", options.data)
+        width = 2048 if options.name in WIDE else None
+        facts = write_folder(folder / "data" / "CUB", options.data, width)
+        prepare(options.clone, folder, [] if variant == "plain" else insertions, facts)
         arguments = [*template.format(**facts).split(), *sys.argv[end + 1 :]]
         result = results[variant] = run(variant, folder, script, arguments)
         print(f"{variant}: {result['seconds']} CPU s; last lines of the host:")

@@ -23,7 +23,7 @@ DRIVER = REPOSITORY / "tests" / "hosts"
 sys.path.insert(0, str(DRIVER))
 from insertions import Insertion, insert, read_insertions  # noqa: E402
 from run_host import HOSTS, problems  # noqa: E402
-from stand_in import as_mat  # noqa: E402
+from stand_in import as_gsmflow, as_mat  # noqa: E402
 
 PAGES = sorted(FOLDER.glob("*.md"))
 MINIATURE = """\
@@ -227,6 +227,15 @@ def test_driver_on_a_miniature_host(tmp_path: Path) -> None:
     assert len(result["gradients"]) == 3
     printed = [(tmp_path / "work" / v / "printed.txt").read_text() for v in ("plain", "zero", "d3")]
     assert printed[0] == printed[1] != printed[2]
+
+
+def test_gsmflows_files_hold_the_same_rows_with_seen_classes_first() -> None:
+    features, splits = as_mat(toy_problem())
+    data, labels = as_gsmflow(features, splits)
+    before = splits["att"].T[features["labels"][splits["test_unseen_loc"][:, 0] - 1, 0] - 1]
+    assert (data["attribute"][labels["test_unseen_idex"] - 1] == before).all()
+    assert labels["train_idx"].max() == len(data["seen_pro"]) < labels["test_unseen_idex"].min()
+    assert len(data["train_fea"]) == len(labels["train_idx"])
 
 
 def outcome(folder: Path, weight: float, printed: str) -> dict[str, object]:
