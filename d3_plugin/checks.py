@@ -18,13 +18,13 @@ from d3_plugin.errors import InputError, Problems
 Positive = Annotated[float, "above 0"]
 Share = Annotated[float, "0 to 1"]
 NonNegative = Annotated[float, "at least 0"]
-Count = Annotated[int, "at least 1"]
+Count = Annotated[int, "at least 1 and below 2**31"]
 Seed = Annotated[int, "0 to 2**32 - 1"]
 
 _IN_RANGE: dict[str, Callable[[float], bool]] = {
     "above 0": lambda value: value > 0,
     "at least 0": lambda value: value >= 0,
-    "at least 1": lambda value: value >= 1,
+    "at least 1 and below 2**31": lambda value: 1 <= value < 2**31,
     "0 to 1": lambda value: 0 <= value <= 1,
     "0 to 2**32 - 1": lambda value: 0 <= value < 2**32,
 }
@@ -150,7 +150,8 @@ def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | N
     Raises:
         InputError: it is not, or an id is outside 0..num_classes-1.
     """
-    if not is_integer(seen_classes) or seen_classes.ndim != 1 or not len(seen_classes):
+    fits = is_integer(seen_classes) and not seen_classes.is_meta  # whose values are not known
+    if not fits or seen_classes.ndim != 1 or not len(seen_classes):
         raise InputError(
             f"{function} takes seen_classes (S,) as integer class ids (mask.nonzero()[:, 0] of a "
             f"mask), got {describe(seen_classes)}"

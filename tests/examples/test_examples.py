@@ -38,14 +38,17 @@ def test_example_runs(script: str, arguments: list[str], last_line: str) -> None
 
 def test_ddp_example_runs_in_two_processes() -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [sys.executable, *torchrun, str(EXAMPLES / "ddp_training.py"), "--steps", "10"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
-        check=False,
-    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, *torchrun, str(EXAMPLES / "ddp_training.py"), "--steps", "10"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+            check=False,
+        )
+        if "terminate called without an active exception" not in done.stderr:
+            break  # otherwise gloo's threads aborted at exit, which a busy machine may see
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"U \d.*", done.stdout.strip()), "only rank 0 prints"
     warned = [line for line in done.stderr.splitlines() if "D3Warning" in line]

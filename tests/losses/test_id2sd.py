@@ -302,7 +302,13 @@ def test_every_bad_option_is_named():
     assert "contrastive" in str(caught.value), "the choices"
 
 
-@pytest.mark.parametrize("seen", [torch.tensor([0.0, 1.0]), torch.tensor([1, 1]), torch.ones(2, 2)])
+@pytest.mark.parametrize(
+    "seen",
+    [
+        *(torch.tensor([0.0, 1.0]), torch.tensor([1, 1]), torch.ones(2, 2)),
+        torch.ones(1, dtype=torch.int64, device="meta"),
+    ],
+)
 def test_seen_classes_that_are_wrong(seen):
     with pytest.raises(InputError, match=r"ID2SDLoss.*seen_classes"):
         ID2SDLoss(seen)
