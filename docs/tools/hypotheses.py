@@ -14,7 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ STUDENTS = {
 FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "start", "whole")
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
 Term = Callable[[StepBatch], Tensor]
+KEPT = Path(__file__).parents[1] / "experiments"  # runs in the repository
 
 
 @dataclass(frozen=True)
@@ -347,8 +348,16 @@ def main() -> None:
     warnings.simplefilter("ignore", D3Warning)  # shares above 4 % are meant here
     attach_module.pretrain_teacher = remembered(pretrain_teacher)
     options.out.mkdir(parents=True, exist_ok=True)
+    kept = [r for file in KEPT.glob("*.json") for r in json.loads(file.read_text())]
+    done = {
+        tuple(r[f.name] for f in fields(Cell)): r
+        for r in kept
+        if r.get("full", False) == bool(names)
+    }
     for cell in cells(tuple(options.hosts.split(","))):
         file = options.out / ("-".join(map(str, asdict(cell).values())) + ".json")
+        if not file.exists() and astuple(cell) in done:  # finished elsewhere
+            write_atomically(file, json.dumps(done[astuple(cell)]).encode())
         if not file.exists() and (names is None or cell.training == "students"):
             write_atomically(file, json.dumps(run(cell, names)).encode())
             print(file.stem, flush=True)

@@ -96,17 +96,20 @@ def send(process: subprocess.Popen[bytes], number: int, target: str, moment: flo
     return True
 
 
-def without_seconds(content: Any) -> Any:
+TIMES = ("seconds", "finished")
+
+
+def without_times(content: Any) -> Any:
     """JSON without what a clock says."""
     if isinstance(content, dict):
-        return {k: without_seconds(v) for k, v in content.items() if k != "seconds"}
-    return [without_seconds(each) for each in content] if isinstance(content, list) else content
+        return {k: without_times(v) for k, v in content.items() if k not in TIMES}
+    return [without_times(each) for each in content] if isinstance(content, list) else content
 
 
 def left(out: Path) -> dict[str, Any]:
     """Every file under ``out``; of JSON files the content, too."""
     return {
-        str(path.relative_to(out)): without_seconds(json.loads(path.read_bytes()))
+        str(path.relative_to(out)): without_times(json.loads(path.read_bytes()))
         if path.suffix == ".json"
         else None
         for path in out.rglob("*")
