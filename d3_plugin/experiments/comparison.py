@@ -264,6 +264,7 @@ def run_grid(
         "seeds": seeds,
         **how,
         **{name: value if value is True else str(value) for name, value in other.items()},
+        **({"adapter": path} if isinstance(path := given["adapter"], str) and ":" in path else {}),
         "machine": platform.machine(),
         "hosts": request.hosts,
         **facts,

@@ -99,8 +99,11 @@ def runs_by_variant(content: dict[str, Any], adapter: str) -> dict[str, list[dic
 def command(settings: dict[str, Any]) -> str:
     """The ``d3`` command that these settings are of, without its ``--out``."""
     verb = "ablate" if "variants" in settings else "compare"
-    words = ["d3", verb, "--adapter", ",".join(settings["adapters"])]
-    words += ["--data", settings["data"], "--seeds", str(settings["seeds"])]
+    words = ["d3", verb, "--adapter", settings.get("adapter", ",".join(settings["adapters"]))]
+    words += ["--data", settings["data"]]
+    words += ["--attributes", settings["attributes"]] if "attributes" in settings else []
+    words += ["--validation"] if settings.get("validation") else []
+    words += ["--seeds", str(settings["seeds"])]
     words += ["--cuts", str(settings["cuts"])] if verb == "compare" else []
     words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
     if settings.get("threads", 1) != 1:

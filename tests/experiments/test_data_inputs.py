@@ -94,8 +94,9 @@ def test_other_attributes(tmp_path: Path, folder: Path, capsys: pytest.CaptureFi
     command = ["compare", "--data", str(folder), "--seeds", "1", *FLAGS, "--out"]
     out = tmp_path / "out"
     assert main([*command, str(out), "--attributes", "sent_splits.mat", "--jobs", "2"]) == 0
-    settings = json.loads((out / "results.json").read_text())["settings"]
-    assert settings["attributes"] == "sent_splits.mat"
+    results = json.loads((out / "results.json").read_text())
+    assert results["settings"]["attributes"] == "sent_splits.mat"
+    assert "--attributes sent_splits.mat" in results["command"]
     capsys.readouterr()
     assert main([*command, str(out)]) == 2
     assert "made with other settings: data was" in capsys.readouterr().err

@@ -83,8 +83,9 @@ def test_an_import_path(
     path = "my_package.trainer:family"
     assert main([*TINY, "--adapter", path, "--jobs", "2", "--out", "out"]) == 0
     assert "regression on digits-2, 1 seed\n" in capsys.readouterr().out
-    settings = json.loads((here / "out" / "results.json").read_text())["settings"]
-    assert settings["hosts"] == {"regression": {"steps": 3}}
+    results = json.loads((here / "out" / "results.json").read_text())
+    assert results["settings"]["hosts"] == {"regression": {"steps": 3}}
+    assert f"--adapter {path} " in results["command"]
     assert len(list((here / "out" / "runs").glob("regression-*.npz"))) == 4
 
     # The object is the same family, whose runs are finished.
