@@ -100,7 +100,7 @@ def _imported(path: str) -> HostFamily:
         if (here := os.getcwd()) not in sys.path:  # as uvicorn and celery do
             sys.path.insert(0, here)
         module = importlib.import_module(name)
-    except BaseException as error:  # a third party's import may even raise SystemExit
+    except (Exception, SystemExit) as error:  # a third party's code
         why = f"{type(error).__name__}: {error}"
         raise InputError(f"adapter {path!r}: {name!r} cannot be imported ({why})") from error
     found = getattr(module, attribute, None)

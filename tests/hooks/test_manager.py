@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 import types
 from collections.abc import Callable
@@ -105,6 +106,20 @@ def test_an_import_that_would_end_the_command_is_a_warning(
     install(monkeypatch, bad=raised, good=types.SimpleNamespace())
     with pytest.warns(D3Warning, match="'bad' of distribution 'dist-of-bad'"):
         assert make_manager().get_plugin("good") is not None
+
+
+def test_ctrl_c_while_plugins_work_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    install(monkeypatch, slow=families(interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        host_families(make_manager())
+    monkeypatch.setattr(FakePoint, "load", lambda _: interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        make_manager()
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @dataclasses.dataclass(frozen=True)
