@@ -136,21 +136,21 @@ class Bar:
 def test_progress_inside_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings write their steps to a file, whichever process they are in."""
     shared: dict[str, Any] = {"host": {"steps": 20}, "d3": None, "draws": 1, "device": "cpu"}
-    todo = [Run("a", "digits", "", seed, "baseline", "test", **shared) for seed in (0, 1)]
+    todo = [[Run("a", "digits", "", seed, "baseline", "test", **shared)] for seed in (0, 1)]
     store, bar = RunStore(tmp_path), Bar()
     store.prepare()
 
-    def trained(run: Run, checkpoint: Path, on_step: Any) -> str:
+    def trained(runs: list[Run], checkpoint: Path, on_step: Any) -> list[str]:
         on_step(9)
-        return ": stopped there"
+        return [": stopped there"]
 
     monkeypatch.setattr(parallel, "_make", trained)
     with _watched(todo, {}, store, bar, "steps") as board:
-        assert _make_here(todo[1], store, board, 1) == (todo[1].name, ": stopped there")
+        assert _make_here(todo[1], store, board, 1) == (1, [": stopped there"])
         deadline = time.monotonic() + 10
         while not bar.lines and time.monotonic() < deadline:
             time.sleep(0.1)
-    assert [line.split() for line in bar.lines] == [[todo[1].name, "step", "9", "of", "20"]]
+    assert [line.split() for line in bar.lines] == [[todo[1][0].name, "step", "9", "of", "20"]]
     assert (bar.n, bar.postfix) == (0.45, "step 9/20")
     assert list((tmp_path / "runs").iterdir()) == []
     with _watched(todo, {}, store, bar, "runs") as board:
@@ -178,7 +178,9 @@ def test_a_terminal_shows_the_steps_of_workers(tmp_path: Path) -> None:
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "execute", lambda run, *_: pytest.fail(f"{run.name} was made"))
+    monkeypatch.setattr(
+        parallel, "execute", lambda runs, *_: pytest.fail(f"{runs[0].name} was made")
+    )
 
 
 @pytest.mark.usefixtures("untrained")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,29 @@ from d3_plugin.errors import DataError
 from d3_plugin.experiments.files import write_atomically
 from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
 class Checkpoint:
-    """A file with a trainer, D³, the global random streams and the step.
+    """A file with a trainer, the D³ attached to it, the global random streams and the step.
 
     Attributes:
         path: the file.
         trainer: has ``state_dict()``, of types that ``torch.load(weights_only=True)`` reads, and
             ``load_state_dict()``.
-        d3: attached to it, or None.
+        d3s: attached to it.
         device: whose random stream the trainer uses beside the CPU's.
-        identity: of the run, as JSON types; a checkpoint of another run is refused.
-        d3_history: what was recorded of D³ so far; loading replaces its entries.
+        identity: of the runs, as JSON types; a checkpoint of others is refused.
+        histories: what was recorded of each D³ so far; loading replaces the entries.
     """
 
     path: Path
     trainer: Any
-    d3: D3 | None
+    d3s: Sequence[D3]
     device: torch.device
-    identity: dict[str, Any]
-    d3_history: list[dict[str, float]] = field(default_factory=list)
+    identity: Any
+    histories: Sequence[list[dict[str, float]]] = ()
 
     def save(self, step: int) -> None:
         """Write the file, whole or not at all.
@@ -53,8 +54,8 @@ class Checkpoint:
             "identity": json.dumps(self.identity, sort_keys=True),
             "step": step,
             "trainer": self.trainer.state_dict(),
-            "d3": None if self.d3 is None else self.d3.state_dict(),
-            "d3_history": self.d3_history,
+            "d3s": [d3.state_dict() for d3 in self.d3s],
+            "histories": list(self.histories),
             "random": global_streams(self.device),
         }
         buffer = io.BytesIO()
@@ -75,15 +76,16 @@ class Checkpoint:
             raise DataError(f"{self.path} is not a file; remove it")
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            found = state["format"], json.loads(state["identity"]), state["d3"] is None
-            if found == (_FORMAT, self.identity, self.d3 is None):
+            found = state["format"], json.loads(state["identity"]), len(state.get("d3s", ()))
+            if found == (_FORMAT, self.identity, len(self.d3s)):
                 self.trainer.load_state_dict(state["trainer"])
-                if self.d3 is not None:
-                    self.d3.load_state_dict(state["d3"])
-                self.d3_history[:] = state.get("d3_history", [])  # earlier versions lack it
+                for d3, of_d3 in zip(self.d3s, state["d3s"], strict=True):
+                    d3.load_state_dict(of_d3)
+                for history, entries in zip(self.histories, state["histories"], strict=True):
+                    history[:] = entries
                 set_global_streams(state["random"], self.device)
                 return int(state["step"])
-            problem = "is the checkpoint of another run"
+            problem = "is the checkpoint of another run or version"
         except FileNotFoundError:  # none yet, or another command has just finished the run
             return 0
         except Exception as error:  # of zipfile, pickle, torch, and of the trainer's own code

@@ -1,4 +1,4 @@
-"""Makes the runs of a grid that are not finished yet, several at a time."""
+"""Makes the runs of a grid that are not finished yet, several trainings at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +19,14 @@ import torch
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.clusters import Backend, runs_on
 from d3_plugin.experiments.files import write_temporary
-from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.plan import Run, trainings
 from d3_plugin.experiments.preflight import unfit
 from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.store import RunStore
 
 Progress = Literal["none", "runs", "steps"]
 
-# A run seeds PyTorch's global random stream: two in the threads of one process would mix them.
+# A training seeds PyTorch's global random stream: two in threads of one process would mix them.
 _one_at_a_time = threading.Lock()
 
 
@@ -41,13 +41,13 @@ def run_all(
 ) -> dict[str, Outcome]:
     """Every run's outcome: loaded if it is finished, made and stored if not.
 
-    On this machine the process that makes a run stores it. On a cluster, whose workers may not
-    share the folder, the outcome comes back and the parent stores it.
+    On this machine the process that trains stores the runs. On a cluster, whose workers may not
+    share the folder, outcomes come back and the parent stores them.
 
     Args:
         runs: a grid of independent runs with different names.
         store: where finished runs are.
-        jobs: runs at the same time on this machine. A cluster makes as many as it has workers.
+        jobs: trainings at the same time on this machine; a cluster has as many as workers.
         backend: ``loky`` for this machine, or an existing ``dask`` or ``ray`` cluster.
         scheduler: address of the cluster; default: ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``.
         progress: what to show: nothing; a line per finished run and, on a terminal, a bar; also a
@@ -66,7 +66,7 @@ def run_all(
 
     store.prepare()
     done = store.load_all(runs)
-    todo = [run for run in runs if run.name not in done]
+    todo = trainings(run for run in runs if run.name not in done)
     if progress != "none":
         finished = f"{len(runs)} runs, {len(done)} of them finished earlier"
         print(f"{finished}; results in {store.folder.parent}", flush=True)
@@ -80,25 +80,26 @@ def run_all(
         ) as bar,
         _watched(todo, done, store, bar, progress) as board,
     ):
-        planned = {run.name: run for run in todo}
-        for name, answer in _answers(todo, store, jobs, backend, board):
-            if isinstance(answer, str):
-                problems.add(f"{name}{answer}")
-                continue
-            if answer is not None:
-                store.save(answer)
-            done |= store.load_all([planned[name]])
+        for place, answers in _answers(todo, store, jobs, backend, board):
+            for run, answer in zip(todo[place], answers, strict=True):
+                if isinstance(answer, str):
+                    problems.add(f"{run.name}{answer}")
+                    continue
+                if answer is not None:
+                    store.save(answer)
+                done |= store.load_all([run])
+                if progress != "none":
+                    made = done[run.name]
+                    bar.write(f"{run.name:<40} {made.evaluation}  {made.seconds:.0f} s")
             bar.n = len(done)
             bar.refresh()
-            if progress != "none":
-                bar.write(f"{name:<40} {done[name].evaluation}  {done[name].seconds:.0f} s")
     problems.raise_as(FailedRunsError)
     return done
 
 
 @contextmanager
 def _watched(
-    todo: list[Run], done: dict[str, Outcome], store: RunStore, bar: Any, progress: Progress
+    todo: list[list[Run]], done: dict[str, Outcome], store: RunStore, bar: Any, progress: Progress
 ) -> Iterator[Path | None]:
     """A file to which trainings write their last finished steps, shown every second."""
     if bar.disable and progress != "steps":
@@ -106,18 +107,20 @@ def _watched(
         return
     board = write_temporary(store.folder / "steps", bytes(8 * len(todo)))
     made, ended = np.memmap(board, np.int64, "r+"), threading.Event()
-    steps = [run.host.get("steps", 0) for run in todo]
+    steps = [runs[0].host.get("steps", 0) for runs in todo]
     shown = [0] * len(todo)  # tenths
 
     def watch() -> None:
         while not ended.wait(1.0):
-            places = [i for i in np.flatnonzero(made) if steps[i] and todo[i].name not in done]
-            bar.n = round(len(done) + sum(made[i] / steps[i] for i in places), 2)
+            places = [i for i in np.flatnonzero(made) if steps[i] and todo[i][0].name not in done]
+            begun = sum(len(todo[i]) * made[i] / steps[i] for i in places)
+            bar.n = round(len(done) + begun, 2)
             bar.set_postfix_str(", ".join(f"step {made[i]}/{steps[i]}" for i in places))
             for i in places if progress == "steps" else []:
                 if shown[i] < (tenth := 10 * made[i] // steps[i]):
                     shown[i] = tenth
-                    bar.write(f"{todo[i].name:<40} step {made[i]} of {steps[i]}")
+                    names = ", ".join(run.name for run in todo[i])
+                    bar.write(f"{names:<40} step {made[i]} of {steps[i]}")
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -130,25 +133,29 @@ def _watched(
 
 
 def _answers(
-    todo: list[Run], store: RunStore, jobs: int, backend: Backend, board: Path | None
-) -> Iterator[tuple[str, Outcome | str | None]]:
-    """Each run's name, as soon as it is made, with what went wrong or the outcome to store."""
+    todo: list[list[Run]], store: RunStore, jobs: int, backend: Backend, board: Path | None
+) -> Iterator[tuple[int, Sequence[Outcome | str | None]]]:
+    """Each training's place, as soon as it is made, and for each of its runs what went wrong or
+    the outcome to store."""
     from joblib import Parallel, delayed, effective_n_jobs
 
     # Ray's backend has no generators: it gets as many calls at a time as it has workers.
     how: dict[str, Any] = {} if backend == "ray" else {"return_as": "generator_unordered"}
     if backend == "loky":
-        calls = [delayed(_make_here)(run, store, board, i) for i, run in enumerate(todo)]
+        calls = [delayed(_make_here)(runs, store, board, i) for i, runs in enumerate(todo)]
         jobs = min(jobs, len(todo))
-        # As they start: a worker that has not got a run yet would outlive a killed parent.
+        # As they start: a worker that has not got a call yet would outlive a killed parent.
         # With the path: workers of an earlier command cannot import from folders added since.
         how |= {"initializer": _end_with, "initargs": (os.getpid(), *sys.path)}
     else:
         import cloudpickle
 
-        versions = todo[0].identity()["versions"]
+        versions = todo[0][0].identity()["versions"]
         # Pickled here: a worker that cannot import a host family would let joblib wait for ever.
-        calls = [delayed(_make_there)(run.name, cloudpickle.dumps(run), versions) for run in todo]
+        calls = [
+            delayed(_make_there)(i, len(runs), cloudpickle.dumps(runs), versions)
+            for i, runs in enumerate(todo)
+        ]
         jobs = -1
     width = effective_n_jobs(-1) if backend == "ray" else len(calls)
     try:
@@ -164,24 +171,26 @@ def _answers(
         ) from error
 
 
-def _make_here(run: Run, store: RunStore, board: Path | None, place: int) -> tuple[str, str | None]:
-    """Make and store a run; only its name goes through the pipe to the parent, and what failed.
+def _make_here(
+    runs: list[Run], store: RunStore, board: Path | None, place: int
+) -> tuple[int, list[str | None]]:
+    """Make and store the runs of a training; only what failed goes through the pipe to the parent.
 
-    Writes its last finished step to a place on the board.
+    Writes its last finished step to its place on the board.
     """
-    checkpoint = store.checkpoint(run)
+    checkpoint = store.checkpoint(runs)
 
     def on_step(step: int) -> None:
         if board is not None:
             with suppress(OSError):  # the parent is gone
                 np.memmap(board, np.int64, "r+")[place] = step
 
-    answer = _make(run, checkpoint, on_step)
-    if isinstance(answer, str):
-        return run.name, answer
-    store.save(answer)
-    checkpoint.unlink(missing_ok=True)
-    return run.name, None
+    answers = _make(runs, checkpoint, on_step)
+    for answer in answers:
+        if not isinstance(answer, str):
+            store.save(answer)
+            checkpoint.unlink(missing_ok=True)
+    return place, [answer if isinstance(answer, str) else None for answer in answers]
 
 
 def _end_with(parent: int, *path: str) -> None:
@@ -195,32 +204,36 @@ def _end_with(parent: int, *path: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _make_there(name: str, pickled: bytes, versions: dict[str, str]) -> tuple[str, Outcome | str]:
-    """Make a run on a worker of a cluster, which may not share the folder."""
+def _make_there(
+    place: int, number: int, pickled: bytes, versions: dict[str, str]
+) -> tuple[int, Sequence[Outcome | str]]:
+    """Make the runs of a training on a worker of a cluster, which may not share the folder."""
     with _one_at_a_time:
         try:
-            run = pickle.loads(pickled)
-            problems = unfit([run], versions)
+            runs = pickle.loads(pickled)
+            problems = unfit(runs, versions)
         except Exception as error:
             problems = [f"its host family cannot be loaded ({type(error).__name__}: {error})"]
         if problems:
-            return name, f", on {socket.gethostname()}: {'; '.join(problems)}"
-        return name, _make(run)
+            return place, [f", on {socket.gethostname()}: {'; '.join(problems)}"] * number
+        return place, _make(runs)
 
 
 def _make(
-    run: Run, checkpoint: Path | None = None, on_step: Callable[[int], None] | None = None
-) -> Outcome | str:
+    runs: list[Run], checkpoint: Path | None = None, on_step: Callable[[int], None] | None = None
+) -> Sequence[Outcome | str]:
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
-    torch.set_num_threads(run.threads)
+    torch.set_num_threads(runs[0].threads)
     try:
         # "sequential": a cluster's backend would spread what is inside a run as well.
-        with threadpool_limits(run.threads), parallel_config("sequential"):
-            return execute(run, checkpoint, on_step)
+        with threadpool_limits(runs[0].threads), parallel_config("sequential"):
+            return execute(runs, checkpoint, on_step)
     except Exception as error:
-        return f": {type(error).__name__}: {error}"
+        if len(runs) > 1:  # each by itself, so that the others are kept
+            return [answer for run in runs for answer in _make([run])]
+        return [f": {type(error).__name__}: {error}"]
     finally:
         torch.set_num_threads(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +88,20 @@ def training_part(identity: Mapping[str, Any]) -> dict[str, Any]:
     for name in SCORING:
         part.get("d3", {}).pop(name, None)
     return part
+
+
+def trainings(runs: Iterable[Run]) -> list[list[Run]]:
+    """The runs of each training, in their order.
+
+    With weight 0 D³ leaves the host's training as it is to the bit: one training then carries the
+    baseline and every student.
+    """
+    together: dict[str, list[Run]] = {}
+    for run in runs:
+        alone = run.variant if run.d3 is not None and run.d3.weight else None
+        key = json.dumps({**run.identity(), "variant": alone, "d3": None}, sort_keys=True)
+        together.setdefault(key, []).append(run)
+    return list(together.values())
 
 
 def trial_name(host: Mapping[str, Any], d3: D3Settings | None) -> str:

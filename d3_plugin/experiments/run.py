@@ -1,4 +1,4 @@
-"""Trains and scores one run of a comparison."""
+"""Trains and scores runs of a comparison."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Outcome:
         history: the trainer's: dicts of ``step`` and mean losses.
         generator_start, generator_mean: mean absolute parameter of the generator before and after
             training: equal for a pair at the start, different at the end.
-        seconds: of training and scoring, since the run was last started.
+        seconds: of the training, which may carry other runs as well, and of scoring all of them,
+            since it was last started.
         d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
             before; empty without D³.
         class_names: C names.
@@ -143,25 +144,25 @@ def load_problem(run: Run) -> GZSLData:
 
 
 def execute(
-    run: Run,
+    runs: Sequence[Run],
     checkpoint: Path | None = None,
     on_step: Callable[[int], None] | None = None,
     *,
     every: float = 60.0,
-) -> Outcome:
-    """Train and score one run.
+) -> list[Outcome]:
+    """Train one host, and score every run that its training carries.
 
     Args:
-        run: what to run.
+        runs: those of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
         checkpoint: where to save the training while it runs, if its trainer can be continued; a
             training found there is continued. The caller removes the file.
         on_step: called now and then with the last finished step of such a trainer.
         every: seconds between checkpoints, at least.
 
     Raises:
-        D3Error: the run fails; a damaged checkpoint, for example.
+        D3Error: it fails; a damaged checkpoint, for example.
     """
-    started = time.perf_counter()
+    started, run = time.perf_counter(), runs[0]
     family, data = run.family or find_family(run.adapter), load_problem(run)
     plugins = [] if run.family is None else [family.hooks]
     try:
@@ -173,39 +174,47 @@ def execute(
         raise PluginError(f"build of host family {where} exits: {error}") from error
     describe_trainer(make_manager(plugins), trainer)  # a trainer that no plugin knows: not later
     start = _mean_parameter(trainer.generator)
-    terms, d3 = TermRecorder(trainer), None
-    if run.d3 is not None:
-        d3 = attach(trainer, settings=run.d3, seed=run.seed, plugins=[*plugins, terms])
+    recorders = [TermRecorder(trainer) for _ in runs]
+    attached = [
+        each.d3 and attach(trainer, settings=each.d3, seed=each.seed, plugins=[*plugins, terms])
+        for each, terms in zip(runs, recorders, strict=True)
+    ]
     if checkpoint is None or not hasattr(trainer, "load_state_dict"):
         trainer.fit()
     else:
-        identity, device = run.training_identity(), torch.device(run.device)
-        saved = Checkpoint(checkpoint, trainer, d3, device, identity, terms.history)
-        _fit(saved, every, terms, on_step)
-    terms.close()
-    if d3 is None:
-        evaluation = evaluate(trainer, seed=run.seed, draws=run.draws, plugins=plugins)
-    else:
-        evaluation = d3.evaluate(draws=run.draws)
-    return Outcome(
-        run,
-        evaluation,
-        data.name,
-        history=list(trainer.history),
-        generator_start=start,
-        generator_mean=_mean_parameter(trainer.generator),
-        seconds=time.perf_counter() - started,
-        d3_history=terms.history,
-        class_names=list(data.class_names),
-        projection=project(trainer, run.seed, plugins) if run.split == "test" else None,
-        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )
+        identity = [each.training_identity() for each in runs]
+        d3s, histories = [d3 for d3 in attached if d3], [terms.history for terms in recorders]
+        device = torch.device(run.device)
+        saved = Checkpoint(checkpoint, trainer, d3s, device, identity, histories)
+        _fit(saved, every, recorders, on_step)
+    for terms in recorders:
+        terms.close()
+    evaluations = [
+        d3.evaluate(draws=run.draws)
+        if d3
+        else evaluate(trainer, seed=run.seed, draws=run.draws, plugins=plugins)
+        for d3 in attached
+    ]
+    common: dict[str, Any] = {
+        "data_name": data.name,
+        "history": list(trainer.history),
+        "generator_start": start,
+        "generator_mean": _mean_parameter(trainer.generator),
+        "class_names": list(data.class_names),
+        "projection": project(trainer, run.seed, plugins) if run.split == "test" else None,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": time.perf_counter() - started,
+    }
+    return [
+        Outcome(each, evaluation, d3_history=terms.history, **common)
+        for each, evaluation, terms in zip(runs, evaluations, recorders, strict=True)
+    ]
 
 
 def _fit(
     checkpoint: Checkpoint,
     every: float,
-    terms: TermRecorder,
+    recorders: Sequence[TermRecorder],
     on_step: Callable[[int], None] | None,
 ) -> None:
     """Train, from the checkpoint if there is one, and save further ones."""
@@ -213,7 +222,8 @@ def _fit(
 
     def step_done(step: int, losses: dict[str, float]) -> None:
         nonlocal saved
-        terms.close()
+        for terms in recorders:
+            terms.close()
         if on_step is not None:
             on_step(step)
         if time.monotonic() - saved >= every:

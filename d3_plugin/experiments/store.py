@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,11 @@ class RunStore:
     def path(self, run: Run) -> Path:
         return self.folder / f"{run.name}.npz"
 
-    def checkpoint(self, run: Run) -> Path:
-        """File for the checkpoint of an unfinished training."""
-        return self.folder / f"{run.name}.checkpoint.pt"
+    def checkpoint(self, runs: Sequence[Run]) -> Path:
+        """File for the checkpoint of an unfinished training of these runs."""
+        others = "".join(run.name for run in runs[1:]).encode()
+        more = f"-{hashlib.sha256(others).hexdigest()[:10]}" if others else ""
+        return self.folder / f"{runs[0].name}{more}.checkpoint.pt"
 
     def save(self, outcome: Outcome) -> None:
         """Write a finished run.

@@ -64,7 +64,7 @@ def main() -> None:
 def execute(adapter: str, data: str, *, steps: int) -> None:
     """One run on the test problem; nothing is kept."""
     host = asdict(run_module.find_family(adapter).settings(steps=steps))
-    run_module.execute(Run(adapter, data, "", 0, "d3", "test", host, D3Settings(), 3, "cpu"))
+    run_module.execute([Run(adapter, data, "", 0, "d3", "test", host, D3Settings(), 3, "cpu")])
 
 
 def watch(owner: Any, name: str, part: str, spent: Counter[str]) -> None:

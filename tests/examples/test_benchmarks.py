@@ -109,7 +109,7 @@ def test_every_file_trains(name: str, adapter: str, shared_data: Path, tmp_path:
     small = {"steps": 3, "hidden": 8, "synthetic_per_class": 20, "classifier_epochs": 1}
     host = asdict(host_settings(find_family(adapter), {**file.host, **small}))
     d3 = D3Settings(**{**file.d3, "embedding_dim": 8, "teacher_epochs": 1})
-    outcome = execute(Run(adapter, str(folder), "", 0, "d3", "test", host, d3, 1, "cpu"))
+    (outcome,) = execute([Run(adapter, str(folder), "", 0, "d3", "test", host, d3, 1, "cpu")])
     assert outcome.evaluation.scores.shape[2] == len(outcome.evaluation.seen_classes) + len(
         outcome.evaluation.unseen_classes
     )

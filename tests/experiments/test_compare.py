@@ -89,7 +89,7 @@ def test_finished_runs_are_not_made_again(
 ) -> None:
     before = json.loads((finished / "results.json").read_text())
     monkeypatch.setattr(
-        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} was run again")
+        parallel, "execute", lambda runs, *rest: pytest.fail(f"{runs[0].name} was run again")
     )
     compare("fclswgan", "digits", finished, **TINY)
     assert "8 runs, 8 of them finished earlier" in capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_bad_options_fail_before_any_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], match: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(parallel, "execute", lambda run, *rest: pytest.fail("training started"))
+    monkeypatch.setattr(parallel, "execute", lambda runs, *rest: pytest.fail("training started"))
     with pytest.raises((InputError, DataError), match=match):
         compare(**{"data": "digits", "out": tmp_path, **TINY, **changes})
 
@@ -159,10 +159,10 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 def test_a_failing_run_is_named_and_the_others_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explode(run: Run, *rest: Any) -> Outcome:
-        if run.seed == 0 and run.variant == "d3":
-            raise RuntimeError(f"out of memory on {run.split}")
-        return execute(run, *rest)
+    def explode(runs: list[Run], *rest: Any) -> list[Outcome]:
+        if runs[0].seed == 0 and "d3" in [run.variant for run in runs]:
+            raise RuntimeError(f"out of memory on {runs[0].split}")
+        return execute(runs, *rest)
 
     monkeypatch.setattr(parallel, "execute", explode)
     with pytest.raises(
@@ -182,7 +182,7 @@ def test_a_family_whose_build_exits_is_named(monkeypatch: pytest.MonkeyPatch) ->
     family = replace(find_family("fclswgan"), build=build)
     monkeypatch.setattr(run_module, "find_family", lambda name: family)
     with pytest.raises(PluginError, match=r"'fclswgan' \(.*test_compare\) exits: 3"):
-        execute(planned()[0])
+        execute([planned()[0]])
 
 
 @pytest.mark.parametrize("kind", ["both", "student", "host"])
@@ -193,7 +193,7 @@ def test_another_weight_and_offset_score_a_finished_run_again(tmp_path: Path, ki
     store, elsewhere = RunStore(tmp_path / "a"), RunStore(tmp_path / "b")
     for folder, run in ((store, first), (elsewhere, other)):
         folder.prepare()
-        folder.save(execute(run))
+        folder.save(*execute([run]))
     made, again = store.load(other), elsewhere.load(other)
     assert made is not None
     assert again is not None
@@ -213,7 +213,7 @@ def test_another_offset_trains_nothing(
     shutil.copytree(finished, out)
     before = json.loads((out / "results.json").read_text())["summary"]["fclswgan"]
     monkeypatch.setattr(
-        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} was run again")
+        parallel, "execute", lambda runs, *rest: pytest.fail(f"{runs[0].name} was run again")
     )
     changed = {**TINY, "d3": {**D3, "seen_offset": 9.0}}
     summary = compare("fclswgan", "digits", out, **changed)["fclswgan"]
@@ -274,9 +274,9 @@ def test_a_run_has_its_own_number_of_threads(
     """Not that of the process that makes it, which it leaves as it was."""
     seen = set()
 
-    def watch(run: Run, *rest: Any) -> Outcome:
+    def watch(runs: list[Run], *rest: Any) -> list[Outcome]:
         seen.add(torch.get_num_threads())
-        return execute(run, *rest)
+        return execute(runs, *rest)
 
     monkeypatch.setattr(parallel, "execute", watch)
     before = torch.get_num_threads()

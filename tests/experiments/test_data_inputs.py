@@ -28,7 +28,9 @@ RUNS: dict[str, Any] = {**SMALL, "seeds": 2, "cuts": 2}
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "execute", lambda run, *_: pytest.fail(f"{run.name} was made"))
+    monkeypatch.setattr(
+        parallel, "execute", lambda runs, *_: pytest.fail(f"{runs[0].name} was made")
+    )
 
 
 @pytest.fixture
@@ -60,7 +62,9 @@ def test_an_object_gives_the_results_of_its_folder(
     compare("fclswgan", str(folder), one, **small)
     compare("fclswgan", data, two, jobs=2, **small)
     assert results(one)["runs"] == results(two)["runs"]
-    monkeypatch.setattr(parallel, "execute", lambda run, *_: pytest.fail(f"{run.name} was made"))
+    monkeypatch.setattr(
+        parallel, "execute", lambda runs, *_: pytest.fail(f"{runs[0].name} was made")
+    )
     compare("fclswgan", data, two, **small)
     other = replace(data, attributes=data.attributes + 0.1)
     with pytest.raises(InputError, match=r"data.toy does not hold these data"):
@@ -112,10 +116,11 @@ def test_offsets_are_chosen_on_the_files_own_split(
     change_splits(folder, own_split)
     made = []
 
-    def watch(run: Run, *rest: Any) -> Outcome:
-        outcome = execute(run, *rest)
-        made.append((run.split, outcome.data_name, outcome.evaluation.unseen_classes.tolist()))
-        return outcome
+    def watch(runs: list[Run], *rest: Any) -> list[Outcome]:
+        outcomes = execute(runs, *rest)
+        for o in outcomes:
+            made.append((o.run.split, o.data_name, o.evaluation.unseen_classes.tolist()))
+        return outcomes
 
     monkeypatch.setattr(parallel, "execute", watch)
     compare("fclswgan", str(folder), tmp_path, validation=True, **RUNS)

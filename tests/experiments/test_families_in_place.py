@@ -89,7 +89,9 @@ def test_an_import_path(
     assert len(list((here / "out" / "runs").glob("regression-*.npz"))) == 4
 
     # The object is the same family, whose runs are finished.
-    monkeypatch.setattr(parallel, "execute", lambda run, *_: pytest.fail(f"{run.name} was made"))
+    monkeypatch.setattr(
+        parallel, "execute", lambda runs, *_: pytest.fail(f"{runs[0].name} was made")
+    )
     family = importlib.import_module("my_package.trainer").family
     compare(family, "digits-2", here / "out", seeds=1, draws=1, d3=D3)
     assert main(["settings", "--adapter", path]) == 0

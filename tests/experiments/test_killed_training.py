@@ -27,7 +27,8 @@ RUN = Run("fclswgan", "digits-1", "", 0, "d3", "test", HOST, D3_SMALL, 1, "cpu")
 def _train(out: Path) -> None:
     torch.set_num_threads(1)
     store = RunStore(out)
-    store.save(execute(RUN, store.checkpoint(RUN), every=0.0))
+    for outcome in execute([RUN], store.checkpoint([RUN]), every=0.0):
+        store.save(outcome)
 
 
 @pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
@@ -46,7 +47,7 @@ def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
     draw = random.Random(0)
     kills, continued = 0, 0
     while kills < wanted:
-        had = killed.checkpoint(RUN).exists()
+        had = killed.checkpoint([RUN]).exists()
         process = forked.Process(target=_train, args=(tmp_path / "killed",))
         process.start()
         process.join(draw.uniform(0.2, 0.9) * length)
@@ -72,4 +73,4 @@ def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
     assert one.evaluation.metrics == other.evaluation.metrics
     remove_stale(killed.folder)
     left = {file.name for file in killed.folder.iterdir()}
-    assert left <= {killed.path(RUN).name, killed.checkpoint(RUN).name}
+    assert left <= {killed.path(RUN).name, killed.checkpoint([RUN]).name}

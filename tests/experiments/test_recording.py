@@ -58,7 +58,7 @@ def test_means_between_the_hosts_own_entries(toy_data: GZSLData) -> None:
 
 
 def test_teacher_is_surer_of_real_rows() -> None:
-    made = execute(replace(RUN, d3=D3Settings(embedding_dim=64)))
+    (made,) = execute([replace(RUN, d3=D3Settings(embedding_dim=64))])
     assert made.d3_history[-1]["teacher_real"] > made.d3_history[-1]["teacher_synthetic"] + 0.05
 
 
@@ -69,7 +69,7 @@ def test_a_killed_run_records_the_same(
     """With D³ at every step, and at every tenth."""
     diffusion = asdict(DiffusionSettings(**{**HOST, "steps": 45, "blocks": 1}))
     run = replace(RUN, adapter=adapter, host=FCLSWGAN if adapter == "fclswgan" else diffusion)
-    whole, file = execute(run), tmp_path / "run.pt"
+    whole, file = execute([run])[0], tmp_path / "run.pt"
 
     class Killed(run_module.Checkpoint):
         def save(self, step: int) -> None:
@@ -80,9 +80,9 @@ def test_a_killed_run_records_the_same(
     with monkeypatch.context() as patched:
         patched.setattr(run_module, "Checkpoint", Killed)
         with pytest.raises(KeyboardInterrupt):
-            execute(run, file, every=0.0)
+            execute([run], file, every=0.0)
     assert file.exists()
-    resumed = execute(run, file, every=0.0)
+    (resumed,) = execute([run], file, every=0.0)
     assert resumed.d3_history == whole.d3_history != []
     assert resumed.projection == whole.projection
     assert resumed.history == whole.history
@@ -91,7 +91,7 @@ def test_a_killed_run_records_the_same(
 def test_files_of_earlier_versions_have_none(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     store.prepare()
-    made = execute(RUN)
+    (made,) = execute([RUN])
     store.save(made)
     again = store.load(RUN)
     assert again is not None

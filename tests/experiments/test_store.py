@@ -65,9 +65,9 @@ def test_what_is_no_file(store: RunStore, make: Any) -> None:
     make(path)
     with pytest.raises(DataError, match=r"a-seed0-test-baseline\.npz is not a file"):
         store.load(outcome(0).run)
-    make(store.checkpoint(outcome(0).run))
+    make(store.checkpoint([outcome(0).run]))
     checkpoint = Checkpoint(
-        store.checkpoint(outcome(0).run), nn.Linear(1, 1), None, torch.device("cpu"), {}
+        store.checkpoint([outcome(0).run]), nn.Linear(1, 1), [], torch.device("cpu"), {}
     )
     with pytest.raises(DataError, match=r"a-seed0-test-baseline\.checkpoint\.pt is not a file"):
         checkpoint.load()

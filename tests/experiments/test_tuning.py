@@ -66,9 +66,9 @@ def test_test_rows_change_nothing(
     """Not only the choice: every number of every trial stays the same."""
     made: list[Run] = []
 
-    def watch(run: Run, *rest: Any) -> Outcome:
-        made.append(run)
-        return execute(run, *rest)
+    def watch(runs: list[Run], *rest: Any) -> list[Outcome]:
+        made.extend(runs)
+        return execute(runs, *rest)
 
     monkeypatch.setattr(parallel, "execute", watch)
     monkeypatch.setattr(run_module, "load", garbled)
@@ -89,7 +89,7 @@ def leaking(monkeypatch: pytest.MonkeyPatch, door: Callable[..., GZSLData]) -> l
     made = []
     for source in (load, garbled):
         monkeypatch.setattr(run_module, "load", source)
-        made.append(execute(run).evaluation)
+        made.append(execute([run])[0].evaluation)
     return made
 
 
@@ -119,7 +119,7 @@ def test_a_second_start_uses_what_is_there(
 ) -> None:
     out, content = tuned
     monkeypatch.setattr(
-        parallel, "execute", lambda run, *rest: pytest.fail(f"{run.name} made again")
+        parallel, "execute", lambda runs, *rest: pytest.fail(f"{runs[0].name} made again")
     )
     assert tune("fclswgan", "digits-0", out, **TINY) == content
     areas = (content["tuned"][side] for side in ("baseline", "d3"))
@@ -137,11 +137,12 @@ def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
     out = tmp_path / "copy"
     shutil.copytree(tuned[0], out)
 
-    def diverge(run: Run, *rest: Any) -> Outcome:
+    def diverge(runs: list[Run], *rest: Any) -> list[Outcome]:
+        run = runs[0]
         assert run.d3 is not None or run.host["lr"] != 3e-4, "made again"
         if run.d3 is None and run.host["lr"] == 1e-3:
             raise InputError("scores contain NaN or Inf")
-        return execute(run, *rest)
+        return execute(runs, *rest)
 
     monkeypatch.setattr(parallel, "execute", diverge)
     host = {**HOST, "classifier_lr": 1e-3}
@@ -166,7 +167,7 @@ def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
 def test_bad_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], match: str
 ) -> None:
-    monkeypatch.setattr(parallel, "execute", lambda run, *rest: pytest.fail("training started"))
+    monkeypatch.setattr(parallel, "execute", lambda runs, *rest: pytest.fail("training started"))
     with pytest.raises(InputError, match=match):
         tune(**{"data": "digits-0", "out": tmp_path, **TINY, **changes})
 
@@ -187,8 +188,8 @@ def test_a_plugin_with_a_search_space_of_other_settings(
 def test_a_start_is_searched_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Run] = []
 
-    def stop(run: Run, *rest: Any) -> Outcome:
-        made.append(run)
+    def stop(runs: list[Run], *rest: Any) -> list[Outcome]:
+        made.extend(runs)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(parallel, "execute", stop)

@@ -131,7 +131,7 @@ def test_bad_conditions_fail_before_any_training(
     condition: str,
     why: str,
 ) -> None:
-    monkeypatch.setattr(parallel, "execute", lambda run, *rest: pytest.fail("training started"))
+    monkeypatch.setattr(parallel, "execute", lambda runs, *rest: pytest.fail("training started"))
     assert main([*ARGUMENTS, "--out", str(tmp_path), "--fail-if", condition]) == 2
     assert why in capsys.readouterr().err
 

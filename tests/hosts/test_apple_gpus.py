@@ -102,7 +102,7 @@ def test_a_run_of_the_commands(adapter: str, released: bool) -> None:
     make = D3Settings.released if released else D3Settings
     for d3 in (None, make(**tiny.D3)):
         with NoFloat64():
-            done = execute(Run(adapter, "digits-1", "", 0, "test", "test", host, d3, 1, "cpu"))
+            (done,) = execute([Run(adapter, "digits-1", "", 0, "test", "test", host, d3, 1, "cpu")])
         assert 0 <= done.evaluation.metrics.ausuc <= 1
 
 

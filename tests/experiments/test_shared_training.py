@@ -1,0 +1,149 @@
+"""With weight 0 one training carries the baseline and every student, and no number changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import d3_plugin
+from d3_adapters.diffusion import DiffusionSettings
+from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
+from d3_adapters.tfvaegan import TFVAEGANSettings
+from d3_plugin import D3Settings, HostError
+from d3_plugin.data import GZSLData
+from d3_plugin.experiments import ablate, parallel
+from d3_plugin.experiments import run as run_module
+from d3_plugin.experiments.plan import Run, trainings
+from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.store import RunStore
+from tests.experiments.tiny import D3, HOST, SMALL
+
+STEPS = {**HOST, "steps": 25}
+HOSTS: dict[str, dict[str, Any]] = {
+    "fclswgan": asdict(FCLSWGANSettings(**STEPS)),
+    "tfvaegan": asdict(TFVAEGANSettings(**STEPS)),
+    "diffusion": asdict(DiffusionSettings(**STEPS, blocks=1)),
+}
+ALL = D3Settings(**D3, weight=0)
+STUDENTS = {
+    "baseline": None,
+    "d3": ALL,
+    "cls": replace(ALL, kl_weight=0, be_weight=0, od_weight=0),
+    "semantic": replace(ALL, student_start="semantic", student_lr=1e-3),
+}
+
+
+def planned(adapter: str) -> list[Run]:
+    host = HOSTS[adapter]
+    return [
+        Run(adapter, "digits-2", "", 1, variant, "test", host, d3, 2, "cpu")
+        for variant, d3 in STUDENTS.items()
+    ]
+
+
+def assert_same(one: Outcome, other: Outcome) -> None:
+    assert one.run == other.run
+    for name in ("scores", "host_scores", "student_scores"):
+        made = getattr(one.evaluation, name), getattr(other.evaluation, name)
+        np.testing.assert_array_equal(*made)
+    assert one.evaluation.metrics == other.evaluation.metrics
+    assert (one.history, one.d3_history) == (other.history, other.d3_history)
+    assert (one.generator_mean, one.projection) == (other.generator_mean, other.projection)
+
+
+def test_which_runs_share_a_training() -> None:
+    baseline, d3, *_ = runs = planned("fclswgan")
+    reaching = replace(d3, variant="other", d3=D3Settings(weight=0.1))
+    elsewhere = [replace(d3, seed=2), replace(d3, split="validation"), replace(d3, host={"a": 1})]
+    made = trainings([*runs, reaching, *elsewhere, replace(baseline, seed=2)])
+    assert made == [
+        runs, [reaching], [elsewhere[0], replace(baseline, seed=2)], elsewhere[1:2], elsewhere[2:]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("adapter", HOSTS)
+def test_a_shared_training_gives_what_trainings_of_their_own_give(adapter: str) -> None:
+    runs = planned(adapter)
+    shared = execute(runs)
+    for run, outcome in zip(runs, shared, strict=True):
+        assert_same(outcome, *execute([run]))
+    metrics = {outcome.run.variant: outcome.evaluation.metrics for outcome in shared}
+    assert len(set(metrics.values())) == len(STUDENTS), "all students are the same"
+
+
+@pytest.mark.parametrize("adapter", ["fclswgan", "diffusion"])
+def test_a_killed_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str
+) -> None:
+    runs, store = planned(adapter), RunStore(tmp_path)
+    store.prepare()
+    whole = execute(runs)
+
+    def save(self: Any, step: int, saved: Callable[..., None] = run_module.Checkpoint.save) -> None:
+        if step > 14:
+            raise KeyboardInterrupt
+        saved(self, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module.Checkpoint, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            execute(runs, store.checkpoint(runs), every=0.0)
+    assert store.checkpoint(runs).exists()
+    torch.manual_seed(9)
+    for one, other in zip(whole, execute(runs, store.checkpoint(runs), every=0.0), strict=True):
+        assert_same(one, other)
+    others = (runs[:2], runs[:1], runs[1:])
+    assert len({store.checkpoint(some) for some in (runs, *others)}) == 4
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_ablation_is_one_training_per_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    made: list[list[str]] = []
+
+    def watch(runs: list[Run], *rest: Any) -> list[Outcome]:
+        made.append([run.variant for run in runs])
+        return execute(runs, *rest)
+
+    monkeypatch.setattr(parallel, "execute", watch)
+    settings = {**SMALL, "d3": {**D3, "weight": 0}}
+    summary = ablate("fclswgan", "digits", tmp_path, seeds=2, jobs=jobs, **settings)["fclswgan"]
+    assert len(list(tmp_path.glob("runs/*.npz"))) == 16
+    same = (summary[row]["metrics"]["ausuc"]["per_seed"] for row in ("baseline", "d3_host"))
+    assert len({tuple(values) for values in same}) == 1, "D³ changed the generator"
+    if jobs == 1:
+        assert [len(variants) for variants in made] == [8, 8]
+
+
+def test_one_student_that_fails_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(runs: list[Run], *rest: Any) -> list[Outcome]:
+        if "cls-od" in [run.variant for run in runs]:
+            raise RuntimeError("NaN")
+        return execute(runs, *rest)
+
+    monkeypatch.setattr(parallel, "execute", explode)
+    settings = {**SMALL, "d3": {**D3, "weight": 0}}
+    with pytest.raises(d3_plugin.D3Error, match=r"(?s)test-cls-od: RuntimeError: NaN") as caught:
+        ablate("fclswgan", "digits", tmp_path, seeds=1, **settings)
+    assert "cls-kl" not in str(caught.value)
+    assert len(list(tmp_path.glob("runs/*.npz"))) == 7
+
+
+def test_a_second_d3_must_leave_the_generator_alone(toy_data: GZSLData) -> None:
+    trainer = FCLSWGANTrainer(toy_data, FCLSWGANSettings(**HOST))
+    small = D3Settings(**D3)
+    d3_plugin.attach(trainer, settings=replace(small, weight=0.1))
+    with pytest.raises(HostError, match="already has a D³"):
+        d3_plugin.attach(trainer, settings=replace(small, weight=0.1))
+    second = d3_plugin.attach(trainer, settings=replace(small, weight=0))
+    trainer.fit()
+    assert second.steps == 3
