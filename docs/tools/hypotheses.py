@@ -1,9 +1,12 @@
 """Runs the hypotheses of docs/experiments.md on pseudo-unseen classes.
 
     python docs/tools/hypotheses.py --out runs/hypotheses
+    python docs/tools/hypotheses.py --confirm runs
 
-It goes on where it was stopped. Data folders are looked for in ``$D3_DATA``. make_experiments.py
-makes the tables of what is finished.
+The second one makes trainings of the default length, in the folders ``runs/DATA`` that ``d3
+compare`` then finds the validation runs of the baseline and of D³ in. Both go on where they were
+stopped. Data folders are looked for in ``$D3_DATA``. make_experiments.py makes the tables of what
+is finished.
 """
 
 from __future__ import annotations
@@ -31,14 +34,18 @@ from torch import Tensor
 
 from d3_plugin import D3, D3Settings, attach
 from d3_plugin.attachment import attach as attach_module
-from d3_plugin.data import load, pseudo_unseen
+from d3_plugin.data import digest, load, pseudo_unseen
 from d3_plugin.data.validation import without_test_rows
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.errors import D3Warning
+from d3_plugin.evaluation import GZSLMetrics
 from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.protocol import score_host
 from d3_plugin.experiments.files import write_atomically
+from d3_plugin.experiments.parallel import run_all
+from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import find_family
+from d3_plugin.experiments.store import RunStore
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.host import StepBatch
 
@@ -58,6 +65,13 @@ STUDENTS = {
     "start": CLS,
     "whole": D3Settings(weight=0),
 }
+CONFIRMED = {
+    "teacher-cls": ("ref", CLS),
+    "teacher": ("default", D3Settings(weight=0)),
+    "cls": ("start", replace(CLS, student_start="semantic")),
+    "d3": ("whole", D3Settings(weight=0, student_start="semantic")),
+}
+"""Name in the results and settings, by the variant of the run."""
 FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "start", "whole")
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
 KEPT = Path(__file__).parents[1] / "experiments"  # runs in the repository
@@ -148,18 +162,16 @@ def attached_students(trainer: Any, names: list[str], seed: int) -> dict[str, D3
     return students
 
 
-def run(cell: Cell, students_at_full_steps: list[str] | None = None) -> dict[str, Any]:
-    """Train and score one cell; with students given, it has the default number of steps."""
+def run(cell: Cell) -> dict[str, Any]:
+    """Train and score one cell."""
     started = time.perf_counter()
     data = pseudo_unseen(without_test_rows(load(cell.data)), seed=cell.cut).scaled()
     family = find_family(cell.host)
-    full = students_at_full_steps is not None
-    settings = family.settings(**({} if full else {"steps": STEPS[cell.host]}))
+    settings = family.settings(steps=STEPS[cell.host])
     trainer = family.build(data, settings, cell.seed, torch.device("cpu"))
     extra = Extra(SHARES.get(cell.training))
     if cell.training == "students":
-        names = students_at_full_steps or planned(cell)
-        students = attached_students(trainer, names, cell.seed)
+        students = attached_students(trainer, planned(cell), cell.seed)
         d3 = students["ref"]
     else:
         alone = cell.training in ("scores", "graded")
@@ -173,7 +185,6 @@ def run(cell: Cell, students_at_full_steps: list[str] | None = None) -> dict[str
     trainer.fit()
     return {
         **asdict(cell),
-        "full": full,
         "scores": scored(d3, students, cell.seed),
         "share": statistics.median(extra.shares[len(extra.shares) // 2 :] or [0.0]),
         "seconds": round(time.perf_counter() - started, 1),
@@ -195,7 +206,7 @@ def scored(d3: D3, students: dict[str, D3], seed: int) -> dict[str, dict[str, fl
         both = replace(evaluation, student_scores=own)
         made[name] = rescored(both, ensemble_weight=0.5, seen_offset=0.3).metrics
         made[f"{name} alone"] = evaluation.metrics_of(own[None])
-    return {name: {k: round(v, 5) for k, v in asdict(m).items()} for name, m in made.items()}
+    return rounded(made)
 
 
 def remembered(pretrain: Callable[..., Any]) -> Callable[..., Any]:
@@ -216,30 +227,61 @@ def remembered(pretrain: Callable[..., Any]) -> Callable[..., Any]:
     return cached
 
 
+def confirm(out: Path, host: str, data: str) -> None:
+    """Train and score all cuts of a host at its default settings; the cut is the seed as well."""
+    settings = asdict(find_family(host).settings())
+    variants = {"baseline": None} | {name: d3 for name, (_, d3) in CONFIRMED.items()}
+    runs = [
+        Run(host, data, digest(data), cut, variant, "validation", settings, d3, 3, "cpu")
+        for cut in CUTS
+        for variant, d3 in variants.items()
+    ]
+    made = run_all(runs, RunStore(out / data))
+    for cut in CUTS:
+        of_cut = {o.run.variant: o for o in made.values() if o.run.seed == cut}
+        scores = {"host": of_cut["baseline"].evaluation.metrics}
+        for variant, (name, _) in CONFIRMED.items():
+            evaluation = of_cut[variant].evaluation
+            assert evaluation.student_scores is not None
+            scores[name] = evaluation.metrics
+            scores[f"{name} alone"] = evaluation.metrics_of(evaluation.student_scores[None])
+        record = {
+            **asdict(Cell(host, data, cut, cut, "students")),
+            "full": True,
+            "scores": rounded(scores),
+            "seconds": round(of_cut["baseline"].seconds, 1),
+        }
+        folder = out / "confirmed"
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"{host}-{data}-{cut}.json", json.dumps(record).encode())
+
+
+def rounded(scores: dict[str, GZSLMetrics]) -> dict[str, dict[str, float]]:
+    return {name: {k: round(v, 5) for k, v in asdict(m).items()} for name, m in scores.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/hypotheses"))
     parser.add_argument("--hosts", default="fclswgan,diffusion", help="separated by commas")
-    parser.add_argument(
-        "--full", metavar="STUDENTS", help="these alone, at the default number of steps"
-    )
+    parser.add_argument("--confirm", metavar="RUNS", type=Path, help="at the default length")
     options = parser.parse_args()
-    names = options.full.split(",") if options.full else None
+    hosts = tuple(options.hosts.split(","))
+    if options.confirm:
+        for data, host in product(DATA, hosts):
+            confirm(options.confirm, host, data)
+        return
     warnings.simplefilter("ignore", D3Warning)  # shares above 4 % are meant here
     attach_module.pretrain_teacher = remembered(pretrain_teacher)
     options.out.mkdir(parents=True, exist_ok=True)
     kept = [r for file in KEPT.glob("*.json") for r in json.loads(file.read_text())]
-    done = {
-        tuple(r[f.name] for f in fields(Cell)): r
-        for r in kept
-        if r.get("full", False) == bool(names)
-    }
-    for cell in cells(tuple(options.hosts.split(","))):
+    done = {tuple(r[f.name] for f in fields(Cell)): r for r in kept if not r.get("full")}
+    for cell in cells(hosts):
         file = options.out / ("-".join(map(str, asdict(cell).values())) + ".json")
         if not file.exists() and astuple(cell) in done:  # finished elsewhere
             write_atomically(file, json.dumps(done[astuple(cell)]).encode())
-        if not file.exists() and (names is None or cell.training == "students"):
-            write_atomically(file, json.dumps(run(cell, names)).encode())
+        if not file.exists():
+            write_atomically(file, json.dumps(run(cell)).encode())
             print(file.stem, flush=True)
 
 
