@@ -70,6 +70,10 @@ CONFIRMED = {
     "teacher": ("default", D3Settings(weight=0)),
     "cls": ("start", replace(CLS, student_start="semantic")),
     "d3": ("whole", D3Settings(weight=0, student_start="semantic")),
+    "half": (
+        "half",
+        D3Settings(weight=0, student_start="semantic", synthetic_rows=32, real_rows=32),
+    ),
 }
 """Name in the results and settings, by the variant of the run."""
 FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "start", "whole")

@@ -1,6 +1,6 @@
 """Writes the tables of docs/experiments.md from finished runs of hypotheses.py.
 
-    python docs/tools/make_experiments.py runs/hypotheses runs/full
+    python docs/tools/make_experiments.py runs/hypotheses runs/confirmed
 
 What is needed of the runs is kept in docs/experiments; without folders the page is written from
 these files alone.
@@ -34,6 +34,7 @@ BESIDE = {
     "plain": "ref",
     "start": "ref",
     "whole": "ref",
+    "half": "whole",
 }
 """Students, and what each is set beside."""
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
@@ -166,7 +167,7 @@ def verdict(name: str, made: Differences) -> str:
     mean, half_width = whole["mean"] or 0.0, whole["half_width"]
     if half_width is None:
         return "open"
-    if name in ("narrow", "sparse"):
+    if name in ("narrow", "sparse", "half"):
         loses = min(means_by(made, lambda key: key[1]).values()) < -0.002
         return "leave" if loses or mean + half_width < 0 else "adopt"
     loses = min(means_by(made, lambda key: key[:2]).values()) < -0.003
