@@ -21,6 +21,7 @@ SMALL = D3Settings(
     embedding_dim=16,
     synthetic_rows=10,
     real_rows=12,
+    student_start="teacher",  # from attributes it would know the toy classes at once
     teacher_lr=1e-2,
     teacher_epochs=30,  # it knows the toy classes then
 )

@@ -144,7 +144,7 @@ def attach(
     if mode == "hook":
         check_free(optimizers, settings.weight)
     if trainer is None:  # a trainer may be unable to synthesise before it starts
-        _try_synthesis(host, manager.hook)
+        _try_synthesis(host, manager.hook, reached=settings.weight > 0)
 
     stream = RandomStream(seed, host.device, "training")
     with stream:
@@ -158,10 +158,10 @@ def attach(
     )
 
 
-def _try_synthesis(host: Host, hooks: pluggy.HookRelay) -> None:
+def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> None:
     """Finds wrong calls, other modules and lasting changes before the teacher is trained."""
     classes = host.data.unseen_classes[:1].repeat(2)
-    reachable = any(p.requires_grad for p in host.generator.parameters())
+    reachable = reached and any(p.requires_grad for p in host.generator.parameters())
 
     def rows() -> Tensor:
         with RandomStream(0, host.device, "trial"), torch.enable_grad():

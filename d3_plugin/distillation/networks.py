@@ -53,10 +53,10 @@ class EmbeddingClassifier(nn.Module):
         from sklearn.linear_model import RidgeCV  # importing it takes half a second
 
         around = attributes - attributes[seen].mean(dim=0)
-        rows = (around / around[seen].abs().sum(dim=1).mean().clamp_min(1e-12)).cpu().numpy()
+        rows = around / around[seen].abs().sum(dim=1).mean().clamp_min(1e-12)
         weight, bias = self.classify.weight, self.classify.bias
-        ridge = RidgeCV(_STRENGTHS).fit(rows[seen.cpu()], weight[seen].cpu().numpy())
-        weight[unseen] = torch.from_numpy(ridge.predict(rows[unseen.cpu()])).to(weight)
+        ridge = RidgeCV(_STRENGTHS).fit(rows[seen].cpu().numpy(), weight[seen].cpu().numpy())
+        weight[unseen] = torch.from_numpy(ridge.predict(rows[unseen].cpu().numpy())).to(weight)
         bias[unseen] = bias[seen].mean()
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

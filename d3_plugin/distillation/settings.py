@@ -27,8 +27,9 @@ class D3Settings:
     + w_{od} L_{od})`; the student is trained on the sum in parentheses.
 
     Attributes:
-        weight: w, of all terms in the generator's loss; with 0 the host's training stays
-            bit-identical and only the student learns.
+        weight: w, of all terms in the generator's loss. With 0, the default, only the student
+            learns, and the host's training stays bit-identical: no weight that was tried made a
+            better generator, see docs/experiments.md.
         cls_weight, kl_weight, be_weight, od_weight: weight of this term; with 0 it is not computed.
         kl_form, temperature: of L_kl, see :func:`d3_plugin.functional.label_space_kl`.
         relation, relation_temperature: of L_be, see :func:`d3_plugin.functional.relation_loss`.
@@ -39,10 +40,11 @@ class D3Settings:
         synthetic_rows: synthetic unseen rows per step, of classes drawn at random.
         real_rows: real seen rows per step, if the host's loop passes none.
         embedding_dim: K, width of the embeddings of teacher and student.
-        student_start: ``teacher`` copies the teacher's embedding and seen-class logits into the
-            student; ``semantic`` also predicts the weights of unseen classes from the attributes,
-            see :meth:`.networks.EmbeddingClassifier.predict_unseen`; ``random`` is the released
-            code's start, from which the student needs more steps the more classes there are.
+        student_start: ``semantic`` copies the teacher's embedding and seen-class logits into the
+            student and predicts the weights of unseen classes from the attributes, see
+            :meth:`.networks.EmbeddingClassifier.predict_unseen`; ``teacher`` only copies;
+            ``random`` is the released code's start, from which the student needs more steps the
+            more classes there are.
         student_lr: learning rate of student and O²DBD.
         teacher_lr: learning rate of the teacher's pre-training.
         teacher_epochs: its maximum number of epochs; it may stop earlier.
@@ -62,7 +64,7 @@ class D3Settings:
         InputError: lists every value outside its range.
     """
 
-    weight: NonNegative = 0.01
+    weight: NonNegative = 0.0
     cls_weight: NonNegative = 1.0
     kl_weight: NonNegative = 1.0
     be_weight: NonNegative = 1.0
@@ -82,7 +84,7 @@ class D3Settings:
     synthetic_rows: Count = 64
     real_rows: Count = 64
     embedding_dim: Count = 1024
-    student_start: StudentStart = "teacher"
+    student_start: StudentStart = "semantic"
     student_lr: Positive = 2e-4
     teacher_lr: Positive = 1e-3
     teacher_epochs: Count = 50

@@ -40,7 +40,7 @@ D3_SEARCH: dict[str, list[Any]] = {
     "score": ["max_softmax", "max_logit", "energy", "entropy"],
     "od_target": ["domain", "class"],
     "od_relation": ["bce", "contrastive"],
-    "student_start": ["teacher", "random"],
+    "student_start": ["semantic", "teacher", "random"],
     "final_classifier": ["both", "student", "host"],
     "ensemble_weight": [0.25, 0.5, 1.0, 2.0],
 }

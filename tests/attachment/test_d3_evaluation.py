@@ -10,7 +10,7 @@ import torch
 
 from d3_plugin import D3Warning, InputError
 from d3_plugin.data import GZSLData
-from tests.toys import SMALL, WEIGHT_ZERO, ScriptHost, attach
+from tests.toys import SMALL, WEIGHT_ZERO, ScriptHost, attach, toy_problem
 
 KINDS = ("student", "both", "host")
 
@@ -178,3 +178,8 @@ def test_a_semantic_start_knows_unseen_classes_without_a_step(toy_data: GZSLData
     with pytest.warns(D3Warning, match="no step"):
         made = d3.evaluate().metrics.zsl
     assert made > 0.6, "chance is 0.5"
+
+
+def test_a_semantic_start_with_a_single_unseen_class() -> None:
+    d3 = attach(ScriptHost(toy_problem((0, 2, 3), (1,))), replace(SMALL, student_start="semantic"))
+    assert d3.distiller.student.classify.weight.isfinite().all()

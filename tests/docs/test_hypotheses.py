@@ -13,7 +13,6 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
 from tests.toys import SMALL, ScriptHost, attach
 
@@ -70,7 +69,7 @@ def test_the_share_of_the_gradient_comes_close_to_its_target(
 ) -> None:
     host, extra = ScriptHost(toy_data), script.Extra(target=0.2)
     extra.d3 = attach(
-        host, replace(SMALL, weight=D3Settings().weight), mode="hook", plugins=[extra]
+        host, replace(SMALL, weight=script.FORMER.weight), mode="hook", plugins=[extra]
     )
     host.run(120)
     assert float(torch.tensor(extra.shares[-50:]).median()) == pytest.approx(0.2, abs=0.05)

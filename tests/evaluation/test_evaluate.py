@@ -151,6 +151,6 @@ def test_results_are_short(toy_data: GZSLData) -> None:
 
 def test_settings_show_what_is_not_the_default() -> None:
     assert repr(D3Settings()) == "D3Settings()"
-    assert repr(D3Settings(weight=0, relation="bce")) == "D3Settings(weight=0, relation='bce')"
+    assert repr(D3Settings(weight=1, relation="bce")) == "D3Settings(weight=1, relation='bce')"
     released = D3Settings.released()
     assert eval(repr(released)) == released

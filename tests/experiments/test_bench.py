@@ -36,7 +36,7 @@ def test_the_first_pair_is_not_counted_and_neighbours_are_compared(
 
 def test_only_the_second_trainer_has_d3(monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
-    for settings in (None, D3Settings(teacher_epochs=1, embedding_dim=4)):
+    for settings in (None, D3Settings(weight=0.01, teacher_epochs=1, embedding_dim=4)):
         timed = _Timed(find_family("fclswgan"), "digits", "cpu", {"hidden": 4}, settings)
         with profile() as profiler:
             timed.block()

@@ -23,7 +23,7 @@ def test_bytes(toy_data: GZSLData, tmp_path: Path) -> None:
     """Truncated, overwritten, or of another kind."""
     count = 0
     path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
-    checkpoint = Checkpoint(path, trainer, d3, CPU, {})
+    checkpoint = Checkpoint(path, trainer, [d3], CPU, {})
     checkpoint.save(1)
     whole = path.read_bytes()
 
@@ -50,11 +50,11 @@ def test_bytes(toy_data: GZSLData, tmp_path: Path) -> None:
 def test_parts(toy_data: GZSLData, tmp_path: Path) -> None:
     count = 0
     path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
-    checkpoint = Checkpoint(path, trainer, d3, CPU, {})
+    checkpoint = Checkpoint(path, trainer, [d3], CPU, {})
     checkpoint.save(1)
     whole = torch.load(path, weights_only=True)
-    inner = [(part, name) for part in ("trainer", "d3", "random") for name in whole[part]]
-    places = [*((part,) for part in whole), *inner]
+    inner = [(part, name) for part in ("trainer", "random") for name in whole[part]]
+    places = [*((part,) for part in whole), *inner, *(("d3s", name) for name in whole["d3s"][0])]
 
     @examples(150)
     @given(st.sampled_from(places), st.one_of(ANYTHING, st.just(torch.zeros(2, 2))))
@@ -63,6 +63,8 @@ def test_parts(toy_data: GZSLData, tmp_path: Path) -> None:
         changed = {**whole}
         if len(place) == 1:
             changed[place[0]] = value
+        elif place[0] == "d3s":
+            changed["d3s"] = [{**whole["d3s"][0], place[1]: value}]
         else:
             changed[place[0]] = {**whole[place[0]], place[1]: value}
         try:
