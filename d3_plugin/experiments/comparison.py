@@ -33,8 +33,8 @@ NOTES = (
 COMPARISON_NOTES = NOTES + (
     "Offsets of calibrated stacking and strengths of logit adjustment are chosen on pseudo-unseen "
     "classes cut from the training classes, once for all seeds of a problem; so are +D³'s weight "
-    "of the student (by AUSUC) and offset (by H) in the row that says so. Draws summed: an "
-    "ensemble of the baseline's classifiers, one per draw of features, which reduces variance. +D³ "
+    "of the student (by AUSUC) and offset (by H) in the row that says so. The baseline's ensemble "
+    "has a classifier for each draw of features, which reduces variance. +D³ "
     "scores as final_classifier says; by default with the log-probabilities of the host's "
     "classifier, trained on features of the +D³ generator and also shown alone, plus "
     "ensemble_weight times the student's."

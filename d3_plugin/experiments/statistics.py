@@ -23,7 +23,7 @@ ROWS = {
     "baseline": "baseline",
     "baseline_calibrated": "baseline, calibrated stacking",
     "baseline_adjusted": "baseline, logit adjustment",
-    "baseline_summed": "baseline, its draws summed",
+    "baseline_summed": "baseline, ensemble of its classifiers",
     "d3_chosen": "+D³, weight and offset chosen",
     "d3_host": "+D³, host's classifier alone",
     "d3_plain": "+D³ without its offset",

@@ -62,6 +62,7 @@ def content() -> dict[str, Any]:
     }
     rows = rows_of(ROWS, {**VARIANTS, "released": D3Settings.released()}, draws=2)
     summary = summarize(outcomes, "fclswgan", validation_cuts("cub50", 3, 2), rows)
+    summary["d3_chosen"] = {**summary["d3"], "title": ROWS["d3_chosen"]}
     made = results(settings, outcomes, {"fclswgan": summary})
     read_back: dict[str, Any] = json.loads(json.dumps(made))
     return read_back
@@ -79,7 +80,7 @@ def test_page(script: ModuleType, content: dict[str, Any], tmp_path: Path) -> No
     for row in (
         "baseline, calibrated stacking",
         "baseline, logit adjustment",
-        "baseline, its draws summed",
+        "baseline, ensemble of its classifiers",
         "+D³, host's classifier alone",
         "+D³, calibrated stacking",
         "+D³, released formulas",
@@ -105,27 +106,74 @@ def test_losing_cells_are_kept_and_marked(script: ModuleType, content: dict[str,
     assert lines[ROWS["d3"]]["ΔAUSUC"] == "+0.0 ± 0.0"
     constant = summary["baseline_calibrated"]["metrics"]["harmonic"]["per_seed"]
     mean = sum(a - b for a, b in zip(d3["harmonic"]["per_seed"], constant, strict=True)) / 3
-    assert lines[ROWS["d3"]]["ΔH to a constant"].startswith(f"▼ {100 * mean:.1f} ")
+    assert lines[ROWS["d3"]]["ΔH to calibrated stacking"].startswith(f"▼ {100 * mean:.1f} ")
     assert lines["baseline"]["ΔH"] == ""
 
 
 def test_overview(script: ModuleType, content: dict[str, Any]) -> None:
     """Differences seed by seed, each to the row that its column names."""
 
-    def line() -> dict[str, str]:
-        header, _, row = script.glance([("birds", content)]).splitlines()
-        cells = ([c.strip() for c in text.split("|")[1:-1]] for text in (header, row))
-        return dict(zip(*cells, strict=True))
+    def lines() -> list[dict[str, str]]:
+        header, _, *rows = script.glance([("birds", content)]).splitlines()
+        cells = [[c.strip() for c in text.split("|")[1:-1]] for text in (header, *rows)]
+        return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
 
     summary = content["summary"]["fclswgan"]
-    shown = line()
-    for column, (row, other, metric) in script.GLANCE.items():
-        of_row, of_other = (summary[k]["metrics"][metric]["per_seed"] for k in (row, other))
-        mean = 100 * sum(a - b for a, b in zip(of_row, of_other, strict=True)) / 3
-        assert float(shown[column].lstrip("▼ ").split(" ")[0]) == pytest.approx(mean, abs=0.051)
-        assert shown[column].startswith("▼") == (round(mean, 1) < 0), column
+    summary["d3_chosen"] = summary["released"]
+    shown = lines()
+    assert [(row[""], row["+D³"]) for row in shown] == [
+        ("fclswgan, cub50", "chosen"),
+        ("fclswgan, cub50", "fixed"),
+    ]
+    for row, key in zip(shown, ("released", "d3"), strict=True):
+        for column, (other, metric) in script.GLANCE.items():
+            of_row, of_other = (summary[k]["metrics"][metric]["per_seed"] for k in (key, other))
+            mean = 100 * sum(a - b for a, b in zip(of_row, of_other, strict=True)) / 3
+            assert float(row[column].lstrip("▼ ").split(" ")[0]) == pytest.approx(mean, abs=0.051)
+            assert row[column].startswith("▼") == (round(mean, 1) < 0), column
     del summary["baseline_summed"]  # a run with one draw
-    assert line() == {**shown, "ΔAUSUC to draws summed": ""}
+    assert lines() == [{**row, "ΔAUSUC to an ensemble": ""} for row in shown]
+
+
+def shifted(row: dict[str, Any], by: float) -> dict[str, Any]:
+    """A row of a summary with another AUSUC, the same for all seeds."""
+    of_row = row["metrics"]["ausuc"]
+    metric = {**of_row, "per_seed": [value + by for value in of_row["per_seed"]]}
+    return {**row, "metrics": {**row["metrics"], "ausuc": metric}}
+
+
+@pytest.mark.parametrize(
+    ("row", "by", "broken"),
+    [
+        ("d3_chosen", 0.02, None),
+        ("d3_chosen", -0.02, None),
+        ("released", 0.9, "Not the losses"),
+        ("cls", -0.02, "Not the losses"),
+        ("digits", -0.02, "Where it helps"),
+    ],
+)
+def test_a_sentence_that_does_not_hold_stops_the_page(
+    script: ModuleType, content: dict[str, Any], row: str, by: float, broken: str | None
+) -> None:
+    summary = content["summary"]["fclswgan"]
+    rows = {**summary, "released": shifted(summary["baseline"], 0.0), "cls": summary["d3"]}
+    on_digits = {**rows, "d3_chosen": shifted(rows["d3_chosen"], by if row == "digits" else 0.5)}
+    digits = {
+        "settings": {**content["settings"], "data": "digits"},
+        "summary": {"fclswgan": on_digits},
+    }
+    if row != "digits":
+        rows[row] = shifted(rows[row], by)
+    birds = {**content, "summary": {"fclswgan": rows}}
+    contents = [("a", digits), ("b", birds)]
+    if broken:
+        with pytest.raises(InputError, match=f"do not bear out.*{broken}"):
+            script.claims(contents, [("b", birds)])
+        return
+    told = script.claims(contents, [("b", birds)])
+    assert len(told) == 5
+    lost = "loses significantly in 1: fclswgan, cub50" if by < 0 else "in none loses so"
+    assert f"in {1 if by < 0 else 2} significantly, and {lost}" in told[0]
 
 
 def test_the_command_gives_these_settings(script: ModuleType, content: dict[str, Any]) -> None:
@@ -202,9 +250,9 @@ def test_readme_gets_the_summary(
     once = readme.read_text()
     script.main()
     assert readme.read_text() == once
-    assert once.startswith("before\n<!-- results -->\n| ")
+    assert once.startswith("before\n<!-- results -->\n- **AUSUC**: +D³, ")
     assert once.endswith("\n<!-- /results -->\nafter\n")
-    assert "| fclswgan, cub50 | 3 " in once
+    assert "| fclswgan, cub50 | chosen | 3 " in once
     assert "old" not in once
     readme.write_text("no marks")
     with pytest.raises(InputError, match="has no lines"):
