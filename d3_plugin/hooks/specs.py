@@ -89,6 +89,8 @@ def d3_train_classifier(
 def d3_extra_terms(host: Host, batch: StepBatch) -> dict[str, Tensor]:
     """Extra loss terms of a step, already weighted, by name; summed in the order of their names.
 
+    They train the student and, with ``D3Settings.weight`` above 0, the generator.
+
     Args:
         host: the host.
         batch: rows, labels, and the outputs of teacher and student.

@@ -115,6 +115,7 @@ def main() -> None:
         if not (mark and end):
             raise InputError(f"{options.readme} has no lines {' and '.join(MARKS)}")
         told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations))
+        told = told.replace("](", "](docs/")
         text = f"{before}{mark}\n{told}\n\n{glance(comparisons, ['d3_chosen'])}\n{end}{after}"
         options.readme.write_text(text, encoding="utf-8")
 
