@@ -21,30 +21,35 @@ Statistic = dict[str, float | None]
 
 
 def verdict(adapter: str, summary: dict[str, Any]) -> str:
-    """What +D³ changes, in one sentence; a gain or a loss only where the interval excludes 0."""
-    metrics = summary["d3"]["metrics"]
+    """What +D³ changes, in one sentence; a gain or a loss only where the interval excludes 0.
+
+    Of the row whose weight and offset are chosen like the rivals' constants, if there is one.
+    """
+    row = "d3_chosen" if "d3_chosen" in summary else "d3"
+    metrics = summary[row]["metrics"]
     ausuc, harmonic = (metrics[name]["difference"] for name in ("ausuc", "harmonic"))
     seeds = len(metrics["ausuc"]["per_seed"])
     shown, of_h = cell(ausuc, signed=True), cell(harmonic, signed=True)
     if seeds < 2:
-        return f"{adapter}: no verdict from a single seed, AUSUC {shown}, H {of_h}{_rival(summary)}"
+        said = f"no verdict from a single seed, AUSUC {shown}, H {of_h}"
+        return f"{adapter}: {said}{_rival(summary, row)}"
     sign, of_seeds = _sign(ausuc), f"over {seeds} seeds"
     if sign == 0:
         said = f"no significant gain in AUSUC, {shown} {of_seeds}"
     else:
         said = f"+D³ {'gains' if sign > 0 else 'loses'} AUSUC {shown} {of_seeds}"
     doubt = "" if _sign(harmonic) else ", not significant"
-    return f"{adapter}: {said}; H {of_h}{doubt}{_rival(summary)}"
+    return f"{adapter}: {said}; H {of_h}{doubt}{_rival(summary, row)}"
 
 
-def _rival(summary: dict[str, Any]) -> str:
+def _rival(summary: dict[str, Any], d3: str) -> str:
     """What the cheap rival gains without D³: a constant, or in an ablation L_cls alone."""
     for row, metric, what in (
         ("baseline_calibrated", "harmonic", "calibrated stacking alone gives"),
         ("cls", "ausuc", "L_cls alone gives AUSUC"),
     ):
         if row in summary:
-            of_row, of_d3 = (summary[r]["metrics"][metric]["difference"] for r in (row, "d3"))
+            of_row, of_d3 = (summary[r]["metrics"][metric]["difference"] for r in (row, d3))
             part = ", of which " if 0 < of_row["mean"] <= of_d3["mean"] and row != "cls" else "; "
             return f"{part}{what} {cell({**of_row, 'half_width': None}, signed=True)}"
     return ""
