@@ -142,7 +142,7 @@ def attach(
     optimizers = optimizer if isinstance(optimizer, list) else [host.optimizer]
     check_optimizers(host, optimizers)
     if mode == "hook":
-        check_free(optimizers, settings.weight)
+        check_free(optimizers)
     if trainer is None:  # a trainer may be unable to synthesise before it starts
         _try_synthesis(host, manager.hook, reached=settings.weight > 0)
 

@@ -21,15 +21,15 @@ from d3_plugin.hosts.host import Host
 _hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
-def check_free(optimizers: Sequence[torch.optim.Optimizer], weight: float) -> None:
-    """Check that there is a single optimiser, without another D³ unless this one has weight 0.
+def check_free(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Check that there is a single optimiser, without another D³.
 
     Raises:
         HostError: there are several, or it has one.
     """
     if len(optimizers) > 1:
         raise HostError('mode="hook" takes a single optimizer; for several use mode="loss"')
-    if weight and optimizers[0] in _hooked:
+    if optimizers[0] in _hooked:
         raise HostError("this optimizer already has a D³: detach() that one first")
 
 

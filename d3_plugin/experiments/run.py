@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3
 from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
@@ -26,6 +27,7 @@ from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.hooks.manager import host_families, make_manager
+from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import HostFamily
 
@@ -175,10 +177,7 @@ def execute(
     describe_trainer(make_manager(plugins), trainer)  # a trainer that no plugin knows: not later
     start = _mean_parameter(trainer.generator)
     recorders = [TermRecorder(trainer) for _ in runs]
-    attached = [
-        each.d3 and attach(trainer, settings=each.d3, seed=each.seed, plugins=[*plugins, terms])
-        for each, terms in zip(runs, recorders, strict=True)
-    ]
+    attached = _attached(trainer, runs, recorders, plugins)
     if checkpoint is None or not hasattr(trainer, "load_state_dict"):
         trainer.fit()
     else:
@@ -209,6 +208,38 @@ def execute(
         Outcome(each, evaluation, d3_history=terms.history, **common)
         for each, evaluation, terms in zip(runs, evaluations, recorders, strict=True)
     ]
+
+
+class _Beside:
+    """A plugin of the first D³, after whose steps all others of a training make theirs."""
+
+    def __init__(self) -> None:
+        self.others: list[D3] = []
+
+    @hookimpl
+    def d3_after_step(self) -> None:
+        for d3 in self.others:
+            d3.loss()
+
+
+def _attached(
+    trainer: Any, runs: Sequence[Run], recorders: Sequence[TermRecorder], plugins: list[Any]
+) -> list[D3 | None]:
+    """The D³ of each run; None for the host without it."""
+    beside = _Beside()
+    made: list[D3 | None] = []
+    for run, terms in zip(runs, recorders, strict=True):
+        if run.d3 is None:
+            made.append(None)
+            continue
+        how: dict[str, Any] = {"settings": run.d3, "seed": run.seed}
+        if any(made):
+            d3 = attach(trainer, mode="loss", plugins=[*plugins, terms], **how)
+            beside.others.append(d3)
+        else:
+            d3 = attach(trainer, plugins=[*plugins, terms, beside], **how)
+        made.append(d3)
+    return made
 
 
 def _fit(

@@ -26,7 +26,7 @@ from d3_plugin.experiments.tables import aligned
 from d3_plugin.hosts.host import HostFamily
 
 D3_SEARCH: dict[str, list[Any]] = {
-    "weight": [0.0, 0.001, 0.01, 0.1, 1.0],
+    "weight": [0.0, 0.001, 0.01],
     "cls_weight": [0.3, 1.0, 3.0],
     "kl_weight": [0.0, 0.1, 1.0],
     "be_weight": [0.0, 0.1, 1.0],
