@@ -281,4 +281,6 @@ def run_grid(
     print(f"\n{page}\n{out / file}")
     if lines := failures(conditions, summaries):
         raise FailedConditionError("\n".join(f"failed: {line}" for line in lines))
+    if conditions:
+        print(f"passed: none of --fail-if {'; '.join(map(str, conditions))}")
     return summaries

@@ -149,7 +149,9 @@ def test_all_bad_conditions_are_listed(tmp_path: Path) -> None:
 def test_exit_status_of_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     passing = ["--fail-if", "ausuc < 0", "--fail-if", "fclswgan:baseline.ausuc > 1"]
     assert main([*ARGUMENTS, "--out", str(tmp_path), *passing]) == 0
-    assert "failed" not in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "failed" not in printed.err
+    assert "passed: none of --fail-if d3.ausuc < 0; baseline.ausuc > 1" in printed.out
     for file in ("results.json", "report.html"):
         (tmp_path / file).unlink()
     failing = ["--fail-if", "ausuc < 0", "--fail-if", "ausuc <= 1", "--fail-if", "d_zsl.low < 9"]
