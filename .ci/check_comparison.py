@@ -18,8 +18,10 @@ for seed, split, variant in runs:
     same_start = base["generator_start"] == d3["generator_start"]
     if variant == "d3" and not (base["data"] == d3["data"] and same_start):
         problems.append(f"seed {seed}, {split}: the pair differs before D³ does anything")
-    if variant == "d3" and base["generator_mean"] == d3["generator_mean"]:
-        problems.append(f"seed {seed}, {split}: D³ did not change the generator")
+    if variant == "d3" and base["generator_mean"] != d3["generator_mean"]:
+        problems.append(f"seed {seed}, {split}: D³ changed the generator at weight 0")
+    if variant == "d3" and base["curve"] == d3["curve"]:
+        problems.append(f"seed {seed}, {split}: D³ did not change the classifier")
 for row, table in results["summary"]["fclswgan"].items():
     for metric, statistic in table["metrics"].items():
         if not all(math.isfinite(value) for value in statistic["per_seed"]):

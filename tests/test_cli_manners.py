@@ -140,20 +140,20 @@ def test_progress_inside_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     store, bar = RunStore(tmp_path), Bar()
     store.prepare()
 
-    def trained(runs: list[Run], checkpoint: Path, on_step: Any) -> list[str]:
+    def trained(runs: list[Run], checkpoint: Path, on_step: Any) -> Exception:
         on_step(9)
-        return [": stopped there"]
+        return ValueError("stopped there")
 
     monkeypatch.setattr(parallel, "_make", trained)
-    with _watched(todo, {}, store, bar, "steps") as board:
-        assert _make_here(todo[1], store, board, 1) == (1, [": stopped there"])
+    with _watched(todo, set(), {}, store, bar, "steps") as board:
+        assert _make_here(todo[1], store, board, 1) == (1, [": ValueError: stopped there"])
         deadline = time.monotonic() + 10
         while not bar.lines and time.monotonic() < deadline:
             time.sleep(0.1)
     assert [line.split() for line in bar.lines] == [[todo[1][0].name, "step", "9", "of", "20"]]
     assert (bar.n, bar.postfix) == (0.45, "step 9/20")
     assert list((tmp_path / "runs").iterdir()) == []
-    with _watched(todo, {}, store, bar, "runs") as board:
+    with _watched(todo, set(), {}, store, bar, "runs") as board:
         assert board is None, "nothing to show in a log"
 
 

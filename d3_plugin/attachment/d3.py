@@ -95,8 +95,8 @@ class D3:
         """One D³ step: updates the student, and returns the generator's extra loss.
 
         Call it once per generator step, add it to the generator's loss, and let the host call
-        ``backward`` as it does. Gradient reaches the generator, never teacher or student; the
-        student has its own optimiser and learns from the same forward pass.
+        ``backward`` as it does. With a weight above 0 gradient reaches the generator, never teacher
+        or student; the student has its own optimiser and learns from the same forward pass.
 
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.

@@ -49,7 +49,7 @@ class D3Settings:
         teacher_lr: learning rate of the teacher's pre-training.
         teacher_epochs: its maximum number of epochs; it may stop earlier.
         final_classifier: used by ``evaluate()``: ``student``; ``host``, the host's own final
-            classifier on features of the generator trained with D³; or ``both``, the host's
+            classifier on features of its generator; or ``both``, the host's
             log-probabilities plus ``ensemble_weight`` times the student's.
         ensemble_weight: weight of the student in ``both``, a weighted product of experts (Hinton,
             2002). 0.5 had the best worst case on pseudo-unseen classes, see docs/defaults.md.

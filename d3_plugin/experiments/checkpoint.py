@@ -76,8 +76,7 @@ class Checkpoint:
             raise DataError(f"{self.path} is not a file; remove it")
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            found = state["format"], json.loads(state["identity"]), len(state.get("d3s", ()))
-            if found == (_FORMAT, self.identity, len(self.d3s)):
+            if (state["format"], json.loads(state["identity"])) == (_FORMAT, self.identity):
                 self.trainer.load_state_dict(state["trainer"])
                 for d3, of_d3 in zip(self.d3s, state["d3s"], strict=True):
                     d3.load_state_dict(of_d3)

@@ -36,19 +36,18 @@ COMPARISON_NOTES = NOTES + (
     "of the student (by AUSUC) and offset (by H) in the row that says so. The baseline's ensemble "
     "has a classifier for each draw of features, which reduces variance. +D³ "
     "scores as final_classifier says; by default with the log-probabilities of the host's "
-    "classifier, trained on features of the +D³ generator and also shown alone, plus "
+    "classifier, also shown alone, plus "
     "ensemble_weight times the student's."
 )
 ABLATION_NOTES = NOTES + (
     "Settings are fixed beforehand and nothing is chosen. The row of L_cls alone has a second "
-    "classifier that starts as the teacher, but no distillation loss: its gain comes from these "
-    "two and from L_cls in the generator's loss. Only what other rows gain beyond it comes from "
-    "the distillation losses."
+    "classifier with D³'s start, from the teacher and the attributes, but no distillation loss. "
+    "Only what other rows gain beyond it comes from the distillation losses. "
 )
 
 ABLATION_ROWS = {
     "baseline": "baseline",
-    "cls": "+ L_cls: a student that only starts as the teacher",
+    "cls": "+ L_cls: a student without distillation",
     "cls-kl": "+ L_cls, ID²SD in label space",
     "cls-be": "+ L_cls, ID²SD in embedding space",
     "cls-id2sd": "+ L_cls, ID²SD in both",
@@ -111,7 +110,7 @@ def compare(
         host, d3: changes to the settings of the host family and of D³; override the file.
         device: where to train.
         threads: CPU threads of each run; other numbers give other rounding errors.
-        jobs: runs at the same time on this machine.
+        jobs: trainings at the same time on this machine.
         backend, scheduler, progress: see :func:`~d3_plugin.experiments.parallel.run_all`.
         fail_if: conditions ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary
             in ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without

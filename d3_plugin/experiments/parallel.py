@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from d3_plugin.errors import D3Error, FailedRunsError, Problems
+from d3_plugin.errors import D3Error, DataError, FailedRunsError, Problems, StorageError
 from d3_plugin.experiments.clusters import Backend, runs_on
 from d3_plugin.experiments.files import write_temporary
 from d3_plugin.experiments.plan import Run, trainings
@@ -72,15 +72,17 @@ def run_all(
         print(f"{finished}; results in {store.folder.parent}", flush=True)
     if not todo:
         return done
+    answered: set[int] = set()
     problems = Problems("runs failed; the others are kept, start again after a remedy")
     with (
         runs_on(backend, scheduler),
         tqdm(
             total=len(runs), initial=len(done), unit="run", disable=progress == "none" or None
         ) as bar,
-        _watched(todo, done, store, bar, progress) as board,
+        _watched(todo, answered, done, store, bar, progress) as board,
     ):
         for place, answers in _answers(todo, store, jobs, backend, board):
+            answered.add(place)
             for run, answer in zip(todo[place], answers, strict=True):
                 if isinstance(answer, str):
                     problems.add(f"{run.name}{answer}")
@@ -99,7 +101,12 @@ def run_all(
 
 @contextmanager
 def _watched(
-    todo: list[list[Run]], done: dict[str, Outcome], store: RunStore, bar: Any, progress: Progress
+    todo: list[list[Run]],
+    answered: set[int],
+    done: dict[str, Outcome],
+    store: RunStore,
+    bar: Any,
+    progress: Progress,
 ) -> Iterator[Path | None]:
     """A file to which trainings write their last finished steps, shown every second."""
     if bar.disable and progress != "steps":
@@ -112,15 +119,16 @@ def _watched(
 
     def watch() -> None:
         while not ended.wait(1.0):
-            places = [i for i in np.flatnonzero(made) if steps[i] and todo[i][0].name not in done]
+            places = [i for i in np.flatnonzero(made) if steps[i] and i not in answered]
             begun = sum(len(todo[i]) * made[i] / steps[i] for i in places)
             bar.n = round(len(done) + begun, 2)
             bar.set_postfix_str(", ".join(f"step {made[i]}/{steps[i]}" for i in places))
             for i in places if progress == "steps" else []:
                 if shown[i] < (tenth := 10 * made[i] // steps[i]):
                     shown[i] = tenth
-                    names = ", ".join(run.name for run in todo[i])
-                    bar.write(f"{names:<40} step {made[i]} of {steps[i]}")
+                    others = f" and {len(todo[i]) - 1} more" if len(todo[i]) > 1 else ""
+                    name = f"{todo[i][0].name}{others}"
+                    bar.write(f"{name:<40} step {made[i]} of {steps[i]}")
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -185,12 +193,16 @@ def _make_here(
             with suppress(OSError):  # the parent is gone
                 np.memmap(board, np.int64, "r+")[place] = step
 
-    answers = _make(runs, checkpoint, on_step)
-    for answer in answers:
-        if not isinstance(answer, str):
-            store.save(answer)
-            checkpoint.unlink(missing_ok=True)
-    return place, [answer if isinstance(answer, str) else None for answer in answers]
+    made = _make(runs, checkpoint, on_step)
+    if isinstance(made, list):
+        for outcome in made:
+            store.save(outcome)
+        store.remove_checkpoints(runs[0])
+        return place, [None] * len(runs)
+    if not _tried_apart(runs, made):
+        return place, [_said(made)] * len(runs)
+    apart = [_make_here([run], store, board, place) for run in runs]
+    return place, [answer for _, answers in apart for answer in answers]
 
 
 def _end_with(parent: int, *path: str) -> None:
@@ -216,12 +228,27 @@ def _make_there(
             problems = [f"its host family cannot be loaded ({type(error).__name__}: {error})"]
         if problems:
             return place, [f", on {socket.gethostname()}: {'; '.join(problems)}"] * number
-        return place, _make(runs)
+        made = _make(runs)
+        if isinstance(made, list):
+            return place, made
+        if not _tried_apart(runs, made):
+            return place, [_said(made)] * number
+        apart = [_make([run]) for run in runs]
+        return place, [each[0] if isinstance(each, list) else _said(each) for each in apart]
+
+
+def _tried_apart(runs: list[Run], error: Exception) -> bool:
+    """Whether the runs of a failed training get one each, so that the others are kept."""
+    return len(runs) > 1 and not isinstance(error, (DataError, StorageError))
+
+
+def _said(error: Exception) -> str:
+    return f": {type(error).__name__}: {error}"
 
 
 def _make(
     runs: list[Run], checkpoint: Path | None = None, on_step: Callable[[int], None] | None = None
-) -> Sequence[Outcome | str]:
+) -> list[Outcome] | Exception:
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
@@ -232,8 +259,6 @@ def _make(
         with threadpool_limits(runs[0].threads), parallel_config("sequential"):
             return execute(runs, checkpoint, on_step)
     except Exception as error:
-        if len(runs) > 1:  # each by itself, so that the others are kept
-            return [answer for run in runs for answer in _make([run])]
-        return [f": {type(error).__name__}: {error}"]
+        return error.with_traceback(None)  # which would keep the trainer
     finally:
         torch.set_num_threads(before)

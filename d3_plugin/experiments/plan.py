@@ -20,7 +20,7 @@ Split = Literal["test", "validation"]
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a host, with or without D³, on the test or the validation problem of a seed.
+    """A host, with or without D³, on the test or the validation problem of a seed.
 
     Attributes:
         adapter: name of the host family.

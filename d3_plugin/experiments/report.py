@@ -21,7 +21,7 @@ from d3_plugin.experiments import figures
 from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.results import command, read_results, runs_by_variant
 from d3_plugin.experiments.tables import csv_table, table_rows, tex_table
-from d3_plugin.experiments.verdict import verdict
+from d3_plugin.experiments.verdict import headline, verdict
 
 OUTPUTS = {
     "results.json": ("report.html", "table", ""),
@@ -142,6 +142,7 @@ def _section(
         "adapter": adapter,
         "rows": table_rows(summary),
         "keys": list(summary),
+        "headline": headline(summary),
         "auroc": np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]]),
         "seconds": [np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")],
         "pictures": pictures,

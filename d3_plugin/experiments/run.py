@@ -42,7 +42,7 @@ class Outcome:
         data_name: name of the GZSL problem.
         history: the trainer's: dicts of ``step`` and mean losses.
         generator_start, generator_mean: mean absolute parameter of the generator before and after
-            training: equal for a pair at the start, different at the end.
+            training: equal for a pair at the start, and with weight 0 at the end.
         seconds: of the training, which may carry other runs as well, and of scoring all of them,
             since it was last started.
         d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry

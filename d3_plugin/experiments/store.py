@@ -51,8 +51,13 @@ class RunStore:
     def checkpoint(self, runs: Sequence[Run]) -> Path:
         """File for the checkpoint of an unfinished training of these runs."""
         others = "".join(run.name for run in runs[1:]).encode()
-        more = f"-{hashlib.sha256(others).hexdigest()[:10]}" if others else ""
+        more = f"+{hashlib.sha256(others).hexdigest()[:10]}" if others else ""
         return self.folder / f"{runs[0].name}{more}.checkpoint.pt"
+
+    def remove_checkpoints(self, run: Run) -> None:
+        """Remove the checkpoints of trainings that were to begin with this finished run."""
+        for file in [self.checkpoint([run]), *self.folder.glob(f"{run.name}+*.checkpoint.pt")]:
+            file.unlink(missing_ok=True)
 
     def save(self, outcome: Outcome) -> None:
         """Write a finished run.

@@ -25,7 +25,8 @@ def verdict(adapter: str, summary: dict[str, Any]) -> str:
 
     Of the row whose weight and offset are chosen like the rivals' constants, if there is one.
     """
-    row = "d3_chosen" if "d3_chosen" in summary else "d3"
+    row = headline(summary)
+    name = "+D³, its weight and offset chosen," if row == "d3_chosen" else "+D³"
     metrics = summary[row]["metrics"]
     ausuc, harmonic = (metrics[name]["difference"] for name in ("ausuc", "harmonic"))
     seeds = len(metrics["ausuc"]["per_seed"])
@@ -37,9 +38,14 @@ def verdict(adapter: str, summary: dict[str, Any]) -> str:
     if sign == 0:
         said = f"no significant gain in AUSUC, {shown} {of_seeds}"
     else:
-        said = f"+D³ {'gains' if sign > 0 else 'loses'} AUSUC {shown} {of_seeds}"
+        said = f"{name} {'gains' if sign > 0 else 'loses'} AUSUC {shown} {of_seeds}"
     doubt = "" if _sign(harmonic) else ", not significant"
     return f"{adapter}: {said}; H {of_h}{doubt}{_rival(summary, row)}"
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """Key of the row that +D³ is judged by."""
+    return "d3_chosen" if "d3_chosen" in summary else "d3"
 
 
 def _rival(summary: dict[str, Any], d3: str) -> str:

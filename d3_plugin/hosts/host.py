@@ -101,8 +101,10 @@ class HostFamily:
         settings: a frozen dataclass of hyper-parameters, all with defaults.
         build: ``(data, settings, seed, device) -> trainer`` with ``fit()``, the ``generator``, and
             a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
-            already scaled. A trainer with ``state_dict()``, ``load_state_dict()`` and
-            ``fit(on_progress, start=step)`` is continued where a killed run left it.
+            already scaled. It must pass :func:`d3_plugin.testing.check_weight_zero`: one training
+            carries the baseline and D³ with weight 0. A trainer with ``state_dict()``,
+            ``load_state_dict()`` and ``fit(on_progress, start=step)`` is continued where a killed
+            run left it.
         search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where
             the plugin has none to offer, and then nothing is tuned on the baseline.
         hooks: plugin module or object with the hooks for these trainers, where no installed plugin

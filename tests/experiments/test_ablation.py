@@ -54,7 +54,7 @@ def test_shares_its_runs_with_a_comparison(
             strict=True,
         )
         assert row["metrics"]["ausuc"]["difference"] == interval(a - b for a, b in pairs)
-    assert "+ L_cls: a student that only starts as the teacher" in out
+    assert "+ L_cls: a student without distillation" in out
     content = json.loads((tmp_path / "ablation.json").read_text())
     assert content["settings"]["variants"]["cls-od"]["be_weight"] == 0
     assert len(content["runs"]) == 8

@@ -151,7 +151,7 @@ def test_checkpoints_of_something_else_are_refused(toy_data: GZSLData, saved: Pa
     with pytest.raises(DataError, match="another run"):
         Checkpoint(saved, fclswgan(toy_data), [], CPU, {"seed": 2}).load()
     trainer = fclswgan(toy_data)
-    with pytest.raises(DataError, match="another run"):
+    with pytest.raises(DataError, match="does not fit this trainer"):
         Checkpoint(saved, trainer, [attached(trainer, True)], CPU, {"seed": 1}).load()
     with pytest.raises(DataError, match="does not fit this trainer"):
         Checkpoint(saved, tfvaegan(toy_data), [], CPU, {"seed": 1}).load()

@@ -28,7 +28,9 @@ from tests.experiments.tiny import D3, HOST
 TERMS = {"cls", "kl", "be", "od", "total", "teacher_real", "teacher_synthetic"}
 FCLSWGAN = asdict(FCLSWGANSettings(**{**HOST, "steps": 45}))
 RUN = Run(
-    "fclswgan", "digits-2", "", 1, "d3", "test", FCLSWGAN, D3Settings(**D3), draws=1, device="cpu"
+    *("fclswgan", "digits-2", "", 1, "d3", "test", FCLSWGAN, D3Settings(weight=0.01, **D3)),
+    draws=1,
+    device="cpu",
 )
 
 
@@ -42,7 +44,7 @@ def test_means_between_the_hosts_own_entries(toy_data: GZSLData) -> None:
 
     trainer = FCLSWGANTrainer(toy_data, FCLSWGANSettings(**{**HOST, "steps": 45}))
     recorder = TermRecorder(trainer)
-    d3_plugin.attach(trainer, settings=D3Settings(**D3), plugins=[recorder, Watch()])
+    d3_plugin.attach(trainer, settings=RUN.d3, plugins=[recorder, Watch()])
     trainer.fit()
     recorder.close()
     steps = [entry["step"] for entry in recorder.history]

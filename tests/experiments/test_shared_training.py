@@ -34,7 +34,7 @@ STUDENTS = {
     "baseline": None,
     "d3": ALL,
     "cls": replace(ALL, kl_weight=0, be_weight=0, od_weight=0),
-    "semantic": replace(ALL, student_start="semantic", student_lr=1e-3),
+    "teacher": replace(ALL, student_start="teacher", student_lr=1e-3),
 }
 
 

@@ -66,7 +66,8 @@ GAIN, NOISE, LOSS = [1.5, 1.9, 1.7, 1.2, 2.1], [1, -1, 2, -2, 0.5], [-1.5, -1.9,
         ),
         (
             summary(d3_a=LOSS, d3_h=LOSS, d3_chosen_a=GAIN, d3_chosen_h=GAIN),
-            "a: +D³ gains AUSUC +1.7 ± 0.4 over 5 seeds; H +1.7 ± 0.4",
+            "a: +D³, its weight and offset chosen, gains AUSUC +1.7 ± 0.4 over 5 seeds; H +1.7 ± "
+            "0.4",
         ),
     ],
     ids=["gain", "no gain", "loss", "one seed", "ablation", "chosen like the rivals"],

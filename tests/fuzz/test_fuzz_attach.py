@@ -13,7 +13,7 @@ from d3_plugin.data import GZSLData
 from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, class_ids, examples, refused, tensors
 from tests.toys import PlainGenerator, parts_of
 
-FAST = D3Settings(embedding_dim=4, teacher_epochs=1, synthetic_rows=4, real_rows=4)
+FAST = D3Settings(weight=0.5, embedding_dim=4, teacher_epochs=1, synthetic_rows=4, real_rows=4)
 
 
 def parts(data: GZSLData) -> dict[str, Any]:
