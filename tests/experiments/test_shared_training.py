@@ -16,6 +16,7 @@ from d3_adapters.diffusion import DiffusionSettings
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_adapters.tfvaegan import TFVAEGANSettings
 from d3_plugin import D3Settings
+from d3_plugin.errors import FailedRunsError
 from d3_plugin.experiments import ablate, parallel
 from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.plan import Run, trainings
@@ -133,3 +134,16 @@ def test_one_student_that_fails_takes_no_other_with_it(
         ablate("fclswgan", "digits", tmp_path, seeds=1, **SMALL)
     assert "cls-kl" not in str(caught.value)
     assert len(list(tmp_path.glob("runs/*.npz"))) == 7
+
+
+def test_a_damaged_checkpoint_is_named_and_nothing_is_trained(tmp_path: Path) -> None:
+    runs, store = planned("fclswgan"), RunStore(tmp_path)
+    store.prepare()
+    store.checkpoint(runs).write_bytes(b"PK\x03\x04")
+    with pytest.raises(FailedRunsError, match=r"(?s)4 problems.*delete it"):
+        parallel.run_all(runs, store, progress="none")
+    assert list(store.folder.glob("*.npz")) == []
+    store.checkpoint(runs).unlink()
+    store.checkpoint(runs[:2]).write_bytes(b"of an earlier command that had other runs")
+    assert len(parallel.run_all(runs, store, progress="none")) == 4
+    assert list(store.folder.glob("*.pt")) == []
