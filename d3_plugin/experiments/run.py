@@ -21,6 +21,7 @@ from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import D3Warning, InputError, PluginError
+from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.protocol import evaluate
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
@@ -188,12 +189,16 @@ def execute(
         _fit(saved, every, recorders, on_step)
     for terms in recorders:
         terms.close()
-    evaluations = [
-        d3.evaluate(draws=run.draws)
-        if d3
-        else evaluate(trainer, seed=run.seed, draws=run.draws, plugins=plugins)
-        for d3 in attached
-    ]
+    evaluations: list[Evaluation] = []
+    baseline = None
+    for d3 in attached:
+        if d3 is None:
+            baseline = evaluate(trainer, seed=run.seed, draws=run.draws, plugins=plugins)
+            evaluations.append(baseline)
+        elif baseline is None or d3.settings.final_classifier != "both":
+            evaluations.append(d3.evaluate(draws=run.draws))
+        else:
+            evaluations.append(_with_student(baseline, d3))
     common: dict[str, Any] = {
         "data_name": data.name,
         "history": list(trainer.history),
@@ -240,6 +245,19 @@ def _attached(
             d3 = attach(trainer, plugins=[*plugins, terms, beside], **how)
         made.append(d3)
     return made
+
+
+def _with_student(baseline: Evaluation, d3: D3) -> Evaluation:
+    """What ``d3.evaluate()`` gives: its final classifiers are the baseline's, already trained."""
+    weight, offset = d3.settings.ensemble_weight, d3.settings.seen_offset
+    student = d3.evaluate(final_classifier="student")
+    both = replace(
+        student,
+        host_scores=baseline.host_scores,
+        prior=baseline.prior,
+        classifier=f"{baseline.classifier} + {weight:g} x {student.classifier}",
+    )
+    return rescored(both, ensemble_weight=weight, seen_offset=offset)
 
 
 def _fit(
