@@ -81,8 +81,8 @@ class D3Settings:
     od_standardise: bool = True
     od_softmax_confidence: bool = False
     od_initial_offset: NonNegative = 1.0
-    synthetic_rows: Count = 64
-    real_rows: Count = 64
+    synthetic_rows: Count = 32
+    real_rows: Count = 32
     embedding_dim: Count = 1024
     student_start: StudentStart = "semantic"
     student_lr: Positive = 2e-4
@@ -121,6 +121,8 @@ class D3Settings:
             "od_standardise": False,
             "od_softmax_confidence": True,
             "od_initial_offset": 0.0,
+            "synthetic_rows": 64,
+            "real_rows": 64,
             "student_start": "random",
             "student_lr": 1e-4,
             "final_classifier": "student",

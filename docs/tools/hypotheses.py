@@ -53,7 +53,9 @@ DATA, CUTS, SEEDS = ("cub50", "flo64", "cub127"), (0, 1, 2), (0, 1, 2)
 STEPS = {"fclswgan": 300, "diffusion": 1000, "tfvaegan": 300}
 TRAININGS = (("students",), ("share3", "share30"), ("scores", "graded"))
 DRAWS = 2
-FORMER = D3Settings(weight=0.01, student_start="teacher")  # the default when this was written
+FORMER = D3Settings(  # the default when this was written
+    weight=0.01, student_start="teacher", synthetic_rows=64, real_rows=64
+)
 ALL = replace(FORMER, weight=0)
 CLS = replace(ALL, kl_weight=0, be_weight=0, od_weight=0)
 STUDENTS = {

@@ -30,7 +30,7 @@ from d3_plugin.experiments.statistics import interval
 from d3_plugin.experiments.tables import cell
 
 CUTS = (0, 1, 2)
-SETTINGS = D3Settings(weight=0, student_start="semantic")
+SETTINGS = D3Settings(weight=0, student_start="semantic", synthetic_rows=64, real_rows=64)
 COLUMNS = ("teacher", "softmax", "longer", "AUSUC", "+D³", "longer, AUSUC", "longer, +D³")
 
 
