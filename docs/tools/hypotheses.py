@@ -74,8 +74,8 @@ CONFIRMED = {
     "teacher-cls": ("ref", CLS),
     "teacher": ("default", ALL),
     "cls": ("start", replace(CLS, student_start="semantic")),
-    "d3": ("whole", WHOLE),
-    "half": ("half", replace(WHOLE, synthetic_rows=32, real_rows=32)),
+    "whole": ("whole", WHOLE),
+    "d3": ("half", replace(WHOLE, synthetic_rows=32, real_rows=32)),
 }
 """Name in the results and settings, by the variant of the run."""
 FIRST_CUT, LATER_CUTS = ("narrow", "sparse"), ("plain", "start", "whole")
