@@ -36,6 +36,7 @@ BESIDE = (
     ("whole", "ref"),
     ("whole", "default"),
     ("half", "whole"),
+    ("half", "host"),
 )
 """Students, and what each is set beside."""
 SHARES = {"share3": 0.03, "share30": 0.3, "scores": 0.1, "graded": 0.1}
