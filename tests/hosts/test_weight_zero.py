@@ -115,3 +115,8 @@ def test_lazy_layers_are_refused_with_advice(layer: nn.Module, toy_data: GZSLDat
     optimizer = torch.optim.Adam(net.first.parameters())
     with pytest.raises(HostError, match="lazy layers: call it once"):
         d3_plugin.attach(generator=net, optimizer=optimizer, data=toy_data, settings=ZERO)
+
+
+def test_the_default_leaves_the_generator_alone() -> None:
+    """A weight of 0.01 spoilt the training of a flow with a small loss."""
+    assert D3Settings().weight == 0
