@@ -52,13 +52,13 @@ class D3Settings:
             classifier on features of its generator; or ``both``, the host's
             log-probabilities plus ``ensemble_weight`` times the student's.
         ensemble_weight: weight of the student in ``both``, a weighted product of experts (Hinton,
-            2002). 0.5 had the best worst case on pseudo-unseen classes, see docs/defaults.md.
+            2002). 0.7 was chosen on pseudo-unseen classes, see docs/defaults.md.
         seen_offset: calibrated stacking (Chao et al., ECCV 2016), which cannot change AUSUC:
             ``seen_offset * log(S)``, S the number of seen classes, is subtracted from the seen
             scores of the final classifier; no effect with ``final_classifier="host"``. It grows
             with S because an unseen class must beat the best of S seen scores, and the maximum of
             S variables with exponential tails grows like log S. The default was chosen on
-            pseudo-unseen classes for all data, for an ``ensemble_weight`` of 0.5.
+            pseudo-unseen classes for all data, for an ``ensemble_weight`` of 0.7.
 
     Raises:
         InputError: lists every value outside its range.
@@ -89,8 +89,8 @@ class D3Settings:
     teacher_lr: Positive = 1e-3
     teacher_epochs: Count = 50
     final_classifier: FinalClassifier = "both"
-    ensemble_weight: NonNegative = 0.5
-    seen_offset: NonNegative = 0.3
+    ensemble_weight: NonNegative = 0.7
+    seen_offset: NonNegative = 0.35
 
     def __post_init__(self) -> None:
         setting_problems("D3Settings", type(self), vars(self)).raise_as(InputError)

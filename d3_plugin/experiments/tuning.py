@@ -42,7 +42,7 @@ D3_SEARCH: dict[str, list[Any]] = {
     "od_relation": ["bce", "contrastive"],
     "student_start": ["semantic", "teacher", "random"],
     "final_classifier": ["both", "student", "host"],
-    "ensemble_weight": [0.25, 0.5, 1.0, 2.0],
+    "ensemble_weight": [0.35, 0.7, 1.0, 2.0],
 }
 """Values tried for the settings of D³; the baseline's are its family's ``search``."""
 

@@ -18,15 +18,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
-from d3_plugin import InputError
-from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics, ood_auroc
+from d3_plugin import D3Settings, InputError
+from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics
 from d3_plugin.experiments.tables import aligned, cell
 
+WEIGHT, OFFSET = D3Settings().ensemble_weight, D3Settings().seen_offset
 WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 2.0)
-OFFSETS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
-CONSTANTS = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5)
+PAIRS = ((0.5, 0.3), (WEIGHT, OFFSET), (1.0, 0.4))
+OFFSETS = (0.0, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+CONSTANTS = (0.0, 0.6, 0.9, 1.2, 1.5, 1.8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +51,6 @@ class Cut:
         """Of each draw of scores (draws, N, C)."""
         return [gzsl_metrics(draw, self.labels, self.seen, self.unseen).ausuc for draw in scores]
 
-    def auroc(self, scores: npt.NDArray[np.float64]) -> list[float]:
-        """Of each draw: seen against unseen rows by the log-odds of all seen classes."""
-        of_seen, of_unseen = (logsumexp(scores[:, :, c], axis=2) for c in (self.seen, self.unseen))
-        is_seen = np.isin(self.labels, self.seen)
-        return [ood_auroc(odds[is_seen], odds[~is_seen]) for odds in of_seen - of_unseen]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -62,9 +58,10 @@ def main() -> None:
     cuts = {folder.name: read(folder) for folder in parser.parse_args().folders}
     print(f"AUSUC by `ensemble_weight`\n\n{weight_table(cuts)}\n")
     print(f"AUSUC by how the two are combined\n\n{rule_table(cuts)}\n")
-    print(f"AUROC of seen against unseen rows\n\n{auroc_table(cuts)}\n")
-    print(f"H by `seen_offset`, at weight 0.5\n\n{offset_table(cuts, OFFSETS, by_classes)}\n")
-    print(f"H by a constant instead, at weight 0.5\n\n{offset_table(cuts, CONSTANTS, constant)}")
+    print(f"H by `ensemble_weight` and `seen_offset`\n\n{pair_table(cuts)}\n")
+    print(f"H by `seen_offset`, at weight {WEIGHT}\n\n{offset_table(cuts, OFFSETS, by_classes)}\n")
+    constants = offset_table(cuts, CONSTANTS, constant)
+    print(f"H by a constant instead, at weight {WEIGHT}\n\n{constants}")
 
 
 def read(folder: Path) -> dict[str, list[Cut]]:
@@ -102,9 +99,15 @@ def rule_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
     return _table(cuts, tuple(RULES), lambda cut, rule: cut.ausuc(RULES[rule](cut)))
 
 
-def auroc_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
-    """Mean over cuts and draws."""
-    return _table(cuts, tuple(RULES), lambda cut, rule: cut.auroc(RULES[rule](cut)))
+def pair_table(cuts: dict[str, dict[str, list[Cut]]]) -> str:
+    """Mean H over cuts and draws, by weight and offset in units of log S."""
+    pairs = {f"{weight:g}, {offset:g} log S": (weight, offset) for weight, offset in PAIRS}
+
+    def harmonic(cut: Cut, column: str) -> list[float]:
+        weight, offset = pairs[column]
+        return [m.harmonic for m in cut.metrics(weight, by_classes(cut, offset))]
+
+    return _table(cuts, tuple(pairs), harmonic)
 
 
 def _table(
@@ -128,21 +131,11 @@ def mean_cell(values: list[float]) -> str:
     return cell({"mean": float(np.mean(values)), "half_width": None})
 
 
-def gated(cut: Cut) -> npt.NDArray[np.float64]:
-    """The host's probability of seen and of unseen, and within each what the weighted sum says."""
-    scores = cut.host + 0.5 * cut.student
-    for classes in (cut.seen, cut.unseen):
-        of_host = logsumexp(cut.host[:, :, classes], axis=2, keepdims=True)
-        scores[:, :, classes] = log_softmax(scores[:, :, classes], axis=2) + of_host
-    return scores
-
-
 RULES: dict[str, Callable[[Cut], npt.NDArray[np.float64]]] = {
     "host": lambda cut: cut.host,
     "student": lambda cut: cut.student,
-    "weighted sum": lambda cut: cut.host + 0.5 * cut.student,
+    "weighted sum": lambda cut: cut.host + WEIGHT * cut.student,
     "mean of probabilities": lambda cut: np.logaddexp(cut.host, cut.student),
-    "host's odds, sum within": gated,
 }
 """Scores (draws, N, C) of a cut, by what they are made of."""
 
@@ -156,7 +149,7 @@ def offset_table(
     rows = [["", *_titles(offsets)]]
     for data, families in cuts.items():
         each = [cut for family in families.values() for cut in family]
-        made = ([m.harmonic for c in each for m in c.metrics(0.5, of(c, o))] for o in offsets)
+        made = ([m.harmonic for c in each for m in c.metrics(WEIGHT, of(c, o))] for o in offsets)
         rows.append([data, *map(mean_cell, made)])
     return aligned(rows)
 
