@@ -61,14 +61,20 @@ class Step:
         self._batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.update = StudentUpdate(distiller, host.generator, settings.student_lr)
         self.share = GradientShare()
-        self._values: dict[str, Tensor] = {}
+        self._terms: dict[str, Tensor] = {}
+        self._scored: tuple[Tensor, Tensor] | None = None  # the teacher's logits, by domain
         self._warned_unreachable = self._warned_share = False
 
     @property
     def values(self) -> dict[str, Tensor]:
         """See :attr:`d3_plugin.D3.values`."""
-        share = self.share.last
-        return self._values if share is None else {**self._values, "gradient_share": share}
+        values = dict(self._terms)
+        if self._scored is not None:
+            for name, logits in zip(("synthetic", "real"), self._scored, strict=True):
+                values[f"teacher_{name}"] = logits.softmax(dim=1).amax(dim=1).mean()
+        if self.share.last is not None:
+            values["gradient_share"] = self.share.last
+        return values
 
     def __call__(self, *batch_parts: Tensor | None, update: bool = True) -> Tensor:
         """The generator's extra loss; ``update`` as for ``loss()``."""
@@ -98,7 +104,8 @@ class Step:
                     self.stream.end()
             finally:
                 undo()
-        value = (weight * self._values["total"]).masked_fill(~good, 0.0)
+        total = self._terms["total"]
+        value = (weight * total).masked_fill(~good, 0.0) if weight else torch.zeros_like(total)
         if update:
             self._after_step()
         if gradient is None:
@@ -110,7 +117,8 @@ class Step:
 
     def _after_step(self) -> None:
         steps = self.update.steps
-        self._hooks.d3_after_step(host=self._host, step=steps, values=dict(self.values))
+        if self._hooks.d3_after_step.get_hookimpls():
+            self._hooks.d3_after_step(host=self._host, step=steps, values=self.values)
         if steps % LOOK_EVERY == 0 and not self._warned_share:
             self._warned_share = self.share.warn(self.settings.weight, self._hooked)
 
@@ -127,11 +135,10 @@ class Step:
         rows = synthetic.detach().float().requires_grad_(differentiable)
         batch = self._distiller.batch(rows, real, torch.cat([classes, real_labels]))
         total = self._total(batch)
-        parts = {"synthetic rows": rows, "real rows": real, **self._values}
+        parts = {"synthetic rows": rows, "real rows": real, **self._terms}
         gradient, good = self.update(total, rows if differentiable else None, parts, step=update)
-        confidence = batch.teacher_logits.detach().softmax(dim=1).amax(dim=1)
-        self._values["teacher_synthetic"] = confidence[: batch.num_synthetic].mean()
-        self._values["teacher_real"] = confidence[batch.num_synthetic :].mean()
+        logits, n = batch.teacher_logits.detach(), batch.num_synthetic
+        self._scored = logits[:n], logits[n:]
         return synthetic, gradient, good
 
     def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -157,8 +164,8 @@ class Step:
             raise PluginError(f"d3_extra_terms (plugins: {names}) failed: {error!r}") from error
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
         total = sum([terms[name] for name in sorted(terms)], start=batch.features.new_zeros(()))
-        self._values = {name: term.detach() for name, term in terms.items()}
-        self._values["total"] = total.detach()
+        self._terms = {name: term.detach() for name, term in terms.items()}
+        self._terms["total"] = total.detach()
         return total
 
     def state_dict(self) -> dict[str, Any]:

@@ -78,20 +78,18 @@ class Distiller(nn.Module):
 
     def batch(self, synthetic: Tensor, real: Tensor, labels: Tensor) -> StepBatch:
         """Teacher and student on synthetic rows (M, D) and real rows (B, D); labels (M + B,)."""
-        # Two passes: real rows need no gradient through the teacher, and in backward the slice of a
-        # common embedding costs more than the second pass.
         with autocast_off(real):
-            synthetic, real = synthetic.float(), real.float()
-            teacher = [self.teacher(synthetic), self.teacher(real)]
-            student = [self.student(synthetic), self.student(real)]
+            rows = torch.cat([synthetic.float(), real.float()])
+            teacher_logits, teacher_embedding = self.teacher(rows)
+            student_logits, student_embedding = self.student(rows)
             return StepBatch(
-                torch.cat([synthetic, real]),
+                rows,
                 labels,
                 len(synthetic),
-                torch.cat([logits for logits, _ in teacher]),
-                torch.cat([logits for logits, _ in student]),
-                (teacher[0][1], teacher[1][1]),
-                (student[0][1], student[1][1]),
+                teacher_logits,
+                student_logits,
+                teacher_embedding,
+                student_embedding,
             )
 
     def terms(self, batch: StepBatch) -> dict[str, Tensor]:
@@ -102,13 +100,15 @@ class Distiller(nn.Module):
             if self.weights["cls"]:
                 cls = F.cross_entropy(b.student_logits, b.labels)
                 terms["cls"] = mean_over_processes(cls, len(b.labels)) if self.gather else cls
+            parts = [n, len(b.labels) - n]  # in backward cheaper than slices
             terms |= self.id2sd.terms(
-                b.teacher_logits[n:],
-                b.student_logits[n:],
-                b.teacher_embeddings[1],
-                b.student_embeddings[1],
+                b.teacher_logits.split(parts)[1],
+                b.student_logits.split(parts)[1],
+                b.teacher_embedding.split(parts)[1],
+                b.student_embedding.split(parts)[1],
                 b.labels[n:],
             )
             if self.weights["od"]:
                 terms |= self.o2dbd.terms(b.teacher_logits, b.student_logits, b.labels)
-            return {name: self.weights[name] * term for name, term in terms.items()}
+            weights = self.weights  # most are 1
+            return {k: t if weights[k] == 1 else weights[k] * t for k, t in terms.items()}

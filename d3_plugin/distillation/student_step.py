@@ -94,7 +94,8 @@ class StudentUpdate:
                 kept = gradient if self._on_cpu else gradient.masked_fill(~good, 0.0)
                 parameter.grad = kept.contiguous()
             self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            for parameter in self._learned:
+                parameter.grad = None
         return (None if rows is None else of_rows[0].masked_fill(~good, 0.0)), good
 
     def _finite(self, values: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ One (N, K) x (K, M) product and its (N, M) result; no row is repeated.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -65,8 +66,8 @@ def _inverse_length(x: Tensor, scale: float) -> Tensor:
         small = x.detach() * 2.0**-80  # not float64, which Apple GPUs lack
         exact = torch.linalg.vector_norm(small, dim=1, keepdim=True) * 2.0**80
         length = torch.where(length.isinf(), exact, length)
-    inverse: Tensor = scale / length.clamp_min(_SHORTEST)
-    return inverse.masked_fill(length <= _SHORTEST, 0.0)
+    inverse: Tensor = scale / F.threshold(length, _SHORTEST, math.inf)
+    return inverse
 
 
 def relation_loss(
@@ -112,12 +113,17 @@ def relation_loss(
         )
     if form not in RELATION_FORMS:
         raise InputError(f"relation_loss takes form {', '.join(RELATION_FORMS)}; got {form!r}")
-    contrastive = form == "contrastive"
-    cosine = _scaled_cosines(rows, columns, 1 / temperature if contrastive else 1.0)
+    scale = 1 / temperature if form == "contrastive" else 1.0
+    cosine = _scaled_cosines(rows, columns, scale)
+    return loss_of_cosines(cosine, same, form, rescale=rescale)
+
+
+def loss_of_cosines(cosine: Tensor, same: Tensor, form: RelationForm, *, rescale: bool) -> Tensor:
+    """:func:`relation_loss` of (N, M) cosines, in contrastive form already divided by T."""
     if cosine.numel() == 0:
         return cosine.sum()
     with autocast_off(cosine):
-        if contrastive:
+        if form == "contrastive":
             # log softmax_j = c_j - logsumexp, averaged over the positives, needs no second (N, M).
             positives = same.sum(dim=1)
             mean_positive = cosine.masked_fill(~same, 0.0).sum(dim=1) / positives.clamp_min(1)

@@ -85,4 +85,4 @@ def id_confidence(score: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
         s, w, b = full_precision(score, weight, offset)
         logit = w * (s + b)
         # sigmoid(-x), not 1 - sigmoid(x), keeps small values and their gradient exact.
-        return torch.stack([logit.sigmoid(), (-logit).sigmoid()], dim=1)
+        return torch.stack([logit, -logit], dim=1).sigmoid()

@@ -69,7 +69,7 @@ class StepBatch:
         labels: (N,) class ids.
         num_synthetic: how many rows, from the first on, are synthetic.
         teacher_logits, student_logits: (N, S), (N, C).
-        teacher_embeddings, student_embeddings: those of the synthetic rows and of the real ones.
+        teacher_embedding, student_embedding: (N, K).
     """
 
     features: Tensor
@@ -77,18 +77,8 @@ class StepBatch:
     num_synthetic: int
     teacher_logits: Tensor
     student_logits: Tensor
-    teacher_embeddings: tuple[Tensor, Tensor]
-    student_embeddings: tuple[Tensor, Tensor]
-
-    @property
-    def teacher_embedding(self) -> Tensor:
-        """(N, K)."""
-        return torch.cat(self.teacher_embeddings)
-
-    @property
-    def student_embedding(self) -> Tensor:
-        """(N, K)."""
-        return torch.cat(self.student_embeddings)
+    teacher_embedding: Tensor
+    student_embedding: Tensor
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from d3_plugin.checks import (
 )
 from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
-from d3_plugin.functional import id_confidence, id_score, relation_loss
+from d3_plugin.functional import id_confidence, id_score
 from d3_plugin.functional.precision import autocast_off, full_precision
-from d3_plugin.functional.relations import RelationForm
+from d3_plugin.functional.relations import RelationForm, loss_of_cosines
 from d3_plugin.functional.scores import ScoreKind
 
 RelationTarget = Literal["domain", "class"]
@@ -152,15 +152,17 @@ class O2DBDLoss(nn.Module):
         if self.gather:
             student, teacher, labels = gather_rows(student, teacher, labels)
         groups = self.is_seen[labels] if self.target == "domain" else labels
-        loss = relation_loss(
-            student,
-            teacher,
-            groups[:, None] == groups,
-            self.relation,
-            temperature=self.relation_temperature,
-            rescale=self.rescale,
-        )
-        return {"od": loss}
+        same = groups[:, None] == groups
+        with autocast_off(student):
+            # Two probabilities: their length is neither 0 nor too large for float32.
+            rows, columns = (
+                pair / torch.linalg.vector_norm(pair, dim=1, keepdim=True)
+                for pair in full_precision(student, teacher)
+            )
+            if self.relation == "contrastive":
+                rows = rows / self.relation_temperature
+            cosine = rows @ columns.T
+        return {"od": loss_of_cosines(cosine, same, self.relation, rescale=self.rescale)}
 
     def forward(self, teacher_logits: Tensor, student_logits: Tensor, labels: Tensor) -> Tensor:
         """The loss over all rows of a batch, seen and synthetic unseen.

@@ -56,7 +56,8 @@ def graded(d3: D3, *, of_teacher: bool) -> Term:
     target = predicted(data, class_means(data, F.normalize(embedding - centre) @ means.T))
 
     def term(batch: StepBatch) -> Tensor:
-        rows = (batch.teacher_embeddings if of_teacher else batch.student_embeddings)[0]
+        rows = batch.teacher_embedding if of_teacher else batch.student_embedding
+        rows = rows[: batch.num_synthetic]
         drawn = batch.labels[: len(rows), None] == data.unseen_classes
         counts = drawn.sum(dim=0)
         cosine = drawn.float().T @ (F.normalize(rows - centre) @ means.T)
