@@ -24,7 +24,7 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, D3Warning, FailedConditionError, InputError
 from d3_plugin.experiments import ablate, compare, tune
 from d3_plugin.experiments.bench import bench
-from d3_plugin.experiments.flags import add_flags
+from d3_plugin.experiments.flags import add_flags, meanings
 from d3_plugin.experiments.preflight import check_installed
 from d3_plugin.experiments.run import find_family
 from d3_plugin.hooks.manager import host_families, make_manager
@@ -155,7 +155,9 @@ def data(folder: str, *, attributes: Path | None = None, validation: bool = Fals
     """Show what a data folder holds, or what is wrong with it.
 
     Args:
-        folder, attributes, validation: see :func:`d3_plugin.data.load`.
+        folder: ``digits``, ``digits-DRAW``, or a folder with ``res101.mat`` and ``att_splits.mat``.
+        attributes: as in :func:`d3_plugin.experiments.compare`.
+        validation: show the folder's own validation split.
     """
     found = load(folder, attributes=attributes, validation=validation)
     names = [found.class_names[c] for c in found.unseen_classes.tolist()]
@@ -177,6 +179,9 @@ def report(out: Path) -> None:
     """Write the report of a finished comparison or ablation again, without training.
 
     Everything is made from results.json and ablation.json in the folder.
+
+    Args:
+        out: the folder, ``--out`` of the command.
     """
     check_installed("compare", "jinja2", "matplotlib")
     from d3_plugin.experiments.report import render_again
@@ -191,24 +196,27 @@ def adapters() -> None:
 
 
 def settings(adapter: str = "all") -> None:
-    """List the settings of D³ and of host families: names, defaults and meaning."""
-    manager = make_manager()
-    names = host_families(manager) if adapter == "all" else adapter.split(",")
+    """List the settings of D³ and of host families: names, defaults and meaning.
+
+    Args:
+        adapter: a host family, its import path, several separated by commas, or ``all``.
+    """
+    names = host_families(make_manager()) if adapter == "all" else adapter.split(",")
     kinds = {"D³, for --set": D3Settings}
     kinds |= {f"{name}, for --host": find_family(name).settings for name in names}
     for title, kind in kinds.items():
         print(f"{title}:")
-        docs = "\n".join(inspect.getdoc(each) or "" for each in kind.__mro__)
-        docs = re.sub(r":\w+:`~?|`", "", docs)
-        meaning: dict[str, str] = {}
-        for of, text in re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", docs, re.MULTILINE):
-            meaning = dict.fromkeys(of.split(", "), " ".join(text.split())) | meaning
+        meaning = meanings(*kind.__mro__)
         for each in fields(kind):
             print(f"  {each.name}={each.default}: {meaning.get(each.name, '')}")
 
 
 def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
-    """Print a script that completes commands and flags: eval "$(d3 completion bash)"."""
+    """Print a script that completes commands and flags: eval "$(d3 completion bash)".
+
+    Args:
+        shell: in which they are completed.
+    """
     check_installed("completion", "shtab")
     import shtab
 

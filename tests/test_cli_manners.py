@@ -140,11 +140,11 @@ def test_progress_inside_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     store, bar = RunStore(tmp_path), Bar()
     store.prepare()
 
-    def trained(runs: list[Run], checkpoint: Path, on_step: Any) -> Exception:
+    def trained(runs: list[Run], checkpoint: Path, on_step: Any) -> None:
         on_step(9)
-        return ValueError("stopped there")
+        raise ValueError("stopped there")
 
-    monkeypatch.setattr(parallel, "_make", trained)
+    monkeypatch.setattr(parallel, "execute", trained)
     with _watched(todo, set(), {}, store, bar, "steps") as board:
         assert _make_here(todo[1], store, board, 1) == (1, [": ValueError: stopped there"])
         deadline = time.monotonic() + 10

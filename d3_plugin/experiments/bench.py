@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 
 from d3_plugin.attachment.attach import attach
 from d3_plugin.data import GZSLData, load
@@ -146,8 +146,7 @@ def _cost(
     baseline, with_d3 = _Timed(*host, None), _Timed(*host, d3)
     times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
     kind = "cuda" if with_d3.device.type == "cuda" else "cpu"
-    on_gpu = [ProfilerActivity.CUDA] if kind == "cuda" else []
-    with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as profiler:
+    with profile() as profiler:
         with_d3.block()
     table = profiler.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=12)
     del baseline, with_d3

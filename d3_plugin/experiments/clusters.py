@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
-from d3_plugin.errors import InputError, MissingExtraError
+from d3_plugin.errors import InputError
+from d3_plugin.experiments.preflight import check_installed
 
 Backend = Literal["loky", "dask", "ray"]
 
@@ -32,32 +32,19 @@ def runs_on(backend: Backend, scheduler: str | None) -> Iterator[None]:
     """
     from joblib import parallel_config
 
-    if backend == "loky":
-        with parallel_config("loky"):
-            yield
-    elif backend == "dask":
-        with _dask_client(scheduler) as client:
-            if not client.nthreads():
-                raise InputError("the Dask cluster has no worker yet: dask worker ADDRESS")
-            with parallel_config("dask", client=client):
-                yield
-    else:
-        with _ray_cluster(scheduler), parallel_config("ray", n_jobs=-1):
-            yield
-
-
-def _package(backend: Backend, name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"--backend {backend} needs {error.name}: pip install 'd3-plugin[{backend}]'"
-        ) from error
+    cluster: AbstractContextManager[dict[str, Any]] = nullcontext({})
+    if backend != "loky":
+        cluster = _dask_cluster(scheduler) if backend == "dask" else _ray_cluster(scheduler)
+    with cluster as how, parallel_config(backend, **how):
+        yield
 
 
 @contextmanager
-def _dask_client(scheduler: str | None) -> Iterator[Any]:
-    distributed, dask = _package("dask", "distributed"), _package("dask", "dask")
+def _dask_cluster(scheduler: str | None) -> Iterator[dict[str, Any]]:
+    check_installed("dask", "dask", "distributed")
+    import dask
+    import distributed
+
     address = scheduler or dask.config.get("scheduler-address", None)
     if not address:
         raise InputError(
@@ -73,7 +60,9 @@ def _dask_client(scheduler: str | None) -> Iterator[Any]:
             "with 'dask scheduler', or correct --scheduler"
         ) from error
     with client:
-        yield client
+        if not client.nthreads():
+            raise InputError("the Dask cluster has no worker yet: dask worker ADDRESS")
+        yield {"client": client}
 
 
 async def _shake_hands(address: str) -> None:
@@ -87,9 +76,11 @@ async def _shake_hands(address: str) -> None:
 
 
 @contextmanager
-def _ray_cluster(scheduler: str | None) -> Iterator[None]:
-    ray = _package("ray", "ray")
-    register_ray = _package("ray", "ray.util.joblib").register_ray
+def _ray_cluster(scheduler: str | None) -> Iterator[dict[str, Any]]:
+    check_installed("ray", "ray", "cloudpickle")
+    import ray
+    from ray.util.joblib import register_ray
+
     address = scheduler or os.environ.get("RAY_ADDRESS", "")
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
@@ -103,6 +94,6 @@ def _ray_cluster(scheduler: str | None) -> Iterator[None]:
         ) from error
     try:
         register_ray()
-        yield
+        yield {"n_jobs": -1}
     finally:
         ray.shutdown()

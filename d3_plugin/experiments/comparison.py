@@ -36,8 +36,7 @@ COMPARISON_NOTES = NOTES + (
     "of the student (by AUSUC) and offset (by H) in the row that says so. The baseline's ensemble "
     "has a classifier for each draw of features, which reduces variance. +D³ "
     "scores as final_classifier says; by default with the log-probabilities of the host's "
-    "classifier, also shown alone, plus "
-    "ensemble_weight times the student's."
+    "classifier, also shown alone, plus ensemble_weight times the student's."
 )
 ABLATION_NOTES = NOTES + (
     "Settings are fixed beforehand and nothing is chosen. The row of L_cls alone has a second "
@@ -58,6 +57,9 @@ ABLATION_ROWS = {
     "released": "+D³, released formulas",
 }
 """Key and title of every row; all but ``d3_host`` and ``d3_plain`` are trained variants."""
+
+TEXTS = {"results.json": (ROWS, COMPARISON_NOTES), "ablation.json": (ABLATION_ROWS, ABLATION_NOTES)}
+"""Rows that the table of a file with results may have, and the text beside it."""
 
 
 def compare(
@@ -91,32 +93,41 @@ def compare(
 
     Args:
         adapter: a host family: its name, its import path ``package.module:attribute``, several
-            separated by commas, ``all``, or a :class:`~d3_plugin.HostFamily`; default: that of the
-            settings file, or fclswgan.
-        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, a folder, or a
+            separated by commas, or ``all``; default: that of the settings file, or fclswgan. In
+            Python also a :class:`~d3_plugin.HostFamily`.
+        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, or a folder with
+            ``res101.mat`` and ``att_splits.mat``. In Python also a
             :class:`~d3_plugin.data.GZSLData`, which is written to ``out/data``.
         out: folder for runs and results; finished runs found there are not made again.
-        attributes: another file with the attributes of a data folder.
+        attributes: another file with the attributes of the data folder, such as
+            ``sent_splits.mat``.
         validation: choose offsets on the data folder's own validation split, not on random cuts;
-            ``cuts`` is then the number of trainings on it. See
+            the number of cuts is then that of trainings on it. In Python see
             :func:`~d3_plugin.data.load_mat_folder`.
         seeds: number of seeds.
-        cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on; see
-            :func:`~d3_plugin.experiments.plan.validation_cuts`.
+        cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on. In
+            Python see :func:`~d3_plugin.experiments.plan.validation_cuts`.
         draws: final classifiers per run, each trained on freshly drawn features.
         preset: D³'s default settings, or those of the released code.
         variants: with ``default,released``, a further row for the released formulas.
         settings: JSON file with settings, such as ``d3 tune`` writes.
-        host, d3: changes to the settings of the host family and of D³; override the file.
-        device: where to train.
-        threads: CPU threads of each run; other numbers give other rounding errors.
+        host: change of a setting of the host family, which overrides the file; may be repeated. In
+            Python a dict of all changes.
+        d3: change of a setting of D³, which overrides the file; may be repeated. In Python a dict
+            of all changes.
+        device: where to train: cpu, cuda, cuda:1, ...
+        threads: CPU threads of each run; finished runs of another number, which have other rounding
+            errors, are not used.
         jobs: trainings at the same time on this machine.
-        backend, scheduler, progress: see :func:`~d3_plugin.experiments.parallel.run_all`.
-        fail_if: conditions ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary
-            in ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
+        backend: where runs are made: processes of this machine, or an existing cluster.
+        scheduler: address of the cluster; default: $DASK_SCHEDULER_ADDRESS or $RAY_ADDRESS.
+        progress: see :func:`~d3_plugin.experiments.parallel.run_all`.
+        fail_if: exit with status 1 if this condition holds; may be repeated:
+            ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary in
+            ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
             ADAPTER for each of them; ROW is ``d3`` by default. NAME is a metric, ``d_METRIC`` its
             difference to the baseline, ``d_METRIC_to_ROW`` that to another row. The mean counts, or
-            an end of the 95 % interval.
+            an end of the 95 % interval. In Python a list of all conditions.
 
     Returns:
         The summary of each adapter.
@@ -128,18 +139,11 @@ def compare(
     """
     given = locals()
     request = read_request(given, Problems("compare"))
-    used = {"baseline": None, "d3": request.d3}
     released = request.released if variants == "default,released" else None
+    used = {"baseline": None, "d3": request.d3} | ({"released": released} if released else {})
+    facts = {"cuts": cuts, "d3": asdict(request.d3), "released": released and asdict(released)}
     chosen_on = validation_cuts(request.data, seeds, cuts)
-    return run_grid(
-        given,
-        request,
-        used | ({"released": released} if released else {}),
-        {"cuts": cuts, "d3": asdict(request.d3), "released": released and asdict(released)},
-        chosen_on,
-        titles=ROWS,
-        notes=COMPARISON_NOTES,
-    )
+    return run_grid(given, request, used, facts, chosen_on, "results.json")
 
 
 def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | None]:
@@ -196,16 +200,9 @@ def ablate(
     given = locals()
     request = read_request(given, Problems("ablate"))
     variants = ablation(request.d3, request.released)
-    return run_grid(
-        given,
-        request,
-        variants,
-        {"variants": {name: used and asdict(used) for name, used in variants.items()}},
-        {seed: [] for seed in range(seeds)},
-        titles=ABLATION_ROWS,
-        notes=ABLATION_NOTES,
-        file="ablation.json",
-    )
+    facts = {"variants": {name: used and asdict(used) for name, used in variants.items()}}
+    chosen_on: dict[int, list[int]] = {seed: [] for seed in range(seeds)}
+    return run_grid(given, request, variants, facts, chosen_on, "ablation.json")
 
 
 def run_grid(
@@ -214,10 +211,7 @@ def run_grid(
     variants: Mapping[str, D3Settings | None],
     facts: Mapping[str, Any],
     chosen_on: Mapping[int, Collection[int]],
-    *,
-    titles: Mapping[str, str],
-    notes: str,
-    file: str = "results.json",
+    file: str,
 ) -> dict[str, Any]:
     """Run every variant on every seed; write the report and print its tables.
 
@@ -226,9 +220,7 @@ def run_grid(
         variants: settings of D³ by the variant's name; None for the host without D³.
         facts: further settings for the JSON file.
         chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
-        titles: of the rows that the table may have.
-        notes: the text beside the table.
-        file: name of the JSON file.
+        file: name of the JSON file, of :data:`TEXTS`.
 
     Returns:
         The summary of each adapter.
@@ -236,20 +228,14 @@ def run_grid(
     from d3_plugin.experiments.report import write_report
 
     data, out, seeds = request.data, Path(given["out"]), given["seeds"]
+    titles, notes = TEXTS[file]
     rows = rows_of(titles, variants, given["draws"])
     conditions = read_conditions(given["fail_if"], request.hosts, rows, seeds)
     how = {name: given[name] for name in ("draws", "device", "threads")}
     other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
+    planned = {**how, **other, "validated": set().union(*chosen_on.values())}
     runs = plan(
-        request.hosts,
-        data,
-        request.digest,
-        seeds,
-        variants,
-        validated=set().union(*chosen_on.values()),
-        families=request.foreign,
-        **how,
-        **other,
+        request.hosts, data, request.digest, seeds, variants, families=request.foreign, **planned
     )
     where = {name: given[name] for name in ("jobs", "backend", "scheduler", "progress")}
     done = run_all(runs, RunStore(out), **where)
@@ -272,7 +258,7 @@ def run_grid(
     write_atomically(out / file, json.dumps(content, indent=1).encode())
     page = write_report(out, content, file)
     for adapter, summary in summaries.items():
-        counted = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        counted = f"{seeds} seed{'s' * (seeds != 1)}"
         print(f"\n{adapter} on {data}, {counted}\n{aligned(table_rows(summary))}")
     print(f"\n{notes}\n")
     for adapter, summary in summaries.items():
@@ -281,5 +267,5 @@ def run_grid(
     if lines := failures(conditions, summaries):
         raise FailedConditionError("\n".join(f"failed: {line}" for line in lines))
     if conditions:
-        print(f"passed: none of --fail-if {'; '.join(map(str, conditions))}")
+        print(f"passed: none of --fail-if {'; '.join(given['fail_if'])}")
     return summaries

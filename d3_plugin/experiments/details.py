@@ -41,30 +41,26 @@ def _classes(tests: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
     found: dict[tuple[bool, int, str], dict[str, list[float]]] = defaultdict(
         lambda: {variant: [] for variant in VARIANTS}
     )
-    for variant in VARIANTS:
-        for outcome in tests[variant]:
-            for unseen, label, predicted in _predictions(outcome):
-                accuracy = float((predicted == label).mean())
-                found[unseen, label, _name(outcome, label)][variant].append(accuracy)
+    for variant, outcome, label, unseen, predicted in _predictions(tests):
+        found[unseen, label, _name(outcome, label)][variant].append((predicted == label).mean())
     return [
-        {
-            "class": label,
-            "name": name,
-            "unseen": unseen,
-            "seeds": len(of_class["d3"]),
-            **{variant: round(float(np.mean(of_class[variant])), 4) for variant in VARIANTS},
-        }
+        {"class": label, "name": name, "unseen": unseen, "seeds": len(of_class["d3"])}
+        | {variant: round(float(np.mean(of_class[variant])), 4) for variant in VARIANTS}
         for (unseen, label, name), of_class in sorted(found.items())
     ]
 
 
-def _predictions(outcome: Outcome) -> Iterator[tuple[bool, int, npt.NDArray[np.int64]]]:
-    """For each class with test rows: whether it is unseen, its id, predictions (draws, rows)."""
-    evaluation = outcome.evaluation
-    predicted = evaluation.scores.argmax(axis=2)
-    for label in np.unique(evaluation.labels):
-        unseen = bool(label in evaluation.unseen_classes)
-        yield unseen, int(label), predicted[:, evaluation.labels == label]
+def _predictions(
+    tests: Mapping[str, Sequence[Outcome]],
+) -> Iterator[tuple[str, Outcome, int, bool, npt.NDArray[np.int64]]]:
+    """Each variant, run and class: its id, whether it is unseen, predictions (draws, rows)."""
+    for variant in VARIANTS:
+        for outcome in tests[variant]:
+            evaluation = outcome.evaluation
+            predicted = evaluation.scores.argmax(axis=2)
+            for label in np.unique(evaluation.labels).tolist():
+                unseen = label in evaluation.unseen_classes
+                yield variant, outcome, label, unseen, predicted[:, evaluation.labels == label]
 
 
 def _confusion(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -84,30 +80,24 @@ def _mistakes(tests: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
     Shares of its rows, mean over the seeds for which it is unseen.
     """
     seeds: Counter[tuple[str, str]] = Counter()
-    shares: dict[tuple[str, str, bool], dict[str, list[float]]] = defaultdict(
-        lambda: {variant: [] for variant in VARIANTS}
+    shares: dict[tuple[str, str, bool], dict[str, float]] = defaultdict(
+        lambda: dict.fromkeys(VARIANTS, 0.0)
     )
-    for variant in VARIANTS:
-        for outcome in tests[variant]:
-            for unseen, label, predicted in _predictions(outcome):
-                if not unseen:
-                    continue
-                name = _name(outcome, label)
-                seeds[name, variant] += 1
-                others, counts = np.unique(predicted[predicted != label], return_counts=True)
-                for other, count in zip(others, counts, strict=True):
-                    also_unseen = bool(other in outcome.evaluation.unseen_classes)
-                    key = name, _name(outcome, other), also_unseen
-                    shares[key][variant].append(count / predicted.size)
-    means = {
-        key: {v: round(float(sum(of_pair[v])) / seeds[key[0], v], 4) for v in VARIANTS}
-        for key, of_pair in shares.items()
-    }
-    most = sorted(means, key=lambda key: (-sum(means[key].values()), key))[:MISTAKES]
-    return [
-        {"class": name, "taken_for": other, "unseen": unseen, **means[name, other, unseen]}
-        for name, other, unseen in most
+    for variant, outcome, label, unseen, predicted in _predictions(tests):
+        if unseen:
+            name = _name(outcome, label)
+            seeds[name, variant] += 1
+            others, counts = np.unique(predicted[predicted != label], return_counts=True)
+            for other, count in zip(others, counts, strict=True):
+                key = name, _name(outcome, other), other in outcome.evaluation.unseen_classes
+                shares[key][variant] += count / predicted.size
+    found: list[dict[str, Any]] = [
+        {"class": name, "taken_for": other, "unseen": unseen}
+        | {v: round(float(of_pair[v]) / seeds[name, v], 4) for v in VARIANTS}
+        for (name, other, unseen), of_pair in shares.items()
     ]
+    found.sort(key=lambda each: (-each["baseline"] - each["d3"], *each.values()))
+    return found[:MISTAKES]
 
 
 def _teacher(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:

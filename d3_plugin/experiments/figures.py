@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ SHOWN_CLASSES = 24
 _BAND_FROM = 3  # seeds
 _STYLES = ("-", "--", ":", "-.")
 _SIZE = (5, 3.6)
+_CONFIDENCE = (
+    ("teacher_real", "-", "#009e73", "real rows"),
+    ("teacher_synthetic", "-", "#d55e00", "synthetic rows"),
+    ("gradient_share", ":", COLORS["baseline"], "share of the gradient"),
+)
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 """Test runs of one adapter, by variant, as in ``results.json``."""
@@ -89,15 +95,11 @@ def class_figure(classes: Sequence[Mapping[str, Any]]) -> Figure:
 def teacher_figure(teacher: Mapping[str, Sequence[float]]) -> Figure:
     """Histogram of the teacher's in-distribution score on seen and unseen test rows."""
     figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.add_subplot(
-        title="Teacher's score of test rows",
-        xlabel="score (higher: more like seen)",
-        ylabel="share of rows",
-    )
+    axes = figure.add_subplot(title="Teacher's score of test rows", ylabel="share of rows")
+    axes.set_xlabel("score (higher: more like seen)")
+    look: dict[str, Any] = {"fill": True, "alpha": 0.6}
     for domain, color in (("seen", "#009e73"), ("unseen", "#d55e00")):
-        axes.stairs(
-            teacher[domain], teacher["edges"], fill=True, alpha=0.6, color=color, label=domain
-        )
+        axes.stairs(teacher[domain], teacher["edges"], color=color, label=domain, **look)
     axes.legend()
     return figure
 
@@ -117,12 +119,9 @@ def projection_figure(projection: Mapping[str, Any]) -> Figure:
                 label = name if kind == "real" else None
                 place.plot(*rows.T, marker, mfc="none", label=label, **how)
     axes[0].set_ylabel("second principal component")
-    legend = figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside right upper",
-        title="o real, x synthetic",
-        fontsize=8,
-    )
+    labels = axes[0].get_legend_handles_labels()
+    title = "o real, x synthetic"
+    legend = figure.legend(*labels, loc="outside right upper", title=title, fontsize=8)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -144,25 +143,18 @@ def loss_figure(runs: Runs) -> Figure:
 def term_figure(of_d3: Sequence[Mapping[str, Any]]) -> Figure:
     """D³'s weighted terms, and the teacher's confidence, over the generator steps."""
     steps, means = _over_steps([run["d3_history"] for run in of_d3])
-    share, teacher = (
-        {name: means.pop(name) for name in names if name in means}
-        for names in (("gradient_share",), ("teacher_real", "teacher_synthetic"))
-    )
     figure = Figure(figsize=(10, _SIZE[1]), layout="constrained")
     axes: Any = figure.subplots(1, 2)
+    axes[1].set(title="Teacher's confidence", xlabel="generator step", ylim=(0, 1.02))
+    for name, style, color, label in _CONFIDENCE:
+        if name in means:
+            axes[1].plot(steps, means.pop(name), style, color=color, label=label)
     axes[0].set(title="D³'s weighted terms", xlabel="generator step", yscale="log")
     for number, (name, values) in enumerate(means.items()):
         label = name if name == "total" else f"L_{name}"
         axes[0].plot(steps, values, color=f"C{number}", label=label)
     axes[0].yaxis.set_major_formatter("{x:g}")  # not 10^-1, whose setting is slow
     axes[0].yaxis.set_minor_formatter(NullFormatter())
-    axes[1].set(title="Teacher's confidence", xlabel="generator step", ylim=(0, 1.02))
-    for label, color, values in zip(
-        ("real rows", "synthetic rows"), ("#009e73", "#d55e00"), teacher.values(), strict=False
-    ):
-        axes[1].plot(steps, values, color=color, label=label)
-    for values in share.values():
-        axes[1].plot(steps, values, ":", color=COLORS["baseline"], label="share of the gradient")
     for place in axes:
         if place.lines:
             place.legend(fontsize=8)
@@ -179,12 +171,10 @@ def _over_steps(
 ) -> tuple[list[int], dict[str, npt.NDArray[np.float64]]]:
     """Steps, and for each name the mean over those seeds that have a number there."""
     entries: dict[Any, list[Mapping[str, float | None]]] = {}
-    for history in histories:
-        for entry in history:
-            entries.setdefault(entry["step"], []).append(entry)
-    names = dict.fromkeys(k for each in entries.values() for e in each for k in e if k != "step")
+    for entry in chain(*histories):
+        entries.setdefault(entry["step"], []).append(entry)
     means = {}
-    for name in names:
+    for name in dict.fromkeys(k for entry in chain(*histories) for k in entry if k != "step"):
         numbers = [[v for e in each if (v := e.get(name)) is not None] for each in entries.values()]
         means[name] = np.array([np.mean(each) if each else np.nan for each in numbers])
     return list(entries), means

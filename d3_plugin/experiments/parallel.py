@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.store import RunStore
 
 Progress = Literal["none", "runs", "steps"]
+Answer = TypeVar("Answer", Outcome, None)
 
 # A training seeds PyTorch's global random stream: two in threads of one process would mix them.
 _one_at_a_time = threading.Lock()
@@ -74,11 +75,10 @@ def run_all(
         return done
     answered: set[int] = set()
     problems = Problems("runs failed; the others are kept, start again after a remedy")
+    hidden = True if progress == "none" else None  # None: unless there is a terminal
     with (
         runs_on(backend, scheduler),
-        tqdm(
-            total=len(runs), initial=len(done), unit="run", disable=progress == "none" or None
-        ) as bar,
+        tqdm(total=len(runs), initial=len(done), unit="run", disable=hidden) as bar,
         _watched(todo, answered, done, store, bar, progress) as board,
     ):
         for place, answers in _answers(todo, store, jobs, backend, board):
@@ -181,28 +181,24 @@ def _answers(
 
 def _make_here(
     runs: list[Run], store: RunStore, board: Path | None, place: int
-) -> tuple[int, list[str | None]]:
+) -> tuple[int, Sequence[str | None]]:
     """Make and store the runs of a training; only what failed goes through the pipe to the parent.
 
     Writes its last finished step to its place on the board.
     """
-    checkpoint = store.checkpoint(runs)
 
     def on_step(step: int) -> None:
         if board is not None:
             with suppress(OSError):  # the parent is gone
                 np.memmap(board, np.int64, "r+")[place] = step
 
-    made = _make(runs, checkpoint, on_step)
-    if isinstance(made, list):
-        for outcome in made:
+    def make(runs: list[Run]) -> list[None]:
+        for outcome in execute(runs, store.checkpoint(runs), on_step):
             store.save(outcome)
         store.remove_checkpoints(runs[0])
-        return place, [None] * len(runs)
-    if not _tried_apart(runs, made):
-        return place, [_said(made)] * len(runs)
-    apart = [_make_here([run], store, board, place) for run in runs]
-    return place, [answer for _, answers in apart for answer in answers]
+        return [None] * len(runs)
+
+    return place, _answered(make, runs)
 
 
 def _end_with(parent: int, *path: str) -> None:
@@ -223,32 +219,21 @@ def _make_there(
     with _one_at_a_time:
         try:
             runs = pickle.loads(pickled)
-            problems = unfit(runs, versions)
+            problems = unfit(runs[0], versions)
         except Exception as error:
             problems = [f"its host family cannot be loaded ({type(error).__name__}: {error})"]
         if problems:
             return place, [f", on {socket.gethostname()}: {'; '.join(problems)}"] * number
-        made = _make(runs)
-        if isinstance(made, list):
-            return place, made
-        if not _tried_apart(runs, made):
-            return place, [_said(made)] * number
-        apart = [_make([run]) for run in runs]
-        return place, [each[0] if isinstance(each, list) else _said(each) for each in apart]
+        return place, _answered(execute, runs)
 
 
-def _tried_apart(runs: list[Run], error: Exception) -> bool:
-    """Whether the runs of a failed training get one each, so that the others are kept."""
-    return len(runs) > 1 and not isinstance(error, (DataError, StorageError))
+def _answered(
+    make: Callable[[list[Run]], Sequence[Answer]], runs: list[Run]
+) -> Sequence[Answer | str]:
+    """What ``make`` gives for the runs of a training, or what went wrong.
 
-
-def _said(error: Exception) -> str:
-    return f": {type(error).__name__}: {error}"
-
-
-def _make(
-    runs: list[Run], checkpoint: Path | None = None, on_step: Callable[[int], None] | None = None
-) -> list[Outcome] | Exception:
+    The runs of a failed training get one each, so that the others are kept.
+    """
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
@@ -257,8 +242,12 @@ def _make(
     try:
         # "sequential": a cluster's backend would spread what is inside a run as well.
         with threadpool_limits(runs[0].threads), parallel_config("sequential"):
-            return execute(runs, checkpoint, on_step)
+            return make(runs)
+    except StorageError:  # later runs could not be stored either
+        raise
     except Exception as error:
-        return error.with_traceback(None)  # which would keep the trainer
+        if len(runs) == 1 or isinstance(error, DataError):
+            return [f": {type(error).__name__}: {error}"] * len(runs)
     finally:
         torch.set_num_threads(before)
+    return [answer for run in runs for answer in _answered(make, [run])]

@@ -74,8 +74,7 @@ class Run:
         for name, default in (("d3", None), ("threads", 1), ("validation", False)):
             if identity[name] == default:
                 del identity[name]
-        of_json_types: dict[str, Any] = json.loads(json.dumps(identity))
-        return of_json_types
+        return dict(json.loads(json.dumps(identity)))
 
     def training_identity(self) -> dict[str, Any]:
         """The same without what only the scoring depends on."""

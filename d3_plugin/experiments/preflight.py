@@ -232,43 +232,34 @@ def _noted(problems: Problems) -> Iterator[None]:
 
 def unusable(device: str, *, here: bool = True) -> list[str]:
     """Why PyTorch cannot train on this device; ``here=False`` checks only the name."""
-    try:
+    with suppress(Exception):  # of many kinds, and with long texts about PyTorch's inside
         kind = torch.device(device).type
         if here and kind != "cuda":  # which would start CUDA in this process
             torch.zeros(1, device=device).item()
-        usable = not here or kind != "cuda" or torch.cuda.is_available()
-    except Exception:  # of many kinds, and with long texts about PyTorch's inside
-        usable = False
-    if usable:
-        return []
+        if not here or kind != "cuda" or torch.cuda.is_available():
+            return []
     backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
     there_is = ["cpu", *(name for name, backend in backends.items() if backend.is_available())]
     return [f"--device {device!r} cannot be used here; there is {', '.join(there_is)}"]
 
 
-def unfit(runs: list[Run], versions: dict[str, str]) -> list[str]:
-    """Why this machine, a worker of a cluster, cannot make these runs as they were planned.
+def unfit(run: Run, versions: dict[str, str]) -> list[str]:
+    """Why this machine, a worker of a cluster, cannot make a run as it was planned.
 
     Args:
-        runs: what is to be made here.
-        versions: of the packages where they were planned, as in a run's identity.
+        run: what is to be made here; other runs of its training differ in D³ alone.
+        versions: of the packages where it was planned, as in a run's identity.
     """
-    problems = []
-    for run in {run.data_digest: run for run in runs}.values():
-        try:
-            found = digest(run.data, run.attributes)
-        except OSError:
-            found = "unreadable"
-        if found != run.data_digest:
-            problems.append(f"data folder {run.data} is missing here, or has other contents")
-    for device in sorted({run.device for run in runs}):
-        problems += unusable(device)
-    for name in sorted({run.adapter for run in runs if run.family is None}):
-        try:
-            find_family(name)
-        except InputError as error:
-            problems.append(str(error))
-    own = replace(runs[0], device="cpu").identity()["versions"]
-    if own != versions:
-        problems.append(f"versions {own}; where the command was started {versions}")
-    return problems
+    problems = Problems("worker")
+    found: str | None = None
+    with suppress(OSError):
+        found = digest(run.data, run.attributes)
+    wrong = f"data folder {run.data} is missing here, or has other contents"
+    problems.check(found == run.data_digest, wrong)
+    problems.found += unusable(run.device)
+    if run.family is None:
+        with _noted(problems):
+            find_family(run.adapter)
+    own = replace(run, device="cpu").identity()["versions"]
+    problems.check(own == versions, f"versions {own}; where the command was started {versions}")
+    return problems.found

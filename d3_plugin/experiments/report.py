@@ -29,10 +29,7 @@ OUTPUTS = {
 }
 """Of each file with results: its page, the name of its tables, the first part of its pictures'."""
 
-KINDS = {
-    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
-    "pdf": {"CreationDate": None},
-}
+KINDS = {"svg": dict.fromkeys(("Creator", "Date", "Format", "Type")), "pdf": {"CreationDate": None}}
 """Of files for pictures, with metadata that would change or name a foreign address."""
 
 _ON_PAGE = {  # colours of a picture that follow those of the page

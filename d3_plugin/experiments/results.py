@@ -47,10 +47,7 @@ def results(
         "details": {adapter: details(_tests(outcomes, adapter)) for adapter in summaries},
         "runs": [
             {
-                "adapter": adapter,
-                "seed": seed,
-                "split": split,
-                "variant": variant,
+                **dict(zip(("adapter", "seed", "split", "variant"), key, strict=True)),
                 "data": outcome.data_name,
                 "metrics": asdict(outcome.evaluation.metrics),
                 "teacher_auroc": outcome.evaluation.teacher_auroc,
@@ -62,7 +59,7 @@ def results(
                 "d3_history": [_rounded(entry) for entry in outcome.d3_history],
                 "curve": mean_curve(outcome).round(4).tolist(),
             }
-            for (adapter, seed, split, variant), outcome in sorted(outcomes.items())
+            for key, outcome in sorted(outcomes.items())
         ],
     }
 
@@ -100,16 +97,11 @@ def command(settings: dict[str, Any]) -> str:
     """The ``d3`` command that these settings are of, without its ``--out``."""
     verb = "ablate" if "variants" in settings else "compare"
     words = ["d3", verb, "--adapter", settings.get("adapter", ",".join(settings["adapters"]))]
-    words += ["--data", settings["data"]]
-    words += ["--attributes", settings["attributes"]] if "attributes" in settings else []
+    for name in ("data", "attributes", "seeds", "cuts", "draws", "device", "threads"):
+        if name in settings and (name, settings[name]) != ("threads", 1):
+            words += [f"--{name}", str(settings[name])]
     words += ["--validation"] if settings.get("validation") else []
-    words += ["--seeds", str(settings["seeds"])]
-    words += ["--cuts", str(settings["cuts"])] if verb == "compare" else []
-    words += ["--draws", str(settings["draws"]), "--device", settings["device"]]
-    if settings.get("threads", 1) != 1:
-        words += ["--threads", str(settings["threads"])]
-    if settings.get("released"):
-        words += ["--variants", "default,released"]
+    words += ["--variants", "default,released"] if settings.get("released") else []
     hosts: dict[str, Any] = {}
     for adapter, used in settings["hosts"].items():
         try:
@@ -136,11 +128,5 @@ def _rounded(entry: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _tests(outcomes: Outcomes, adapter: str) -> dict[str, list[Any]]:
-    return {
-        variant: [
-            outcome
-            for key, outcome in sorted(outcomes.items())
-            if (key[0], *key[2:]) == (adapter, "test", variant)
-        ]
-        for variant in VARIANTS
-    }
+    of = sorted(outcomes.items())
+    return {v: [o for k, o in of if (k[0], *k[2:]) == (adapter, "test", v)] for v in VARIANTS}

@@ -167,11 +167,10 @@ def execute(
     """
     started, run = time.perf_counter(), runs[0]
     family, data = run.family or find_family(run.adapter), load_problem(run)
+    device = torch.device(run.device)
     plugins = [] if run.family is None else [family.hooks]
     try:
-        trainer = family.build(
-            data, family.settings(**run.host), run.seed, torch.device(run.device)
-        )
+        trainer = family.build(data, family.settings(**run.host), run.seed, device)
     except SystemExit as error:  # would end the worker, and with it the other runs
         where = f"{family.name!r} ({family.build.__module__})"
         raise PluginError(f"build of host family {where} exits: {error}") from error
@@ -184,7 +183,6 @@ def execute(
     else:
         identity = [each.training_identity() for each in runs]
         d3s, histories = [d3 for d3 in attached if d3], [terms.history for terms in recorders]
-        device = torch.device(run.device)
         saved = Checkpoint(checkpoint, trainer, d3s, device, identity, histories)
         _fit(saved, every, recorders, on_step)
     for terms in recorders:
@@ -234,16 +232,11 @@ def _attached(
     beside = _Beside()
     made: list[D3 | None] = []
     for run, terms in zip(runs, recorders, strict=True):
-        if run.d3 is None:
-            made.append(None)
-            continue
-        how: dict[str, Any] = {"settings": run.d3, "seed": run.seed}
-        if any(made):
-            d3 = attach(trainer, mode="loss", plugins=[*plugins, terms], **how)
-            beside.others.append(d3)
-        else:
-            d3 = attach(trainer, plugins=[*plugins, terms, beside], **how)
-        made.append(d3)
+        first = not any(made)
+        used = [*plugins, terms, beside] if first else [*plugins, terms]
+        how: dict[str, Any] = {"mode": "hook" if first else "loss", "plugins": used}
+        made.append(attach(trainer, settings=run.d3, seed=run.seed, **how) if run.d3 else None)
+    beside.others = [d3 for d3 in made if d3][1:]
     return made
 
 

@@ -14,6 +14,7 @@ from d3_plugin.evaluation.calibration import (
     calibrated_stacking,
     chosen_ensemble,
     logit_adjustment,
+    rescored,
     summed_draws,
 )
 from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
@@ -76,6 +77,7 @@ def seed_rows(
     """Rows of the table for one seed, from its test runs and the validation runs of ``cuts``."""
     tests = {key[3]: o for key, o in outcomes.items() if key[:3] == (adapter, seed, "test")}
     baseline, d3 = tests["baseline"].evaluation, tests["d3"].evaluation
+    weight = (tests["d3"].run.d3 or D3Settings()).ensemble_weight
     of_baseline, of_d3 = (
         [outcomes[adapter, cut, "validation", variant].evaluation for cut in cuts]
         for variant in ("baseline", "d3")
@@ -86,21 +88,12 @@ def seed_rows(
         "baseline_summed": lambda: summed_draws(baseline),
         "d3_chosen": lambda: chosen_ensemble(of_d3, d3),
         "d3_host": lambda: d3.metrics_of(np.asarray(d3.host_scores)),
-        "d3_plain": lambda: without_offset(tests["d3"]),
+        "d3_plain": lambda: rescored(d3, ensemble_weight=weight, seen_offset=0.0).metrics,
         "d3_calibrated": lambda: calibrated_stacking(of_d3, d3),
     }
     return {
         row: derived[row]() if row in derived else tests[row].evaluation.metrics for row in rows
     }
-
-
-def without_offset(d3: Outcome) -> GZSLMetrics:
-    """+D³ without the ``seen_offset`` of its settings."""
-    evaluation, settings = d3.evaluation, d3.run.d3 or D3Settings()
-    seen = evaluation.seen_classes
-    scores = evaluation.scores.astype(np.float64)
-    scores[:, :, seen] += settings.seen_offset * np.log(len(seen))
-    return evaluation.metrics_of(scores)
 
 
 def summarize(
@@ -127,15 +120,12 @@ def summarize(
     ]
     table: dict[str, Any] = {}
     for key, title in titles.items():
-        metrics = {}
+        metrics: dict[str, Any] = {}
         for metric in per_seed[0][key]:
             numbers = [rows[key][metric] for rows in per_seed]
-            differences = [rows[key][metric] - rows["baseline"][metric] for rows in per_seed]
-            metrics[metric] = {
-                **interval(numbers),
-                "difference": interval(differences),
-                "per_seed": numbers,
-            }
+            gains = [rows[key][metric] - rows["baseline"][metric] for rows in per_seed]
+            metrics[metric] = {**interval(numbers), "difference": interval(gains)}
+            metrics[metric]["per_seed"] = numbers
         table[key] = {"title": title, "metrics": metrics}
     return table
 
@@ -146,8 +136,7 @@ def mean_curve(outcome: Outcome) -> npt.NDArray[np.float64]:
     for draw in e.scores.astype(np.float64):
         _, u, s = seen_unseen_curve(draw, e.labels, e.seen_classes, e.unseen_classes)
         curves.append(np.interp(CURVE_SEEN, s, u, right=0.0))
-    mean: npt.NDArray[np.float64] = np.mean(curves, axis=0)
-    return mean
+    return np.asarray(np.mean(curves, axis=0))
 
 
 def paired(summary: dict[str, Any], row: str, other: str, metric: str) -> dict[str, float | None]:

@@ -68,14 +68,12 @@ class RunStore:
         evaluation = outcome.evaluation
         arrays = {name: getattr(evaluation, name) for name in (*_CLASSES, *_AXES)}
         arrays = {name: array for name, array in arrays.items() if array is not None}
+        recorded = ("data_name", "history", *_NUMBERS, *_LATER)
         facts = {
             "identity": outcome.run.identity(),
             "metrics": asdict(evaluation.metrics),
             "teacher_auroc": evaluation.teacher_auroc,
-            **{
-                name: getattr(outcome, name)
-                for name in ("data_name", "history", *_NUMBERS, *_LATER)
-            },
+            **{name: getattr(outcome, name) for name in recorded},
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)

@@ -18,7 +18,7 @@ COLUMNS = {
 }
 """Columns of a table: title by metric."""
 
-_TEX = {
+_TEX: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -56,9 +56,8 @@ def table_rows(
         metrics = row["metrics"]
         differences = [metrics[metric]["difference"] for metric in ("harmonic", "ausuc")]
         shown = [cell(each, signed=True, mark=mark) for each in differences]
-        is_baseline = key == "baseline"
         line = [row["title"], *(cell(metrics[metric]) for metric in columns)]
-        rows.append(line + (["", ""] if is_baseline else shown))
+        rows.append(line + (["", ""] if key == "baseline" else shown))
     return rows
 
 
@@ -119,5 +118,4 @@ def tex_table(summaries: Mapping[str, dict[str, Any]], caption: str) -> str:
 
 def tex(text: str) -> str:
     """Text with LaTeX's special characters escaped, and a minus sign before negative numbers."""
-    escaped = "".join(_TEX.get(character, character) for character in text)
-    return re.sub(r"^-(?=\d)", "$-$", escaped)
+    return re.sub(r"^-(?=\d)", "$-$", text.translate(str.maketrans(_TEX)))

@@ -91,17 +91,18 @@ def tune(
     Args:
         adapter: one host family; its ``search`` says what is tried on the baseline. Default: that
             of the settings file, or fclswgan.
-        data: ``digits-DRAW``, a folder, or a :class:`~d3_plugin.data.GZSLData`.
+        data: ``digits-DRAW``, or a folder with ``res101.mat`` and ``att_splits.mat``. In Python
+            also a :class:`~d3_plugin.data.GZSLData`.
         out: folder for ``tuned.json`` and the runs; finished runs are not made again.
         trials: number of trials for the baseline, and for D³.
-        attributes: another file with the attributes of a data folder.
         validation: score on the data folder's own validation split, not on random cuts.
         cuts: pseudo-unseen cuts, or trainings on its own split, that each trial is scored on, at
             least 2.
         seed: of the search; the cuts are ``seed`` to ``seed + cuts - 1``.
         settings: JSON file with settings to start from.
-        host, d3: settings that are not searched but fixed at these values.
-        draws, device, threads, jobs, backend, scheduler, progress: as in
+        host, d3: a setting that is not searched but fixed at this value; may be repeated. In Python
+            a dict of them.
+        attributes, draws, device, threads, jobs, backend, scheduler, progress: as in
             :func:`d3_plugin.experiments.compare`.
 
     Returns:
@@ -151,11 +152,9 @@ def tune(
             f"given): the baseline has a smaller budget than +D³ with {len(d3s)}"
         )
     print(f"baseline: {len(hosts)} trials, {cuts} cuts each", flush=True)
-    baseline = _judged(host_changes, [runs(h, None) for h in hosts], store, where)
-    chosen = best(baseline)
+    baseline, chosen = _judged(host_changes, [runs(h, None) for h in hosts], store, where)
     print(f"+D³ on trial {chosen} of the baseline: {len(d3s)} trials, {cuts} cuts each", flush=True)
-    with_d3 = _judged(d3_changes, [runs(hosts[chosen], d) for d in d3s], store, where)
-    chosen_d3 = best(with_d3)
+    with_d3, chosen_d3 = _judged(d3_changes, [runs(hosts[chosen], d) for d in d3s], store, where)
     gain = with_d3[chosen_d3]["ausuc"] - baseline[chosen]["ausuc"]
     print(f"AUSUC of the chosen +D³ minus that of the chosen baseline, on the cuts: {gain:+.2%}")
 
@@ -184,8 +183,8 @@ def tune(
 
 def _judged(
     changes: list[dict[str, Any]], runs: list[list[Run]], store: RunStore, where: dict[str, Any]
-) -> list[Trial]:
-    """The trials, from the runs of each; prints them, with an arrow at the best one."""
+) -> tuple[list[Trial], int]:
+    """The trials, from the runs of each, and which is best; prints them, with an arrow there."""
     try:
         run_all([run for of_trial in runs for run in of_trial], store, **where)
     except FailedRunsError as error:  # settings that diverge must not end the search
@@ -196,15 +195,11 @@ def _judged(
     chosen = best(trials)
     for number, trial in enumerate(trials):
         values = [trial[name] for name in ("ausuc", "harmonic", "oracle_harmonic")]
-        rows.append(
-            [
-                f"{'→' if number == chosen else ' '} {number}",
-                *("failed" if value is None else f"{value:.2%}" for value in values),
-                " ".join(f"{k}={v}" for k, v in trial["changes"].items()) or "none",
-            ]
-        )
+        shown = ["failed" if value is None else f"{value:.2%}" for value in values]
+        changed = " ".join(f"{k}={v}" for k, v in trial["changes"].items()) or "none"
+        rows.append([f"{'→' if number == chosen else ' '} {number}", *shown, changed])
     print(aligned(rows), flush=True)
-    return trials
+    return trials, chosen
 
 
 def sample(
@@ -222,8 +217,6 @@ def sample(
     from sklearn.model_selection import ParameterGrid, ParameterSampler
 
     free = {name: list(values) for name, values in space.items() if name not in fixed}
-    if not free:
-        return [{}]
     wanted = min(trials, len(ParameterGrid(free)))
     drawn = ParameterSampler(free, wanted, random_state=seed)
     changes: list[dict[str, Any]] = [{}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -84,6 +83,7 @@ class Condition:
         beside: the row that is subtracted, seed by seed; None for the metric itself.
         bound: "" for the mean, or ``low`` or ``high`` end of the 95 % interval.
         sign, number: it holds where the figure is ``sign`` ``number``.
+        text: as the user wrote it, without adapter.
     """
 
     adapters: tuple[str, ...]
@@ -93,12 +93,7 @@ class Condition:
     bound: str
     sign: str
     number: float
-
-    def __str__(self) -> str:
-        name = self.metric if self.beside is None else f"d_{self.metric}"
-        name += "" if self.beside in (None, "baseline") else f"_to_{self.beside}"
-        bound = f".{self.bound}" if self.bound else ""
-        return f"{self.row}.{name}{bound} {self.sign} {self.number:g}"
+    text: str
 
 
 def read_conditions(
@@ -118,15 +113,11 @@ def read_conditions(
     problems = Problems("--fail-if")
     conditions = []
     for text in given:
-        match = re.fullmatch(r"\s*(\S+?)\s*(<=|>=|<|>)\s*(\S+)\s*", text)
-        figure, sign, number = match.groups() if match else ("", "", "")
-        try:
-            limit = float(number)
-        except ValueError:
-            limit = math.nan
-        if math.isnan(limit):
+        match = re.fullmatch(r"\s*(\S+?)\s*([<>]=?)\s*([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*", text)
+        if match is None:
             problems.add(f"{text!r} is not a condition: {SYNTAX}")
             continue
+        figure, sign, number = match.groups()
         adapter, _, figure = figure.rpartition(":")
         parts = figure.split(".")
         bound = parts.pop() if parts[-1] in ("low", "high") else ""
@@ -145,7 +136,8 @@ def read_conditions(
         problems.check(not bound or seeds > 1, f"{text!r}: one seed has no interval")
         of = (adapter,) if adapter else tuple(adapters)
         against = (beside or "baseline") if differs else None
-        conditions.append(Condition(of, row, metric, against, bound, sign, limit))
+        shown = f"{figure} {sign} {number}"
+        conditions.append(Condition(of, row, metric, against, bound, sign, float(number), shown))
     problems.raise_as(InputError)
     return conditions
 
@@ -165,5 +157,5 @@ def failures(conditions: Sequence[Condition], summaries: Mapping[str, Any]) -> l
                 mean = f"mean {figure['mean']:.4g}, " if condition.bound else ""
                 interval = f" ({mean}95 % interval {low:.4g} to {high:.4g})"
                 known = interval if figure["half_width"] is not None else ""
-                lines.append(f"{adapter} {condition}: it is {value:.4g}{known}")
+                lines.append(f"{adapter} {condition.text}: it is {value:.4g}{known}")
     return lines

@@ -125,18 +125,18 @@ def test_what_a_worker_can_lack(tmp_path: Path) -> None:
     folder = make(tmp_path)
     spec = str(folder)
     versions = planned()[0].identity()["versions"]
-    assert unfit(planned(), versions) == []
-    assert unfit(planned(spec, digest(spec)), versions) == []
+    assert unfit(planned()[0], versions) == []
+    assert unfit(planned(spec, digest(spec))[0], versions) == []
     problem = [f"data folder {spec} is missing here, or has other contents"]
-    assert unfit(planned(spec, "0123"), versions) == problem
+    assert unfit(planned(spec, "0123")[0], versions) == problem
     (folder / "res101.mat").unlink()
-    assert unfit(planned(spec, "0123"), versions) == problem
+    assert unfit(planned(spec, "0123")[0], versions) == problem
     assert unusable("meta")
     assert not unusable("cuda:7", here=False)
-    (old,) = unfit(planned(), {**versions, "torch": "1.0"})
+    (old,) = unfit(planned()[0], {**versions, "torch": "1.0"})
     assert "'torch': '1.0'" in old
     odd = replace(planned()[0], device="tpuu", adapter="vqgan")
-    device, adapter = unfit([odd], versions)
+    device, adapter = unfit(odd, versions)
     assert "tpuu" in device
     assert "no adapter named 'vqgan'" in adapter
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from d3_plugin import D3Settings
+from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.experiments.statistics import (
     ROWS,
     interval,
     rows_of,
+    seed_rows,
     summarize,
-    without_offset,
 )
 from d3_plugin.experiments.tables import aligned, cell, table_rows
 from tests.experiments.tiny import VARIANTS, outcome
@@ -63,13 +63,14 @@ def test_differences_are_paired() -> None:
 
 
 def test_the_row_without_offset_takes_it_back() -> None:
-    plain, lowered = outcome(0), outcome(0, bias=-1.5)
-    offset = 1.5 / np.log(len(lowered.evaluation.seen_classes))
-    run = replace(lowered.run, d3=D3Settings(seen_offset=offset))
-    made = without_offset(replace(lowered, run=run))
-    again = plain.evaluation.metrics_of(plain.evaluation.scores)
-    assert made.harmonic == pytest.approx(again.harmonic)
-    assert made.harmonic != lowered.evaluation.metrics.harmonic
+    made = outcome(0)
+    student = replace(made.evaluation, student_scores=made.evaluation.scores[0], host_scores=None)
+    lowered = rescored(student, ensemble_weight=1.0, seen_offset=1.5)
+    run = replace(made.run, d3=D3Settings(seen_offset=1.5))
+    d3 = replace(made, evaluation=lowered, run=run)
+    outcomes = {("a", 0, "test", "baseline"): made, ("a", 0, "test", "d3"): d3}
+    rows = seed_rows(outcomes, "a", 0, [], ["d3_plain", "d3"])
+    assert rows["d3_plain"] == student.metrics_of(made.evaluation.scores[:1]) != rows["d3"]
 
 
 @pytest.mark.parametrize(

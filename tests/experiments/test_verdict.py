@@ -104,12 +104,12 @@ def test_a_failure_names_condition_and_figure() -> None:
     tables = {"a": TABLE["a"], "b": summary(d3_a=LOSS, d3_h=GAIN), "c": summary(d3_a=GAIN)}
     read = read_conditions(["d_ausuc < 0", "a:d_ausuc.low < 0.02"], tables, ["d3"], 5)
     assert failures(read, tables) == [
-        "b d3.d_ausuc < 0: it is -0.0168 (95 % interval -0.02114 to -0.01246)",
-        "a d3.d_ausuc.low < 0.02: it is 0.01246 (mean 0.0168, 95 % interval 0.01246 to 0.02114)",
+        "b d_ausuc < 0: it is -0.0168 (95 % interval -0.02114 to -0.01246)",
+        "a d_ausuc.low < 0.02: it is 0.01246 (mean 0.0168, 95 % interval 0.01246 to 0.02114)",
     ]
     one = {"a": summary(d3_a=[-3.0])}
     assert failures(read[:1], {**one, "b": one["a"], "c": one["a"]})[0] == (
-        "a d3.d_ausuc < 0: it is -0.03"
+        "a d_ausuc < 0: it is -0.03"
     )
 
 
@@ -152,7 +152,7 @@ def test_exit_status_of_conditions(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*ARGUMENTS, "--out", str(tmp_path), *passing]) == 0
     printed = capsys.readouterr()
     assert "failed" not in printed.err
-    assert "passed: none of --fail-if d3.ausuc < 0; baseline.ausuc > 1" in printed.out
+    assert "passed: none of --fail-if ausuc < 0; fclswgan:baseline.ausuc > 1" in printed.out
     for file in ("results.json", "report.html"):
         (tmp_path / file).unlink()
     failing = ["--fail-if", "ausuc < 0", "--fail-if", "ausuc <= 1", "--fail-if", "d_zsl.low < 9"]
@@ -162,8 +162,8 @@ def test_exit_status_of_conditions(tmp_path: Path, capsys: pytest.CaptureFixture
     mean = json.loads((tmp_path / "results.json").read_text())["summary"]["fclswgan"]["d3"]
     mean = mean["metrics"]["ausuc"]["mean"]
     assert len(lines) == 2
-    assert lines[0].startswith(f"d3: failed: fclswgan d3.ausuc <= 1: it is {mean:.4g} (95 % ")
-    assert lines[1].startswith("d3: failed: fclswgan d3.d_zsl.low < 9: it is ")
+    assert lines[0].startswith(f"d3: failed: fclswgan ausuc <= 1: it is {mean:.4g} (95 % ")
+    assert lines[1].startswith("d3: failed: fclswgan d_zsl.low < 9: it is ")
     assert (tmp_path / "report.html").exists(), "results first"
 
 
