@@ -29,7 +29,6 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -49,23 +48,11 @@ def process_rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-class _Gather(torch.autograd.Function):
-    """The rows of all processes; backward: W times the gradient of the own rows."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, counts: list[int]) -> Tensor:
-        rank = process_rank()
-        ctx.first, ctx.own, ctx.processes = sum(counts[:rank]), counts[rank], len(counts)
-        # Padded, because backends gather tensors of one size only.
-        padded = own.new_zeros(max(counts), *own.shape[1:])
-        padded[: len(own)] = own
-        everyone = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(everyone, padded)
-        return torch.cat([rows[:count] for rows, count in zip(everyone, counts, strict=True)])
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        return ctx.processes * outer[0].narrow(0, ctx.first, ctx.own), None
+def _everyones(own: Tensor) -> Tensor:
+    """(W, ...): this tensor of every process, of one size everywhere."""
+    everyone = [torch.empty_like(own) for _ in range(process_count())]
+    dist.all_gather(everyone, own)
+    return torch.stack(everyone)
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -86,9 +73,13 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
     counts = _agreed_counts(tensors)
     gathered: list[Tensor] = []
-    for tensor in tensors:
-        rows: Tensor = _Gather.apply(tensor, counts)  # type: ignore[no-untyped-call]
-        gathered.append(rows)
+    for own in tensors:
+        # Padded, because backends gather tensors of one size only.
+        padded = own.new_zeros(max(counts), *own.shape[1:])
+        padded[: len(own)] = own.detach()
+        rows = [each[:count] for each, count in zip(_everyones(padded), counts, strict=True)]
+        rows[process_rank()] = own.detach() + len(counts) * (own - own.detach())
+        gathered.append(torch.cat(rows))
     return tuple(gathered)
 
 
@@ -96,9 +87,7 @@ def _agreed_counts(tensors: tuple[Tensor, ...]) -> list[int]:
     """Number of rows of each process; one small message, so that all see the same problems."""
     kinds = [zlib.crc32(f"{t.dtype} {tuple(t.shape[1:])}".encode()) for t in tensors]
     own = torch.tensor([len(tensors[0]), *kinds], device=tensors[0].device)
-    everyone = [torch.empty_like(own) for _ in range(process_count())]
-    dist.all_gather(everyone, own)
-    messages = torch.stack(everyone).tolist()
+    messages = _everyones(own).tolist()
     problems = Problems("gather=True needs the same widths and dtypes in every process")
     for position, tensor in enumerate(tensors, start=1):
         others = [r for r, m in enumerate(messages) if m[position] != messages[0][position]]
@@ -109,20 +98,6 @@ def _agreed_counts(tensors: tuple[Tensor, ...]) -> list[int]:
             )
     problems.raise_as(InputError)
     return [message[0] for message in messages]
-
-
-class _Mean(torch.autograd.Function):
-    """``value``, with ``factor`` times the gradient of ``own``, whose NaN over 0 rows stays out."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, value: Tensor, factor: Tensor) -> Tensor:
-        ctx.save_for_backward(factor)
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
-        (factor,) = ctx.saved_tensors
-        return outer[0] * factor, None, None
 
 
 def mean_over_processes(mean: Tensor, rows: int) -> Tensor:
@@ -139,12 +114,11 @@ def mean_over_processes(mean: Tensor, rows: int) -> Tensor:
     processes = process_count()
     if processes == 1:
         return mean
-    own = mean.detach() * rows if rows else mean.new_zeros(())
-    sums = torch.stack([own, own.new_tensor(rows)])
+    own = mean if rows else mean.nan_to_num()  # over 0 rows it is NaN
+    sums = torch.stack([own.detach() * rows, own.new_tensor(rows)])
     dist.all_reduce(sums)
     number = sums[1].clamp_min(1)
-    result: Tensor = _Mean.apply(mean, sums[0] / number, processes * rows / number)  # type: ignore[no-untyped-call]
-    return result
+    return sums[0] / number + processes * rows / number * (own - own.detach())
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -209,9 +183,7 @@ def check_same_generator(generator: nn.Module, step: int) -> None:
     names = [name for name, _ in generator.named_parameters()]
     with torch.no_grad():
         own = torch.stack([p.sum(dtype=torch.float64) for p in generator.parameters()])
-    everyone = [torch.empty_like(own) for _ in range(process_count())]
-    dist.all_gather(everyone, own)
-    sums = torch.stack(everyone)
+    sums = _everyones(own)
     same = torch.isclose(sums, sums[:1], rtol=1e-9, atol=1e-12, equal_nan=True).all(dim=0)
     differing = [name for name, equal in zip(names, same.tolist(), strict=True) if not equal]
     if differing:

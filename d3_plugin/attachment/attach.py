@@ -122,23 +122,15 @@ def attach(
     if isinstance(generator, (dict, list, tuple)):
         raise HostError(f"generator= takes one nn.Module: {PLAIN_CONTAINER}")
     optimizer = bare_optimizers(optimizer)
-    check_arguments(attach, locals())
+    given = dict(locals())
+    check_arguments(attach, given)
     settings = settings or D3Settings()
     mode = mode or ("loss" if trainer is None else "hook")
     manager = make_manager(plugins, strict=strict_plugins)
     host = describe(manager, trainer, generator, optimizer, data)
     if not gather:
         warn_alone(host.generator)
-    take_arguments(
-        manager,
-        host,
-        noise_dim=noise_dim,
-        synthesize=synthesize,
-        modules=modules,
-        transform_features=transform_features,
-        train_classifier=train_classifier,
-        synthetic_per_class=synthetic_per_class,
-    )
+    take_arguments(manager, host, **given)
     optimizers = optimizer if isinstance(optimizer, list) else [host.optimizer]
     check_optimizers(host, optimizers)
     if mode == "hook":
@@ -186,18 +178,11 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
 
 
 def _make_distiller(
-    host: Host,
-    settings: D3Settings,
-    progress: Callable[[str], None] | None,
-    *,
-    gather: bool,
+    host: Host, settings: D3Settings, progress: Callable[[str], None] | None, *, gather: bool
 ) -> Distiller:
     data = host.data
 
-    def on_epoch(epoch: int, loss: float) -> None:
-        if progress is not None:
-            progress(f"teacher epoch {epoch + 1}: held-back loss {loss:.4f}")
-
+    say = progress or (lambda _: None)
     positions = torch.searchsorted(data.seen_classes, data.train_labels)
     teacher = pretrain_teacher(
         data.train_features,
@@ -206,10 +191,9 @@ def _make_distiller(
         embedding_dim=settings.embedding_dim,
         lr=settings.teacher_lr,
         max_epochs=settings.teacher_epochs,
-        on_epoch=on_epoch,
+        on_epoch=lambda epoch, loss: say(f"teacher epoch {epoch + 1}: held-back loss {loss:.4f}"),
     )
-    with torch.no_grad():
-        teacher_logits = teacher(data.train_features)[0]
+    teacher_logits = teacher(data.train_features)[0]
     distiller = Distiller(
         teacher, data.num_classes, data.seen_classes, settings, teacher_logits, gather=gather
     )

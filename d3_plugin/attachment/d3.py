@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal, NoReturn
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.attachment.hook_mode import StepHook
-from d3_plugin.attachment.saved import check_same_problem
 from d3_plugin.attachment.step import Step
 from d3_plugin.checks import Count, NonNegative, check_arguments
 from d3_plugin.distillation.distiller import Distiller
@@ -161,18 +160,9 @@ class D3:
         Warns:
             D3Warning: D³ has made no step.
         """
-        given = dict(locals())
-        check_arguments(D3.evaluate, given)
-        scoring = self._scoring(given)
+        scoring = self._scoring(D3.evaluate, locals())
         with weights_from(self.host.generator, generator):
-            return score_host(
-                self.host,
-                self._hooks,
-                seed=self._seed,
-                draws=draws,
-                distiller=self.distiller,
-                **scoring,
-            )
+            return score_host(self.host, self._hooks, draws=draws, **scoring)
 
     def classifier(
         self,
@@ -196,16 +186,13 @@ class D3:
         Warns:
             D3Warning: D³ has made no step.
         """
-        given = dict(locals())
-        check_arguments(D3.classifier, given)
-        scoring = self._scoring(given)
+        scoring = self._scoring(D3.classifier, locals())
         with weights_from(self.host.generator, generator):
-            return make_classifier(
-                self.host, self._hooks, seed=self._seed, distiller=self.distiller, **scoring
-            )
+            return make_classifier(self.host, self._hooks, **scoring)
 
-    def _scoring(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of the final classifier, replaced by those given that are not None."""
+    def _scoring(self, method: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Seed, student, and the settings of the final classifier: those given, where not None."""
+        check_arguments(method, given)
         self._step.update.look()
         names = ("final_classifier", *SCORING)
         settings = replace(self.settings, **{n: given[n] for n in names if given[n] is not None})
@@ -218,7 +205,8 @@ class D3:
                 D3Warning,
                 stacklevel=3,
             )
-        return {name: getattr(settings, name) for name in names}
+        scoring = {name: getattr(settings, name) for name in names}
+        return {"seed": self._seed, "distiller": self.distiller, **scoring}
 
     def __repr__(self) -> str:
         return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"
@@ -272,7 +260,7 @@ class D3:
         """
         before = copy.deepcopy(self.state_dict())
         try:
-            check_same_problem(state, before)
+            _check_same_problem(state, before)
             self._load(state)
         except Exception as error:  # a damaged part makes PyTorch and Python raise almost anything
             self._load(before)
@@ -289,3 +277,16 @@ class D3:
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""
         raise HostError("a D3 cannot be copied: save d3.state_dict() for load_state_dict()")
+
+
+def _check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Check that a saved state has the same settings and classes; ValueError names what differs."""
+    others = [
+        f"{name} was {state['settings'].get(name)!r}, is {now!r}"
+        for name, now in own["settings"].items()
+        if name not in SCORING and state["settings"].get(name) != now
+    ]
+    if state["seen_classes"].tolist() != own["seen_classes"].tolist():
+        others.append(f"the seen classes were {state['seen_classes'].tolist()[:20]}")
+    if others:
+        raise ValueError(f"other settings or data: {'; '.join(others)}")

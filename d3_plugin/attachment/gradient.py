@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,26 +18,19 @@ LARGE_SHARE = 0.04
 
 MEASURE_EVERY = 10  # steps in loss form, where measuring takes a walk through D³'s graph
 
-Begun = Callable[[], object]
-
 
 class GivenGradient(torch.autograd.Function):
     """A value whose gradient with respect to ``synthetic`` is already known."""
 
     @staticmethod
-    def forward(
-        ctx: Any, synthetic: Tensor, value: Tensor, gradient: Tensor, begun: Begun | None
-    ) -> Tensor:
+    def forward(ctx: Any, synthetic: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
-        ctx.begun = begun
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        if ctx.begun is not None:
-            ctx.begun()
-        return outer[0] * gradient, None, None, None
+        return outer[0] * gradient, None, None
 
 
 class GradientShare:
@@ -45,30 +38,25 @@ class GradientShare:
 
     Attributes:
         recent: up to ten, 0-dim on the device.
-        last: the last one measured; None before the first.
     """
 
     def __init__(self) -> None:
         self.recent: deque[Tensor] = deque(maxlen=10)
 
-    @property
-    def last(self) -> Tensor | None:
-        return self.recent[-1] if self.recent else None
-
-    def add(self, of_d3: Sequence[Tensor], whole: Sequence[Tensor]) -> None:
-        """Measure from D³'s gradients and the whole ones, of the same parameters."""
+    def add(self, parts: Mapping[Tensor, Tensor]) -> None:
+        """Measure from D³'s part of each parameter's gradient; its ``.grad`` is the whole."""
+        whole = {p: p.grad for p in parts if p.grad is not None and not p.grad.is_sparse}
         if whole:
-            part, total = (_norm(gradients) for gradients in (of_d3, whole))
-            self.recent.append(part / total)
+            self.recent.append(_norm([parts[p] for p in whole]) / _norm([*whole.values()]))
 
-    def watch(self, synthetic: Tensor) -> Begun:
+    def watch(self, synthetic: Tensor) -> Callable[[Tensor], None]:
         """Measure in the host's backward pass, without another one.
 
         Hooks on D³'s own graph note what it passes to each parameter. After the pass, ``.grad`` of
         the parameter holds this and the host's part.
 
         Returns:
-            A function to call when that pass reaches D³.
+            A hook for the tensor at which that pass enters D³.
         """
         parts: dict[Any, Tensor] = {}
 
@@ -79,8 +67,7 @@ class GradientShare:
                     parts[leaf] = gradients[place] if before is None else before + gradients[place]
 
         def finish() -> None:
-            reached = [leaf for leaf in parts if leaf.grad is not None and not leaf.grad.is_sparse]
-            self.add([parts[leaf] for leaf in reached], [leaf.grad for leaf in reached])
+            self.add(parts)
             parts.clear()
 
         seen: set[Any] = {None}
@@ -95,7 +82,7 @@ class GradientShare:
                 node.register_hook(partial(note, leaves))
             waiting += [f for f in after if not hasattr(f, "variable")]
         engine: Any = torch.autograd.Variable._execution_engine
-        return partial(engine.queue_callback, finish)
+        return lambda _: engine.queue_callback(finish)
 
     def warn(self, weight: float, hooked: bool) -> bool:
         """Warn if the median share is too large, and return whether it is. Makes a GPU wait."""

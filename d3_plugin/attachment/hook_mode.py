@@ -62,7 +62,12 @@ class StepHook:
                 'mode="hook" does not work with optimizer.step(closure), which LBFGS and Lightning '
                 'use: take mode="loss" in the closure, in Lightning in training_step'
             )
-        _refuse_grad_scaler()
+        stack = islice(traceback.walk_stack(sys._getframe()), 14)
+        if any(frame.f_code.co_filename == grad_scaler.__file__ for frame, _ in stack):
+            raise HostError(
+                'mode="hook" does not work under a GradScaler, which scales gradients and skips '
+                'steps: use mode="loss" and errG = errG + d3.loss(...) before scaler.scale(errG)'
+            )
         self.host_steps += 1
         if (self.host_steps - 1) % self._host.interval:
             return
@@ -70,25 +75,13 @@ class StepHook:
             extra = self._step()
         if not extra.requires_grad:
             return
-        groups = optimizer.param_groups
-        parameters = [p for group in groups for p in group["params"] if p.requires_grad]
+        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.requires_grad]
         gradients = torch.autograd.grad(
             extra, parameters, allow_unused=True, materialize_grads=self._gather
         )
         if self._gather:
             gradients = average(gradients)
-        reached = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
-        for parameter, gradient in reached:
+        reached = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+        for parameter, gradient in reached.items():
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        whole = [p.grad for p, _ in reached if p.grad is not None]
-        self._step.share.add([g for _, g in reached], whole)
-
-
-def _refuse_grad_scaler() -> None:
-    """Under a GradScaler the gradients in a pre-hook may be scaled, or the step skipped."""
-    for frame, _ in islice(traceback.walk_stack(sys._getframe()), 14):
-        if frame.f_code.co_filename == grad_scaler.__file__:
-            raise HostError(
-                'mode="hook" does not work under a GradScaler, which scales gradients and skips '
-                'steps: use mode="loss" and errG = errG + d3.loss(...) before scaler.scale(errG)'
-            )
+        self._step.share.add(reached)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from d3_plugin.attachment.gradient import MEASURE_EVERY, GivenGradient, GradientShare
-from d3_plugin.attachment.saved import load_optimizer
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.student_step import LOOK_EVERY, StudentUpdate
@@ -62,18 +61,17 @@ class Step:
         self.update = StudentUpdate(distiller, host.generator, settings.student_lr)
         self.share = GradientShare()
         self._terms: dict[str, Tensor] = {}
-        self._scored: tuple[Tensor, Tensor] | None = None  # the teacher's logits, by domain
+        self._scored: dict[str, Tensor] = {}  # the teacher's logits, by domain
         self._warned_unreachable = self._warned_share = False
 
     @property
     def values(self) -> dict[str, Tensor]:
         """See :attr:`d3_plugin.D3.values`."""
         values = dict(self._terms)
-        if self._scored is not None:
-            for name, logits in zip(("synthetic", "real"), self._scored, strict=True):
-                values[f"teacher_{name}"] = logits.softmax(dim=1).amax(dim=1).mean()
-        if self.share.last is not None:
-            values["gradient_share"] = self.share.last
+        for name, logits in self._scored.items():
+            values[f"teacher_{name}"] = logits.softmax(dim=1).amax(dim=1).mean()
+        if self.share.recent:
+            values["gradient_share"] = self.share.recent[-1]
         return values
 
     def __call__(self, *batch_parts: Tensor | None, update: bool = True) -> Tensor:
@@ -110,9 +108,9 @@ class Step:
             self._after_step()
         if gradient is None:
             return value
-        watched = update and not self._hooked and self.update.steps % MEASURE_EVERY == 1
-        begun = self.share.watch(synthetic) if watched else None
-        result: Tensor = GivenGradient.apply(synthetic, value, weight * gradient, begun)  # type: ignore[no-untyped-call]
+        result: Tensor = GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
+        if update and not self._hooked and self.update.steps % MEASURE_EVERY == 1:
+            result.register_hook(self.share.watch(synthetic))
         return result
 
     def _after_step(self) -> None:
@@ -138,7 +136,7 @@ class Step:
         parts = {"synthetic rows": rows, "real rows": real, **self._terms}
         gradient, good = self.update(total, rows if differentiable else None, parts, step=update)
         logits, n = batch.teacher_logits.detach(), batch.num_synthetic
-        self._scored = logits[:n], logits[n:]
+        self._scored = {"synthetic": logits[:n], "real": logits[n:]}
         return synthetic, gradient, good
 
     def _real_rows(self, *batch_parts: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -180,11 +178,11 @@ class Step:
 
     def load_state_dict(self, state: Mapping[str, Any], seed: int) -> None:
         """Continue from :meth:`state_dict`; ``seed`` as in ``attach``."""
-        load_optimizer(self.update.optimizer, state["optimizer"])
+        _load_adam(self.update.optimizer, state["optimizer"])
         self.update.steps = int(state["steps"])
         self.share.recent.clear()
-        for share in state.get("gradient_shares", ()):  # states of earlier versions lack them
-            self.share.recent.append(share.to(self._host.device))
+        # States of earlier versions lack them.
+        self.share.recent.extend(s.to(self._host.device) for s in state.get("gradient_shares", ()))
         if self._distiller.gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self.stream = stream_of_rank(seed, self._host.device, self.update.steps)
@@ -192,3 +190,16 @@ class Step:
             self.stream.load_state_dict(state["random"])
         with self.stream:
             pass  # a damaged one shows here, not in the next step
+
+
+def _load_adam(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load the moments, but not the options, which follow from the settings.
+
+    Raises:
+        ValueError: the moments are of other shapes than the parameters.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({**state, "param_groups": own})
+    for parameter, moments in optimizer.state.items():
+        if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError("the optimiser's moments are of other shapes than its parameters")

@@ -80,17 +80,8 @@ class Distiller(nn.Module):
         """Teacher and student on synthetic rows (M, D) and real rows (B, D); labels (M + B,)."""
         with autocast_off(real):
             rows = torch.cat([synthetic.float(), real.float()])
-            teacher_logits, teacher_embedding = self.teacher(rows)
-            student_logits, student_embedding = self.student(rows)
-            return StepBatch(
-                rows,
-                labels,
-                len(synthetic),
-                teacher_logits,
-                student_logits,
-                teacher_embedding,
-                student_embedding,
-            )
+            logits, embeddings = zip(self.teacher(rows), self.student(rows), strict=True)
+            return StepBatch(rows, labels, len(synthetic), *logits, *embeddings)
 
     def terms(self, batch: StepBatch) -> dict[str, Tensor]:
         """The weighted terms by name: ``cls``, ``kl``, ``be``, ``od``, except those of weight 0."""
@@ -101,13 +92,8 @@ class Distiller(nn.Module):
                 cls = F.cross_entropy(b.student_logits, b.labels)
                 terms["cls"] = mean_over_processes(cls, len(b.labels)) if self.gather else cls
             parts = [n, len(b.labels) - n]  # in backward cheaper than slices
-            terms |= self.id2sd.terms(
-                b.teacher_logits.split(parts)[1],
-                b.student_logits.split(parts)[1],
-                b.teacher_embedding.split(parts)[1],
-                b.student_embedding.split(parts)[1],
-                b.labels[n:],
-            )
+            rows = b.teacher_logits, b.student_logits, b.teacher_embedding, b.student_embedding
+            terms |= self.id2sd.terms(*(each.split(parts)[1] for each in (*rows, b.labels)))
             if self.weights["od"]:
                 terms |= self.o2dbd.terms(b.teacher_logits, b.student_logits, b.labels)
             weights = self.weights  # most are 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from d3_plugin.checks import Count, NonNegative, Positive, setting_problems
@@ -97,8 +97,7 @@ class D3Settings:
 
     def __repr__(self) -> str:
         """The settings that are not the defaults."""
-        values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
-        changed = (f"{name}={value!r}" for name, value, default in values if value != default)
+        changed = (f"{n}={v!r}" for n, v in vars(self).items() if v != getattr(D3Settings, n))
         return f"D3Settings({', '.join(changed)})"
 
     @classmethod

@@ -50,12 +50,7 @@ class StudentUpdate:
         self._next_warning = 1
 
     def __call__(
-        self,
-        total: Tensor,
-        rows: Tensor | None,
-        values: Mapping[str, Tensor],
-        *,
-        step: bool = True,
+        self, total: Tensor, rows: Tensor | None, values: Mapping[str, Tensor], *, step: bool = True
     ) -> tuple[Tensor | None, Tensor]:
         """Update the student.
 

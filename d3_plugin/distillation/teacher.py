@@ -75,18 +75,16 @@ def pretrain_teacher(
 
 
 def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    counts = labels.bincount()
-    counts = counts[counts > 0]
+    counts = labels.unique(return_counts=True)[1]
     held_back = max(_HELD_BACK, len(counts) / len(labels))  # at least one row per class
     stratified = bool(counts.min() > 1) and held_back < 0.5
-    seed = int(torch.randint(2**31, ()).item())
     from sklearn.model_selection import train_test_split  # importing it takes half a second
 
     parts = train_test_split(
         range(len(labels)),
         test_size=held_back if stratified else _HELD_BACK,
         stratify=labels.cpu().numpy() if stratified else None,
-        random_state=seed,
+        random_state=int(torch.randint(2**31, ())),
     )
     train, held = (torch.tensor(part, device=labels.device) for part in parts)
     return train, held

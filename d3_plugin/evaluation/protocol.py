@@ -26,7 +26,7 @@ from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.describe import describe, take_arguments
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.module_state import eval_mode, modules_noticed, state_kept
+from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
 from d3_plugin.hosts.synthesis import synthesize
 
 _GAP = 0.2  # less may be chance, or a training that has just begun
@@ -66,7 +66,6 @@ def evaluate(
     """
     given = dict(locals())
     check_arguments(evaluate, given)
-    del given["seed"], given["draws"]
     return score_host(*_described(**given), seed=seed, draws=draws)
 
 
@@ -94,7 +93,6 @@ def classifier(
     """
     given = dict(locals())
     check_arguments(classifier, given)
-    del given["seed"]
     return make_classifier(*_described(**given), seed=seed)
 
 
@@ -230,7 +228,7 @@ def make_classifier(
         final = train_final(host, hooks, distiller, **scoring)
         function: Scorer = final
         try:
-            with state_kept(host.modules):
+            with ModuleState(host.modules):
                 function = capture(final, rows)
         except HostError as error:
             obstacle = str(error)

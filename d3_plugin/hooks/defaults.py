@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -32,22 +33,18 @@ def d3_train_classifier(
     return train_default(features, labels, num_classes)
 
 
+@dataclass(eq=False)
 class UserHooks:
     """The functions given to ``attach``, as a plugin that takes precedence over all others.
 
-    Args:
+    Attributes:
         synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`; None if not
             given.
     """
 
-    def __init__(
-        self,
-        synthesize: Synthesis | None,
-        transform_features: Callable[[Tensor], Tensor] | None,
-        train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None,
-    ) -> None:
-        self.synthesize, self.transform_features = synthesize, transform_features
-        self.train_classifier = train_classifier
+    synthesize: Synthesis | None
+    transform_features: Callable[[Tensor], Tensor] | None
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None
 
     @hookimpl(tryfirst=True)
     def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor | None:

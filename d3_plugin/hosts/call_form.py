@@ -10,19 +10,8 @@ from torch import Tensor, nn
 
 from d3_plugin.errors import HostError
 
-CONDITION_NAMES = (
-    "c",
-    "att",
-    "atts",
-    "attr",
-    "attrs",
-    "attribute",
-    "attributes",
-    "cond",
-    "condition",
-    "semantic",
-    "semantics",
-)
+_WORDS = ("att", "attr", "attribute", "semantic")
+CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _WORDS))
 """Parameters of a generator's ``forward`` that take the attributes."""
 
 Synthesis = Callable[[Tensor, Tensor], Tensor]
@@ -100,5 +89,4 @@ def _forward_parameters(generator: nn.Module) -> list[str]:
         parameters = inspect.signature(generator.forward).parameters.values()
     except (TypeError, ValueError):  # a scripted module
         return []
-    usable = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p.name for p in parameters if p.kind in usable]
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

@@ -76,8 +76,9 @@ def take_arguments(
     transform_features: Callable[[Tensor], Tensor] | None,
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None,
     synthetic_per_class: int | None,
+    **_: Any,
 ) -> None:
-    """Apply the arguments of ``attach``, which take precedence over the plugins' answers."""
+    """Apply these arguments of ``attach``, which take precedence over the plugins' answers."""
     host.generator = unwrapped(host.generator)
     modules = modules.values() if isinstance(modules, dict) else modules
     host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))

@@ -127,36 +127,32 @@ class RandomStream:
     def state_dict(self) -> dict[str, Any]:
         """The state of the stream, in types that ``torch.load(weights_only=True)`` reads."""
         state = self._numpy.state["state"]
-        keys = torch.from_numpy(state["key"].astype(np.int64))
-        return {**self._own, "numpy": (keys, int(state["pos"])), "python": self._python}
+        numpy = state["key"].tolist(), int(state["pos"])
+        return {**self._own, "numpy": numpy, "python": self._python}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # torch.load(map_location=...) may have moved them; generators take CPU byte tensors only.
-        for kind in self._own:
-            if kind in state:  # a run on a GPU may continue one on the CPU
-                self._own[kind] = state[kind].cpu()
+        # A run on a GPU may continue one on the CPU.
+        self._own |= {kind: state[kind].cpu() for kind in self._own.keys() & state.keys()}
         keys, pos = state["numpy"]
-        numbers: Any = {"key": keys.cpu().numpy().astype(np.uint32), "pos": pos}
-        self._numpy.state = {"bit_generator": "MT19937", "state": numbers}
+        self._numpy.state = {"bit_generator": "MT19937", "state": {"key": keys, "pos": pos}}
         self._python = state["python"]
         self._begun = self._now()
 
 
 def global_streams(device: torch.device) -> dict[str, Any]:
     """The state of the global random streams, in types that ``torch.load`` reads safely."""
-    numpy: Any = np.random.get_state()  # noqa: NPY002
-    kind, keys, *rest = numpy
-    numbers = (kind, torch.from_numpy(keys.astype(np.int64)), *rest)
-    return {**_torch_states(device), "numpy": numbers, "python": random.getstate()}
+    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    numpy["state"]["key"] = numpy["state"]["key"].tolist()
+    return {**_torch_states(device), "numpy": numpy, "python": random.getstate()}
 
 
 def set_global_streams(states: dict[str, Any], device: torch.device) -> None:
     """Continue from :func:`global_streams`."""
-    kind, keys, *rest = states["numpy"]
     for name, generator in _generators(device).items():
         if name in states:  # a run on a GPU may continue one on the CPU
             generator.set_state(states[name].cpu())
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state(states["numpy"])  # noqa: NPY002
     random.setstate(states["python"])
 
 

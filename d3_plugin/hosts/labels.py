@@ -76,7 +76,7 @@ class HostBatches:
     def _from_attributes(self, attributes: Tensor) -> Tensor:
         if self._class_rows is None:
             self._class_rows = _distinct_rows(self._data)
-        distance, ids = _distances(_unit(attributes), self._class_rows).min(dim=1)
+        distance, ids = _distances(F.normalize(attributes.float()), self._class_rows).min(dim=1)
         lost = ~(distance <= _SAME)  # also what is NaN
         if not self._verified and lost.any():
             raise HostError(
@@ -92,11 +92,11 @@ class HostBatches:
             raise HostError(f"attributes given to loss() are of unseen classes {unseen[:10]}")
         some = torch.linspace(0, len(data.train_labels) - 1, 1000, device=ids.device).long()
         predicted = self._predicted(data.train_features[some])
-        usual = _share(seen[predicted] == data.train_labels[some])
+        usual = (seen[predicted] == data.train_labels[some]).float().mean().item()
         predicted = self._predicted(features)
-        here = _share(seen[predicted] == ids)
+        here = (seen[predicted] == ids).float().mean().item()
         as_other_form = seen[predicted] if self._form == "mapped" else predicted
-        other = _share(as_other_form == given) if by_label else 0.0
+        other = (as_other_form == given).float().mean().item() if by_label else 0.0
         # The square root: chance in a small batch.
         if not unseen and here >= 0.5 * max(usual, other) - len(ids) ** -0.5:
             self._compare_scale(features.float(), ids)
@@ -146,13 +146,9 @@ class HostBatches:
         return positions
 
 
-def _share(right: Tensor) -> float:
-    return right.float().mean().item()
-
-
 def _distinct_rows(data: GZSLData) -> Tensor:
     """Unit attribute rows (C, A), of which every seen one differs from all others."""
-    rows, seen = _unit(data.attributes), data.seen_classes
+    rows, seen = F.normalize(data.attributes.float()), data.seen_classes
     close = _distances(rows[seen], rows) < 2 * _SAME  # no row can match both
     close[torch.arange(len(seen)), seen] = False
     pairs = {tuple(sorted((int(seen[i]), int(c)))) for i, c in close.nonzero()}
@@ -162,10 +158,6 @@ def _distinct_rows(data: GZSLData) -> Tensor:
             f"factor: {sorted(pairs)[:10]}. Pass labels= instead"
         )
     return rows
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return F.normalize(rows.float(), dim=1)
 
 
 def _distances(rows: Tensor, columns: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pickle
 import random
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,8 @@ class ModuleState:
     averages; modes and other plain attributes, such as counters; NumPy arrays; and random
     generators held as attributes. Changes inside a list, dict or other object are not covered, see
     :func:`uncovered`.
+
+    As a context manager it restores everything after the block.
 
     Attributes:
         undo: restores it, except for attributes that were added.
@@ -70,6 +72,13 @@ class ModuleState:
             for name in own.keys() - was.keys():
                 del own[name]
 
+    def __enter__(self) -> None:
+        """Everything is saved already."""
+
+    def __exit__(self, *_: object) -> None:
+        self.undo()
+        self.drop_added()
+
 
 def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
     """Contents of the attributes that :class:`ModuleState` does not restore, by name."""
@@ -80,22 +89,9 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
             compiler = type(part).__module__.startswith("torch._dynamo")  # what it has compiled
             if name in _PLAIN or plain or compiler:
                 continue
-            try:
+            with suppress(Exception):  # what cannot be pickled cannot be compared
                 found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
-            except Exception:  # what cannot be pickled cannot be compared
-                continue
     return found
-
-
-@contextmanager
-def state_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Restore what a forward pass changes, see :class:`ModuleState`."""
-    state = ModuleState(modules)
-    try:
-        yield
-    finally:
-        state.undo()
-        state.drop_added()
 
 
 @contextmanager
@@ -106,25 +102,18 @@ def modules_noticed(known: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
         return
     parts = {part for module in known for part in module.modules()}
     found: list[nn.Module] = []
-    states: list[ModuleState] = []
 
     def note(module: nn.Module, _: object) -> None:
         if module not in parts:
             parts.update(module.modules())
             found.append(module)
-            states.append(ModuleState([module]))
+            states.enter_context(ModuleState([module]))
 
-    handle = register_module_forward_pre_hook(note)
-    try:
-        # Otherwise the compiler would compile the hook, too, with a warning.
-        with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Using `torch.compile")
-            yield found
-    finally:
-        handle.remove()
-        for state in states:
-            state.undo()
-            state.drop_added()
+    # Eagerly: otherwise the compiler would compile the hook, too, with a warning.
+    with ExitStack() as states, torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        states.callback(register_module_forward_pre_hook(note).remove)
+        warnings.filterwarnings("ignore", message="Using `torch.compile")
+        yield found
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.module_state import state_kept
+from d3_plugin.hosts.module_state import ModuleState
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class TrainedHost:
         """Features (N, D) as D³ asks for them, from a seed; of 20 unseen class ids by default."""
         name, data = "d3_synthesize_features", self.host.data
         ids = data.unseen_classes.repeat(20)[:20] if ids is None else ids
-        with seeded(seed), state_kept(self.host.modules), torch.set_grad_enabled(differentiable):
+        with seeded(seed), ModuleState(self.host.modules), torch.set_grad_enabled(differentiable):
             rows: Tensor = self.call(name, class_ids=ids, differentiable=differentiable)
         got, wanted = describe(rows), describe(data.train_features[:1].expand(len(ids), -1))
         expect(got == wanted, f"differentiable={differentiable} gives {got}, expected {wanted}")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.module_state import eval_mode, state_kept
+from d3_plugin.hosts.module_state import ModuleState, eval_mode
 
 
 def draw() -> list[float]:
@@ -71,7 +71,7 @@ def test_stream_is_restored_after_an_error() -> None:
 def test_buffers_are_kept_and_the_graph_still_runs() -> None:
     net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4)), nn.BatchNorm1d(4))
     before = {k: v.clone() for k, v in net.named_buffers()}
-    with state_kept([net]):
+    with ModuleState([net]):
         out = net(torch.randn(5, 3))
         moved = [k for k, v in net.named_buffers() if not torch.equal(v, before[k])]
     assert "1.running_mean" in moved, "the test must see buffers move"
