@@ -52,7 +52,7 @@ def describe(
         if generator is not None or optimizer is not None:
             raise HostError("give a trainer, or a script's generator= and other parts, not both")
         return describe_trainer(manager, trainer, data)
-    if generator is None or data is None or (optimizer is None and not only_scored):
+    if generator is None or data is None or (not optimizer and not only_scored):
         parts = "generator= and data=" if only_scored else "generator=, optimizer= and data="
         raise HostError(f"{'this' if only_scored else 'attach()'} needs a trainer, or {parts}")
     if next(generator.parameters(), None) is None:
@@ -140,7 +140,7 @@ def _user_data(own: GZSLData, data: Any) -> GZSLData:
 
 def bare_optimizers(given: Any) -> Any:
     """An optimiser, or a list of them, without the wrappers of accelerate and Lightning."""
-    if isinstance(given, (list, tuple)):
+    if isinstance(given, Iterable):
         return [bare_optimizers(each) for each in given]
     return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
 

@@ -37,6 +37,16 @@ def test_a_part_is_missing(host: ScriptHost, part: str) -> None:
         attach(host, **{part: None})
 
 
+def test_no_optimizer_in_the_list(host: ScriptHost) -> None:
+    with pytest.raises(HostError, match="optimizer="):
+        attach(host, optimizer=[])
+
+
+def test_optimizers_of_an_iterator(host: ScriptHost) -> None:
+    d3 = attach(host, optimizer=iter([host.optimizer_g]))
+    assert d3.loss().isfinite()
+
+
 def test_a_generator_without_parameters(host: ScriptHost) -> None:
     with pytest.raises(HostError, match="parameters"):
         attach(host, generator=nn.Module())
