@@ -125,8 +125,7 @@ class Trainer:
 
     def batch(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Random rows of ``features``, which has one per training row, and their labels."""
-        size = (self.settings.batch_size,)
-        rows = torch.randint(len(features), size, device=self.device)
+        rows = torch.randint(len(features), (self.settings.batch_size,), device=self.device)
         return features[rows], self.data.train_labels[rows]
 
     def noise(self, rows: int, stream: torch.Generator | None = None) -> Tensor:

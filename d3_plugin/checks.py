@@ -137,11 +137,9 @@ def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | No
     # Reading values would make a GPU wait, and break the graph while compiling.
     if num_classes is None or labels.device.type != "cpu" or torch.compiler.is_compiling():
         return
-    if rows and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise InputError(
-            f"{function} takes labels in 0..{num_classes - 1}, got {int(labels.min())}.."
-            f"{int(labels.max())}"
-        )
+    low, high = map(int, labels.aminmax()) if rows else (0, 0)
+    if low < 0 or high >= num_classes:
+        raise InputError(f"{function} takes labels in 0..{num_classes - 1}, got {low}..{high}")
 
 
 def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | None = None) -> None:

@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from d3_plugin.checks import Count
 from d3_plugin.data import GZSLData
 
-from ..training import Progress, Trainer, descend
+from ..training import Progress, Trainer, TrainingSettings, descend
 from .networks import Denoiser
 from .schedule import add_noise, cosine_alpha_bar, ddim_step, ddim_timesteps
-from .settings import DiffusionSettings
 from .space import FeatureSpace, class_means, matched_strength, residual_noise, ridge_means
 
 MAX_NOISE_ROWS = 2000  # residuals that noise is made of: enough for its covariance, cheap to mix
 JUDGED_ROWS = 50  # per seen class, to match the strength of the noise
+
+
+@dataclass(frozen=True)
+class DiffusionSettings(TrainingSettings):
+    """Settings of :class:`DiffusionTrainer`, in addition to those of all trainers.
+
+    Attributes:
+        power: exponent applied to features before they are standardised, in (0, 1]; 1 for none.
+            Ignored if a training feature is negative.
+        hidden: width of the denoiser.
+        blocks: its residual blocks.
+        ema: decay of the averaged weights that multi-step sampling uses; in step ``k`` at most
+            ``(1 + k) / (10 + k)``.
+        timesteps: of the noise schedule.
+        sampling_steps: DDIM steps of sampling without gradient; 1 to 10 are enough.
+    """
+
+    steps: Count = 2000
+    power: float = 0.5
+    hidden: Count = 512
+    blocks: Count = 2
+    ema: float = 0.995
+    timesteps: Count = 1000
+    sampling_steps: Count = 5
 
 
 class DiffusionTrainer(Trainer):
@@ -61,9 +86,8 @@ class DiffusionTrainer(Trainer):
         self.generator = Denoiser(data.feature_dim, attribute_dim, s.hidden, s.blocks)
         self.generator.to(self.device)
         self.ema_generator = copy.deepcopy(self.generator).requires_grad_(False)
-        self.generator_optimizer = torch.optim.Adam(
-            self.generator.parameters(), lr=s.lr, fused=True
-        )
+        weights = self.generator.parameters()
+        self.generator_optimizer = torch.optim.Adam(weights, lr=s.lr, fused=True)
         stream, classes = self._judged()
         noise = self._real_residuals(len(classes), stream)
         self.noise_one_step = self._matched_strength(self.means[classes], noise)
@@ -135,17 +159,13 @@ class DiffusionTrainer(Trainer):
         """
         if differentiable:
             noise = self._real_residuals(len(classes))
-            rows = self._estimate(self.noise(len(classes)), classes)
+            last = torch.full((len(classes),), self.settings.timesteps - 1, device=self.device)
+            clean = self.generator(self.noise(len(classes)), last, self.attributes[classes])
+            rows = self.means[classes] + self.residual_scale * clean
             return self.space.restore(rows + self.noise_one_step * noise)
         noise = self._residual_noise(len(classes))
         rows = self._sample(classes)
         return self.space.restore(rows + self.noise_sampled * noise)
-
-    def _estimate(self, noise: Tensor, classes: Tensor) -> Tensor:
-        """Standardised rows (N, D) in one step from pure noise (N, D)."""
-        last = torch.full((len(classes),), self.settings.timesteps - 1, device=self.device)
-        clean: Tensor = self.generator(noise, last, self.attributes[classes])
-        return self.means[classes] + self.residual_scale * clean
 
     @torch.no_grad()
     def _sample(self, classes: Tensor, stream: torch.Generator | None = None) -> Tensor:

@@ -1,6 +1,5 @@
 """TF-VAEGAN (Narayan et al., ECCV 2020) as a baseline and as a host of D³."""
 
-from .settings import TFVAEGANSettings
-from .trainer import TFVAEGANTrainer
+from .trainer import TFVAEGANSettings, TFVAEGANTrainer
 
 __all__ = ["TFVAEGANSettings", "TFVAEGANTrainer"]

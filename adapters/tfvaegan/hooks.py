@@ -10,8 +10,7 @@ from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.host import Host, HostFamily, Scorer
 
 from ..training import SEARCH
-from .settings import TFVAEGANSettings
-from .trainer import TFVAEGANTrainer
+from .trainer import TFVAEGANSettings, TFVAEGANTrainer
 
 
 @hookimpl

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,12 +128,11 @@ class GZSLData:
             if classes is not None and len(absent := classes[~torch.isin(classes, ids)]):
                 known = some(ids.unique(), "classes")
                 problems.add(f"unseen_classes: {some(absent, 'ids')} without rows; labels: {known}")
-        given = {"train": train, "test_seen": test_seen, "test_unseen": test_unseen}
+        given = {"train": train, "test_seen": test_seen}
+        given |= {} if test_unseen is None else {"test_unseen": test_unseen}
         num_rows = 0 if ids is None else len(ids)
         sets = {}
         for part, value in given.items():
-            if part == "test_unseen" and value is None:
-                continue  # reported above
             if (rows := as_row_numbers(part, value, num_rows, problems)) is not None:
                 sets[part] = rows if ids is None else rows.to(ids.device)
         try:
@@ -184,9 +182,8 @@ class GZSLData:
 
     def to(self, device: torch.device | str) -> GZSLData:
         """The same data with every tensor on ``device``."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {k: v.to(device) for k, v in parts.items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        parts: dict[str, Any] = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **{name: part.to(device) for name, part in parts.items()})
 
     def scaled(self) -> GZSLData:
         """Features mapped to [0, 1] per dimension, fitted on the training rows only.
@@ -200,9 +197,7 @@ class GZSLData:
         for name in (f"{part}_features" for part in PARTS):
             rows = getattr(self, name)
             scaled[name] = torch.from_numpy(scaler.transform(rows.cpu().numpy())).to(rows)
-        scaling = torch.from_numpy(np.stack([scaler.scale_, scaler.min_])).to(rows)
+        factor, offset = (torch.from_numpy(each).to(rows) for each in (scaler.scale_, scaler.min_))
         if self.scaling is not None:
-            scaling = torch.stack(
-                [scaling[0] * self.scaling[0], scaling[0] * self.scaling[1] + scaling[1]]
-            )
-        return replace(self, **scaled, scaling=scaling)
+            factor, offset = factor * self.scaling[0], factor * self.scaling[1] + offset
+        return replace(self, **scaled, scaling=torch.stack([factor, offset]))

@@ -28,25 +28,14 @@ draw  unseen       chance  ZSL   ten-way
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from d3_plugin.data.build import from_rows
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import InputError, Problems
+from d3_plugin.errors import InputError
 
-#: Does the pen pass through this part of the digit's box? The box has five bands from top to
-#: bottom, each with a left, centre and right third. Top centre and bottom centre are left out,
-#: because every digit has ink there.
-ATTRIBUTE_NAMES: tuple[str, ...] = (
-    *("ink top left", "ink top right"),
-    *("ink upper left", "ink upper centre", "ink upper right"),
-    *("ink middle left", "ink middle centre", "ink middle right"),
-    *("ink lower left", "ink lower centre", "ink lower right"),
-    *("ink bottom left", "ink bottom right"),
-)
-
-# In halves: 2 the stroke runs through (attribute 1), 1 it touches the part, or only some writers
-# draw it there (0.5), 0 no ink (0).
+# Does the pen pass through this part of the digit's box? The box has five bands from top to bottom,
+# each with a left, centre and right third. Top centre and bottom centre are left out, because every
+# digit has ink there. In halves: 2 the stroke runs through (attribute 1), 1 it touches the part, or
+# only some writers draw it there (0.5), 0 no ink (0).
 # fmt: off
 _STROKES = (
     # top   upper    middle   lower    bottom
@@ -64,13 +53,8 @@ _STROKES = (
 # fmt: on
 
 #: Unseen digits of each draw; the other digits are seen.
-DRAWS: tuple[tuple[int, ...], ...] = (
-    (0, 2, 4, 7),
-    (1, 3, 6, 9),
-    (0, 3, 6, 8),
-    (1, 2, 4, 6, 9),
-    (0, 3, 5, 6, 8),
-    (2, 4, 6, 8, 9),
+DRAWS = tuple(
+    tuple(map(int, digits)) for digits in ("0247", "1369", "0368", "12469", "03568", "24689")
 )
 
 
@@ -97,21 +81,20 @@ def load_digits_gzsl(draw: int = 0, split: int | None = None) -> GZSLData:
     if isinstance(draw, bool) or not isinstance(draw, int) or draw not in range(len(DRAWS)):
         raise InputError(f"load_digits_gzsl: draw must be one of 0..{len(DRAWS) - 1}, got {draw!r}")
     images = load_digits()
-    is_unseen = np.isin(images.target, DRAWS[draw])
-    seen_rows = np.flatnonzero(~is_unseen)
+    seen_rows = np.flatnonzero(~np.isin(images.target, DRAWS[draw]))
     train, test_seen = train_test_split(
         seen_rows,
         test_size=0.2,
         stratify=images.target[seen_rows],
         random_state=draw if split is None else split,
     )
-    sets = {"train": train, "test_seen": test_seen, "test_unseen": np.flatnonzero(is_unseen)}
-    return from_rows(
-        f"digits-{draw}",
-        torch.tensor(images.data, dtype=torch.float32),
-        torch.tensor(images.target, dtype=torch.int64),
-        torch.tensor(_STROKES, dtype=torch.float32) / 2,
-        {part: torch.from_numpy(rows) for part, rows in sets.items()},
-        Problems("digits"),
+    return GZSLData.from_arrays(
+        images.data,
+        images.target,
+        np.array(_STROKES) / 2,
+        train=train,
+        test_seen=test_seen,
+        unseen_classes=DRAWS[draw],
         class_names="0123456789",
+        name=f"digits-{draw}",
     )

@@ -120,10 +120,8 @@ def data_files(folder: Path, attributes: str | os.PathLike[str] | None = None) -
     """The files of a data folder: features, splits and, if given, attributes."""
     found = []
     for stems in (("res101",), ("att_splits", "sent_splits")):
-        names = [f"{stem}{suffix}" for stem in stems for suffix in (".mat", ".npz", ".h5")]
-        found.append(
-            next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-        )
+        files = [folder / f"{stem}{end}" for stem in stems for end in (".mat", ".npz", ".h5")]
+        found.append(next(filter(Path.is_file, files), files[0]))
     if attributes is not None:
         file = Path(attributes)
         found.append(file if file.is_file() else folder / file)

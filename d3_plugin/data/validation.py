@@ -63,23 +63,21 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
     check_arguments(pseudo_unseen, locals())
     # Seen classes are sorted, so the position of a class is its new id.
     ids = torch.searchsorted(data.seen_classes, data.train_labels)
-    frequent = ids.bincount().cpu().numpy() >= 2
-    usable, rare = np.flatnonzero(frequent), np.flatnonzero(~frequent)
+    frequent = ids.bincount() >= 2
+    usable, rare = frequent.nonzero()[:, 0], (~frequent).nonzero()[:, 0]
     count = len(usable)
     subject = f"pseudo_unseen of data set {data.name!r}"
     if count < 3:
         raise InputError(f"{subject}: {count} seen classes with 2 training rows; needs 3 at least")
     class_names = [data.class_names[c] for c in data.seen_classes.tolist()]
     if len(rare):
-        left_out = some([class_names[c] for c in rare], "classes")
+        left_out = some([class_names[c] for c in rare.tolist()], "classes")
         what = f"{left_out} with one training row are left out"
         warnings.warn(f"{subject}: {what}", D3Warning, stacklevel=2)
     num_unseen = min(max(round(fraction * count), 1), count - 1)
     drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
-    unseen = torch.from_numpy(usable[np.sort(drawn)]).to(ids.device)
-    plays_unseen = torch.isin(ids, unseen)
-    seen = torch.isin(ids, torch.from_numpy(usable).to(ids.device)) & ~plays_unseen
-    train, test_seen = hold_out(ids, seen.nonzero()[:, 0], seed)
+    plays_unseen = torch.isin(ids, usable[drawn])
+    train, test_seen = hold_out(ids, (frequent[ids] & ~plays_unseen).nonzero()[:, 0], seed)
     sets = {"train": train, "test_seen": test_seen, "test_unseen": plays_unseen.nonzero()[:, 0]}
     return from_rows(
         f"{data.name}-val{seed}",

@@ -42,10 +42,9 @@ def choose_ensemble(validations: Sequence[Evaluation]) -> Chosen:
         for weight in WEIGHTS
     }
     weight = max(WEIGHTS, key=lambda weight: np.mean([e.metrics.ausuc for e in combined[weight]]))
-    units = [math.log(len(each.seen_classes)) or 1.0 for each in combined[weight]]
     in_units = [
-        replace(each, scores=each.scores.astype(np.float64) / unit)
-        for each, unit in zip(combined[weight], units, strict=True)
+        replace(e, scores=e.scores.astype(np.float64) / (math.log(len(e.seen_classes)) or 1.0))
+        for e in combined[weight]
     ]
     return {"ensemble_weight": weight, "seen_offset": choose_offset(in_units, lowest=0.0)}
 

@@ -12,9 +12,7 @@ from torch import Tensor, fx, nn
 
 from d3_plugin.errors import HostError
 
-_SETTINGS = (torch.dtype, torch.layout, torch.memory_format)
 EXAMPLES = 7
-_CHECKS = "_assert"  # operations that torch.export adds; they name the device of the capture
 
 
 class Captured:
@@ -80,10 +78,11 @@ def _captured_state(function: Callable[[Tensor], Tensor], rows: Tensor) -> dict[
     stored: dict[str, Any] = {**exported.constants, **exported.state_dict}
     tensors = {name: stored[key].detach().clone() for name, key in owners.items()}
     (given,), (result,) = signature.user_inputs, signature.user_outputs
+    # torch.export adds assertions, which name the device of the capture.
     steps = [
         (node.name, str(node.target), _encoded(node.args, given), _encoded(node.kwargs, given))
         for node in exported.graph.nodes
-        if node.op == "call_function" and _CHECKS not in str(node.target)
+        if node.op == "call_function" and "_assert" not in str(node.target)
     ]
     return {"tensors": tensors, "steps": steps, "result": result}
 
@@ -94,7 +93,7 @@ def _encoded(value: Any, rows: object) -> Any:
         return ("value", "rows" if value.name == rows else value.name)
     if isinstance(value, torch.device):  # where the rows are, whenever it is replayed
         return ("value", "device")
-    if isinstance(value, _SETTINGS):
+    if isinstance(value, (torch.dtype, torch.layout, torch.memory_format)):
         return ("torch", str(value).removeprefix("torch."))
     if isinstance(value, (list, tuple)):
         return [_encoded(part, rows) for part in value]

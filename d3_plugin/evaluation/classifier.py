@@ -76,18 +76,15 @@ class Classifier:
         Warns:
             D3Warning: ``scaled`` seems to be the wrong way round.
         """
-        scores = self._scored(X, scaled)
-        return scores.to(X.device) if isinstance(X, Tensor) else scores.cpu().numpy()
+        return self._answer(X, scaled, lambda scores: scores)
 
     def predict_proba(self, X: Any, *, scaled: bool = False) -> Any:  # noqa: N803
         """Probabilities (N, C) float32: the softmax of :meth:`scores`."""
-        shares = self._scored(X, scaled).softmax(dim=1)
-        return shares.to(X.device) if isinstance(X, Tensor) else shares.cpu().numpy()
+        return self._answer(X, scaled, lambda scores: scores.softmax(dim=1))
 
     def predict(self, X: Any, *, scaled: bool = False) -> Any:  # noqa: N803
         """Class ids (N,) int64."""
-        ids = self._scored(X, scaled).argmax(dim=1)
-        return ids.to(X.device) if isinstance(X, Tensor) else ids.cpu().numpy()
+        return self._answer(X, scaled, lambda scores: scores.argmax(dim=1))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, with tensors and settings, and no code or data of the host.
@@ -147,16 +144,27 @@ class Classifier:
         )
 
     @torch.no_grad()
-    def _scored(self, X: Any, scaled: bool) -> Tensor:  # noqa: N803
+    def _answer(self, X: Any, scaled: bool, of: Callable[[Tensor], Tensor]) -> Any:  # noqa: N803
+        """What ``of`` makes of the scores, of the kind of X.
+
+        Warns if the rows would be much closer to the training rows the other way round.
+        """
         rows = self._rows(X)
         if self._scaling is not None:
             factor, offset = self._scaling
             fitted = rows * factor + offset
             used, other = (rows, fitted) if scaled else (fitted, rows)
-            if len(rows):
-                self._compare(used, other, scaled)
+            near, far = ((each.mean(dim=0) - self._center).norm() for each in (other, used))
+            if 3 * near < far:
+                warnings.warn(
+                    f"these rows look {'unscaled' if scaled else 'scaled already'}: pass "
+                    f"scaled={not scaled}",
+                    D3Warning,
+                    stacklevel=4,
+                )
             rows = used
-        return self._function(rows).float()
+        answer = of(self._function(rows).float())
+        return answer.to(X.device) if isinstance(X, Tensor) else answer.cpu().numpy()
 
     def _rows(self, X: Any) -> Tensor:  # noqa: N803
         width = len(self._center)
@@ -171,14 +179,3 @@ class Classifier:
         if problem:
             raise InputError(f"X must be (N, {width}) finite features, one row each; got {problem}")
         return rows
-
-    def _compare(self, used: Tensor, other: Tensor, scaled: bool) -> None:
-        """Warns if the rows would be much closer to the training rows the other way round."""
-        near, far = ((rows.mean(dim=0) - self._center).norm() for rows in (other, used))
-        if 3 * near < far:
-            warnings.warn(
-                f"these rows look {'unscaled' if scaled else 'scaled already'}: pass "
-                f"scaled={not scaled}",
-                D3Warning,
-                stacklevel=4,
-            )

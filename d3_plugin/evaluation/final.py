@@ -34,8 +34,6 @@ class Final:
         student: that of D³; None if the host classifies alone.
         ensemble_weight, seen_offset: see :class:`~d3_plugin.D3Settings`.
         prior: (C,) share of each class in the training rows; None without ``scorer``.
-        host_name: of the scorer, in words.
-        source: of the scorer: ``default``, ``argument`` of the user, or ``plugin``.
     """
 
     host: Host
@@ -45,21 +43,31 @@ class Final:
     ensemble_weight: float
     seen_offset: float
     prior: npt.NDArray[np.float64] | None
-    host_name: str
-    source: Source
+
+    @property
+    def origin(self) -> tuple[Source, str]:
+        """Whose the scorer is, and what it is in words."""
+        if isinstance(self.scorer, DefaultClassifier):
+            return "default", "default softmax of d3_plugin"
+        for implementation in self.hooks.d3_train_classifier.get_hookimpls():
+            plugin = implementation.plugin
+            if isinstance(plugin, UserHooks) and (given := plugin.train_classifier) is not None:
+                name = getattr(given, "__name__", type(given).__name__)
+                return "argument", f"train_classifier={name}"
+        return "plugin", f"classifier of {self.host.name}"
 
     @property
     def advice(self) -> str:
-        return "; train_classifier= scores your own" if self.source == "default" else ""
+        return "; train_classifier= scores your own" if self.origin[0] == "default" else ""
 
     @property
     def name(self) -> str:
         if self.student is None:
-            return self.host_name
+            return self.origin[1]
         student = "student of D³"
         if self.scorer is None:
             return student
-        return f"{self.host_name} + {self.ensemble_weight:g} x {student}"
+        return f"{self.origin[1]} + {self.ensemble_weight:g} x {student}"
 
     def parts(self, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Scores of the host's classifier, and log-probabilities of the student.
@@ -84,13 +92,8 @@ class Final:
 
     def combined(self, of_host: Tensor | None, of_student: Tensor | None) -> Tensor:
         """(N, C) of both :meth:`parts`."""
-        return final_scores(
-            [] if of_host is None else [of_host],
-            of_student,
-            self.host.data.seen_classes,
-            ensemble_weight=self.ensemble_weight,
-            seen_offset=self.seen_offset,
-        )[0]
+        hosts, seen = [] if of_host is None else [of_host], self.host.data.seen_classes
+        return final_scores(hosts, of_student, seen, self.ensemble_weight, self.seen_offset)[0]
 
     def __call__(self, rows: Tensor) -> Tensor:
         return self.combined(*self.parts(rows))
@@ -118,15 +121,10 @@ def train_final(
         HostError: the host returns features of a wrong shape.
     """
     scorer = prior = None
-    host_name = ""
-    source: Source = "plugin"
     if final_classifier != "student":
         scorer, prior = _train_scorer(host, hooks)
-        host_name, source = _named(scorer, host, hooks)
     student = None if final_classifier == "host" else distiller
-    return Final(
-        host, hooks, scorer, student, ensemble_weight, seen_offset, prior, host_name, source
-    )
+    return Final(host, hooks, scorer, student, ensemble_weight, seen_offset, prior)
 
 
 def _train_scorer(host: Host, hooks: pluggy.HookRelay) -> tuple[Scorer, npt.NDArray[np.float64]]:
@@ -146,23 +144,10 @@ def _train_scorer(host: Host, hooks: pluggy.HookRelay) -> tuple[Scorer, npt.NDAr
     return scorer, prior.numpy()
 
 
-def _named(scorer: Scorer, host: Host, hooks: pluggy.HookRelay) -> tuple[str, Source]:
-    if isinstance(scorer, DefaultClassifier):
-        return "default softmax of d3_plugin", "default"
-    for implementation in hooks.d3_train_classifier.get_hookimpls():
-        plugin = implementation.plugin
-        if isinstance(plugin, UserHooks) and plugin.train_classifier is not None:
-            given = plugin.train_classifier
-            name = getattr(given, "__name__", type(given).__name__)
-            return f"train_classifier={name}", "argument"
-    return f"classifier of {host.name}", "plugin"
-
-
 def final_scores(
     host_scores: Sequence[Tensor],
     student_scores: Tensor | None,
     seen_classes: Tensor,
-    *,
     ensemble_weight: float,
     seen_offset: float,
 ) -> Tensor:

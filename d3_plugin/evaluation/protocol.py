@@ -183,19 +183,20 @@ def score_host(
 def _compare_parts(evaluation: Evaluation, final: Final) -> None:
     """Warns if a script's classifier is far below the student, so perhaps not the script's own."""
     of_host, of_student = evaluation.host_scores, evaluation.student_scores
-    if final.source == "plugin" or of_host is None or of_student is None:
+    source, name = final.origin
+    if source == "plugin" or of_host is None or of_student is None:
         return
     host, student = map(evaluation.metrics_of, (of_host, of_student[None]))
     # H falls with a mere bias towards seen classes, AUSUC does not.
     pairs = (("H", host.harmonic, student.harmonic, 10), ("AUSUC", host.ausuc, student.ausuc, 2))
     low = [
-        f"{name} {own:.1%} against {other:.1%}"
-        for name, own, other, times in pairs
+        f"{metric} {own:.1%} against {other:.1%}"
+        for metric, own, other, times in pairs
         if own < other / times and other - own > _GAP
     ]
     if low and student.harmonic > _GAP:  # it has learnt the unseen classes
         warnings.warn(
-            f"{final.host_name} is far below D³'s student: {', '.join(low)}{final.advice}; does "
+            f"{name} is far below D³'s student: {', '.join(low)}{final.advice}; does "
             "it get the features, and the number of synthetic rows, of the host's own script?",
             D3Warning,
             stacklevel=4,
@@ -244,5 +245,4 @@ def make_classifier(
 
 
 def _array(scores: Sequence[Tensor]) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = torch.stack(list(scores)).float().cpu().numpy()
-    return array
+    return torch.stack(list(scores)).float().cpu().numpy()

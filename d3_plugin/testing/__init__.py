@@ -21,6 +21,7 @@ independent and leave the global random streams as they were.
 from d3_plugin.errors import AdapterError, Problems
 from d3_plugin.testing.case import AdapterCase
 from d3_plugin.testing.checks import (
+    CHECKS,
     check_classifier,
     check_description,
     check_family,
@@ -51,19 +52,7 @@ __all__ = [
     "check_weight_zero",
 ]
 
-ADAPTER_CHECKS = (
-    check_description,
-    check_synthesis_form,
-    check_synthesis_order,
-    check_synthesis_finite,
-    check_synthesis_seed,
-    check_synthesis_gradient,
-    check_synthesis_leaves_host,
-    check_classifier,
-    check_weight_zero,
-    check_training,
-    check_family,
-)
+ADAPTER_CHECKS = tuple(CHECKS)
 """Every check, for ``pytest.mark.parametrize``; each raises :class:`AdapterError`."""
 
 

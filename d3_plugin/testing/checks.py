@@ -29,10 +29,11 @@ from d3_plugin.testing.case import (
 )
 
 Check = Callable[[AdapterCase], None]
+CHECKS: list[Check] = []  # in the order of their definitions
 
 
 def adapter_check(check: Check) -> Check:
-    """Add the name of a check before the message of a failure, and its docstring after it."""
+    """A check of the kit, whose failures begin with its name and end with its docstring."""
 
     @functools.wraps(check)
     def run(case: AdapterCase) -> None:
@@ -43,6 +44,7 @@ def adapter_check(check: Check) -> Check:
             doc = inspect.getdoc(check)
             raise AdapterError(f"{check.__name__}: {kind}{error}. Expected:\n{doc}") from error
 
+    CHECKS.append(run)
     return run
 
 

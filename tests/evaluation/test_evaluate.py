@@ -92,10 +92,10 @@ def test_missing_parts_are_named(toy_data: GZSLData) -> None:
     ("options", "kind", "name"),
     [
         ({}, "host", f"{DEFAULT}; train_classifier= scores your own"),
-        ({}, "both", f"{DEFAULT} + 0.5 x student of D³; train_classifier= scores your own"),
+        ({}, "both", f"{DEFAULT} + 0.7 x student of D³; train_classifier= scores your own"),
         ({}, "student", "student of D³"),
         ({"train_classifier": centres}, "host", "train_classifier=centres"),
-        ({"train_classifier": centres}, "both", "train_classifier=centres + 0.5 x student of D³"),
+        ({"train_classifier": centres}, "both", "train_classifier=centres + 0.7 x student of D³"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*far below")
