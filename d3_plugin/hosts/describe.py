@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pluggy
@@ -140,7 +140,7 @@ def _user_data(own: GZSLData, data: Any) -> GZSLData:
 
 def bare_optimizers(given: Any) -> Any:
     """An optimiser, or a list of them, without the wrappers of accelerate and Lightning."""
-    if isinstance(given, Iterable):
+    if isinstance(given, (list, tuple, Iterator)):
         return [bare_optimizers(each) for each in given]
     return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
 

@@ -242,7 +242,7 @@ def test_a_file_without_the_student_is_not_scored_again(finished: Path, tmp_path
     store.prepare()
     store.save(replace(outcome, evaluation=replace(outcome.evaluation, student_scores=None)))
     assert store.load(run) is not None
-    why = r"seen_offset was 0\.3, is now 0\.1.*no scores of the student"
+    why = r"seen_offset was 0\.35, is now 0\.1.*no scores of the student"
     with pytest.raises(InputError, match=why):
         store.load(replace(run, d3=replace(run.d3, seen_offset=0.1)))
 
