@@ -102,7 +102,7 @@ def counted(cells: Cells, row: str, other: str, metric: str) -> str:
     significant = sum(low > 0 for low, _, _ in made.values())
     loses = [name for name, (_, _, high) in made.items() if high < 0]
     lost = (
-        f"loses significantly in {len(loses)}: {'; '.join(loses)}" if loses else "in none loses so"
+        f"loses significantly in {len(loses)}: {'; '.join(loses)}" if loses else "loses significantly in none"
     )
     return f"gains in {gains} of {len(made)} settings, in {significant} significantly, and {lost}"
 

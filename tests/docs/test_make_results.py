@@ -190,7 +190,7 @@ def test_a_sentence_that_does_not_hold_stops_the_page(
     told = script.claims(contents, contents[1:2])
     assert len(told) == 5
     lost = "loses significantly in 2: fclswgan, digits; fclswgan, birds"
-    lost = lost if by < 0 else "in none loses so"
+    lost = lost if by < 0 else "loses significantly in none"
     assert f"in {1 if by < 0 else 3} significantly, and {lost}" in told[0]
 
 
