@@ -101,10 +101,11 @@ def counted(cells: Cells, row: str, other: str, metric: str) -> str:
     gains = sum(mean > 0 for _, mean, _ in made.values())
     significant = sum(low > 0 for low, _, _ in made.values())
     loses = [name for name, (_, _, high) in made.items() if high < 0]
-    lost = (
-        f"loses significantly in {len(loses)}: {'; '.join(loses)}" if loses else "loses significantly in none"
+    lost = f"{len(loses)}: {'; '.join(loses)}" if loses else "none"
+    return (
+        f"gains in {gains} of {len(made)} settings, in {significant} significantly, and loses "
+        f"significantly in {lost}"
     )
-    return f"gains in {gains} of {len(made)} settings, in {significant} significantly, and {lost}"
 
 
 def listed(cells: Cells, row: str, other: str, metric: str) -> str:

@@ -9,6 +9,7 @@ a ``d3 ablate`` if there was one; nothing else is read.
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Collection
 from dataclasses import asdict
@@ -107,7 +108,7 @@ def main() -> None:
         if not (mark and end):
             raise InputError(f"{options.readme} has no lines {' and '.join(MARKS)}")
         told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations))
-        told = told.replace("](", "](docs/")
+        told = re.sub(r"\[([\w.]+)\]\(\1\)", r"`docs/\1`", told)  # no link works on every index
         text = f"{before}{mark}\n{told}\n\n{glance(comparisons, ['d3_chosen'])}\n{end}{after}"
         options.readme.write_text(text, encoding="utf-8")
 
