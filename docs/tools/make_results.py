@@ -84,6 +84,8 @@ data draw and initialisation. ▼ marks a negative difference. *Significant* mea
   is that search.
 - Seconds were measured on one machine that also did other work, and are of a training that carries
   all variants which leave the generator alone.
+- The runs were made before teacher and student saw the rows of a step in one pass, which changes
+  the last digits of a training. Other processors round differently, too.
 """
 
 
