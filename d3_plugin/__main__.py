@@ -184,7 +184,7 @@ def report(out: Path) -> None:
         out: the folder, ``--out`` of the command.
     """
     check_installed("compare", "jinja2", "matplotlib")
-    from d3_plugin.experiments.report import render_again
+    from d3_plugin.report.page import render_again
 
     print(*render_again(out), sep="\n")
 

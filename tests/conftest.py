@@ -82,6 +82,6 @@ def no_pdfs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     path = request.path
     compares = path.parent.name == "experiments" or path.name == "test_cli.py"
     if compares and path.name != "test_report.py":
-        from d3_plugin.experiments import report
+        from d3_plugin.report import page as report
 
         monkeypatch.delitem(report.KINDS, "pdf")

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from d3_plugin import files
 from d3_plugin.__main__ import main
 from d3_plugin.data import digest
-from d3_plugin.experiments import files, parallel
+from d3_plugin.experiments import parallel
 from d3_plugin.experiments.parallel import _make_here, _watched, run_all
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.store import RunStore
@@ -191,7 +192,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         ("out/results.json/", "out/results.json is a folder, not a file; move it away"),
         ("out/report.html/", "out/report.html is a folder"),
         ("out/tuned.json/", "out/tuned.json is a folder"),
-        ("out", "out/runs/.probe: Not a directory; make room or choose another folder"),
+        ("out", "out/runs/.probe: Not a directory; what was there is unchanged"),
         ("out/runs", "cannot write"),
     ],
 )

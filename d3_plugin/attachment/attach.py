@@ -18,14 +18,14 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hooks.manager import make_manager
-from d3_plugin.hosts.describe import (
+from d3_plugin.hooks.describe import (
     PLAIN_CONTAINER,
     bare_optimizers,
     check_optimizers,
     describe,
     take_arguments,
 )
+from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm

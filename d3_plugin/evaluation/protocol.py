@@ -21,9 +21,9 @@ from d3_plugin.evaluation.final import Final, train_final
 from d3_plugin.evaluation.metrics import ood_auroc
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
+from d3_plugin.hooks.describe import describe, take_arguments
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.call_form import Synthesis
-from d3_plugin.hosts.describe import describe, take_arguments
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed

@@ -18,8 +18,8 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.preflight import read_request
 from d3_plugin.experiments.run import host_settings
+from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
-from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import HostFamily
 
 _BLOCK = 5  # generator steps that are timed together, at least

@@ -13,7 +13,7 @@ import torch
 
 from d3_plugin.attachment.d3 import D3
 from d3_plugin.errors import DataError
-from d3_plugin.experiments.files import write_atomically
+from d3_plugin.files import write_atomically
 from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
 _FORMAT = 2

@@ -13,16 +13,16 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import FailedConditionError, Problems
 from d3_plugin.experiments.clusters import Backend
-from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.preflight import Request, read_request
-from d3_plugin.experiments.results import results
-from d3_plugin.experiments.statistics import ROWS, Outcomes, rows_of, summarize
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.experiments.tables import aligned, table_rows
-from d3_plugin.experiments.verdict import failures, read_conditions, verdict
+from d3_plugin.files import write_atomically
 from d3_plugin.hosts.host import HostFamily
+from d3_plugin.report.results import results
+from d3_plugin.report.statistics import ROWS, Outcomes, rows_of, summarize
+from d3_plugin.report.tables import aligned, table_rows
+from d3_plugin.report.verdict import failures, read_conditions, verdict
 
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
@@ -225,7 +225,7 @@ def run_grid(
     Returns:
         The summary of each adapter.
     """
-    from d3_plugin.experiments.report import write_report
+    from d3_plugin.report.page import write_report
 
     data, out, seeds = request.data, Path(given["out"]), given["seeds"]
     titles, notes = TEXTS[file]

@@ -18,11 +18,11 @@ import torch
 
 from d3_plugin.errors import D3Error, DataError, FailedRunsError, Problems, StorageError
 from d3_plugin.experiments.clusters import Backend, runs_on
-from d3_plugin.experiments.files import write_temporary
 from d3_plugin.experiments.plan import Run, trainings
 from d3_plugin.experiments.preflight import unfit
 from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.files import write_temporary
 
 Progress = Literal["none", "runs", "steps"]
 Answer = TypeVar("Answer", Outcome, None)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import hookimpl
-from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.module_state import eval_mode
 from d3_plugin.hosts.synthesis import synthesize

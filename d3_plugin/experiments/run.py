@@ -27,9 +27,9 @@ from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.recording import TermRecorder, project
+from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hooks.specs import hookimpl
-from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import HostFamily
 
 

@@ -17,9 +17,9 @@ from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.experiments.files import remove_stale, write_atomically
 from d3_plugin.experiments.plan import Run, training_part
 from d3_plugin.experiments.run import Outcome
+from d3_plugin.files import remove_stale, write_atomically
 
 _CLASSES = ("seen_classes", "unseen_classes")
 _NUMBERS = ("generator_start", "generator_mean", "seconds")

@@ -16,14 +16,14 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.clusters import Backend
-from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import Run, trial_name
 from d3_plugin.experiments.preflight import read_request
 from d3_plugin.experiments.run import Outcome, host_settings
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.experiments.tables import aligned
+from d3_plugin.files import write_atomically
 from d3_plugin.hosts.host import HostFamily
+from d3_plugin.report.tables import aligned
 
 D3_SEARCH: dict[str, list[Any]] = {
     "weight": [0.0, 0.001, 0.01],

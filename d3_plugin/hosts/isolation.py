@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,29 @@ def _generators(device: torch.device) -> dict[str, torch.Generator]:
 
 def _torch_states(device: torch.device) -> dict[str, Tensor]:
     return {kind: generator.get_state() for kind, generator in _generators(device).items()}
+
+
+@contextmanager
+def plain_pytorch() -> Iterator[None]:
+    """PyTorch's defaults: gradients on, float32, no autocast, inference mode or anomaly mode.
+
+    At the door of what is called once (``attach``, ``evaluate``, ...), whose numbers must not
+    depend on the caller's surroundings.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.is_anomaly_enabled():
+            stack.enter_context(torch.autograd.set_detect_anomaly(False))
+        if torch.get_default_device().type != "cpu":  # a mode, which slows every call
+            stack.enter_context(torch.device("cpu"))
+        stack.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 class RandomStream:

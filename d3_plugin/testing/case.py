@@ -21,8 +21,8 @@ from d3_plugin.checks import describe, setting_problems
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, InputError
+from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
-from d3_plugin.hosts.describe import describe_trainer
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.module_state import ModuleState

@@ -9,8 +9,8 @@ import numpy as np
 
 from d3_plugin import InputError
 from d3_plugin.errors import Problems
-from d3_plugin.experiments.statistics import paired
-from d3_plugin.experiments.tables import cell
+from d3_plugin.report.statistics import paired
+from d3_plugin.report.tables import cell
 
 Summary = dict[str, Any]
 Contents = list[tuple[str, dict[str, Any]]]

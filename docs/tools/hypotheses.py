@@ -41,11 +41,11 @@ from d3_plugin.errors import D3Warning
 from d3_plugin.evaluation import GZSLMetrics
 from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.protocol import score_host
-from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import find_family
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.files import write_atomically
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.host import StepBatch
 

@@ -22,7 +22,7 @@ from scipy.special import log_softmax
 
 from d3_plugin import D3Settings, InputError
 from d3_plugin.evaluation.metrics import GZSLMetrics, gzsl_metrics
-from d3_plugin.experiments.tables import aligned, cell
+from d3_plugin.report.tables import aligned, cell
 
 WEIGHT, OFFSET = D3Settings().ensemble_weight, D3Settings().seen_offset
 WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 2.0)

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from d3_plugin.experiments.statistics import interval
-from d3_plugin.experiments.tables import aligned, cell
+from d3_plugin.report.statistics import interval
+from d3_plugin.report.tables import aligned, cell
 
 HOSTS, DATA = ("fclswgan", "diffusion", "tfvaegan"), ("cub50", "cub127", "flo64")
 PLANNED = 27  # pairs for each host: data sets x 3 cuts x 3 seeds

@@ -21,11 +21,11 @@ from claims import Contents, claims, data_of
 from matplotlib import rc_context
 
 from d3_plugin import D3Settings, InputError
-from d3_plugin.experiments import results
-from d3_plugin.experiments.figures import TITLES, curve_figure
-from d3_plugin.experiments.results import read_results, runs_by_variant
-from d3_plugin.experiments.statistics import paired
-from d3_plugin.experiments.tables import aligned, cell, table_rows
+from d3_plugin.report import results
+from d3_plugin.report.figures import TITLES, curve_figure
+from d3_plugin.report.results import read_results, runs_by_variant
+from d3_plugin.report.statistics import paired
+from d3_plugin.report.tables import aligned, cell, table_rows
 
 LOSS = "▼ "
 MARKS = ("<!-- results -->", "<!-- /results -->")

@@ -25,7 +25,7 @@ from d3_plugin.attachment.hook_mode import StepHook
 from d3_plugin.evaluation import protocol
 from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.tables import aligned
+from d3_plugin.report.tables import aligned
 
 PART = 5
 STEPS = ("host's steps", "D³'s steps")

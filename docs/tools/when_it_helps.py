@@ -26,8 +26,8 @@ from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import load_digits_gzsl
 from d3_plugin.evaluation.metrics import per_class_accuracy
 from d3_plugin.evaluation.softmax import train_default
-from d3_plugin.experiments.statistics import interval
-from d3_plugin.experiments.tables import cell
+from d3_plugin.report.statistics import interval
+from d3_plugin.report.tables import cell
 
 CUTS = (0, 1, 2)
 SETTINGS = D3Settings(weight=0, student_start="semantic", synthetic_rows=64, real_rows=64)

@@ -21,8 +21,8 @@ from d3_plugin.data import GZSLData, load, pseudo_unseen
 from d3_plugin.data.validation import without_test_rows
 from d3_plugin.evaluation.result import mean_metrics
 from d3_plugin.evaluation.softmax import train_default
-from d3_plugin.experiments.statistics import interval
-from d3_plugin.experiments.tables import cell
+from d3_plugin.report.statistics import interval
+from d3_plugin.report.tables import cell
 
 SEEDS = 5
 

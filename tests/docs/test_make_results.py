@@ -20,8 +20,8 @@ from d3_plugin import D3Settings, InputError
 from d3_plugin.__main__ import parse, parse_settings
 from d3_plugin.experiments.comparison import ablation
 from d3_plugin.experiments.plan import validation_cuts
-from d3_plugin.experiments.results import results
-from d3_plugin.experiments.statistics import ROWS, rows_of, summarize
+from d3_plugin.report.results import results
+from d3_plugin.report.statistics import ROWS, rows_of, summarize
 from tests.experiments.tiny import VARIANTS, outcome
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "tools" / "make_results.py"

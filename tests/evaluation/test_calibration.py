@@ -16,7 +16,7 @@ from d3_plugin.evaluation.calibration import WEIGHTS, choose_ensemble, chosen_en
 from d3_plugin.evaluation.final import final_scores
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.run import Outcome
-from d3_plugin.experiments.statistics import seed_rows
+from d3_plugin.report.statistics import seed_rows
 from tests.experiments.tiny import SEEN, UNSEEN, outcome
 from tests.toys import ScriptHost, attach
 

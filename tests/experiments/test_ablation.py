@@ -10,7 +10,7 @@ import pytest
 from d3_plugin import D3Settings
 from d3_plugin.experiments import ablate, compare
 from d3_plugin.experiments.comparison import ABLATION_ROWS, ablation
-from d3_plugin.experiments.statistics import interval
+from d3_plugin.report.statistics import interval
 from tests.experiments.tiny import SMALL
 
 

@@ -17,10 +17,10 @@ from d3_plugin import D3Error, D3Settings, InputError, PluginError, StorageError
 from d3_plugin.errors import DataError
 from d3_plugin.experiments import compare, parallel
 from d3_plugin.experiments import run as run_module
-from d3_plugin.experiments.files import write_atomically
 from d3_plugin.experiments.plan import Run, plan
 from d3_plugin.experiments.run import Outcome, execute, find_family
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.files import write_atomically
 from tests.experiments.tiny import D3, HOST, SMALL
 
 TINY: dict[str, Any] = {**SMALL, "seeds": 2, "draws": 2}

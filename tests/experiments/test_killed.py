@@ -18,15 +18,16 @@ from typing import Any
 
 import pytest
 
+from d3_plugin import files
 from d3_plugin.__main__ import main
-from d3_plugin.experiments import files, report
-from d3_plugin.experiments.files import remove_stale, write_atomically
+from d3_plugin.files import remove_stale, write_atomically
+from d3_plugin.report import page as report
 from tests.experiments.tiny import ARGUMENTS, results
 
 # Children are forked from a server that has imported everything, and computed nothing yet.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["d3_plugin.__main__", "d3_plugin.experiments.report", "d3_adapters.fclswgan.hooks", __name__]
+    ["d3_plugin.__main__", "d3_plugin.report.page", "d3_adapters.fclswgan.hooks", __name__]
 )
 
 

@@ -14,10 +14,10 @@ import torch
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings
-from d3_plugin.experiments.files import remove_stale
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import execute
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.files import remove_stale
 
 HOST = asdict(FCLSWGANSettings(steps=60, batch_size=16, hidden=16, critic_steps=1))
 D3_SMALL = D3Settings(embedding_dim=8, teacher_epochs=1, weight=0.5)

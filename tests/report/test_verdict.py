@@ -12,8 +12,8 @@ import pytest
 from d3_plugin.__main__ import main
 from d3_plugin.errors import FailedConditionError, InputError
 from d3_plugin.experiments import ablate, compare, parallel
-from d3_plugin.experiments.statistics import interval
-from d3_plugin.experiments.verdict import failures, read_conditions, verdict
+from d3_plugin.report.statistics import interval
+from d3_plugin.report.verdict import failures, read_conditions, verdict
 from tests.experiments.tiny import FLAGS, SMALL
 
 ARGUMENTS = ["compare", "--data", "digits", "--seeds", "2", *FLAGS]

@@ -17,11 +17,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from d3_plugin.errors import InputError
-from d3_plugin.experiments import figures
-from d3_plugin.experiments.files import write_atomically
-from d3_plugin.experiments.results import command, read_results, runs_by_variant
-from d3_plugin.experiments.tables import csv_table, table_rows, tex_table
-from d3_plugin.experiments.verdict import headline, verdict
+from d3_plugin.files import write_atomically
+from d3_plugin.report import figures
+from d3_plugin.report.results import command, read_results, runs_by_variant
+from d3_plugin.report.tables import csv_table, table_rows, tex_table
+from d3_plugin.report.verdict import headline, verdict
 
 OUTPUTS = {
     "results.json": ("report.html", "table", ""),

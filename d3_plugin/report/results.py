@@ -18,9 +18,8 @@ import torch
 from d3_plugin import __version__
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import InputError
-from d3_plugin.experiments.details import VARIANTS, details
-from d3_plugin.experiments.run import find_family
-from d3_plugin.experiments.statistics import Outcomes, mean_curve
+from d3_plugin.report.details import VARIANTS, details
+from d3_plugin.report.statistics import Outcomes, mean_curve
 
 VERSION = 1
 """Of the format that ``results.schema.json`` describes; files without a number are older."""
@@ -95,6 +94,8 @@ def runs_by_variant(content: dict[str, Any], adapter: str) -> dict[str, list[dic
 
 def command(settings: dict[str, Any]) -> str:
     """The ``d3`` command that these settings are of, without its ``--out``."""
+    from d3_plugin.experiments.run import find_family
+
     verb = "ablate" if "variants" in settings else "compare"
     words = ["d3", verb, "--adapter", settings.get("adapter", ",".join(settings["adapters"]))]
     for name in ("data", "attributes", "seeds", "cuts", "draws", "device", "threads"):

@@ -8,14 +8,14 @@ import pytest
 
 from d3_plugin import D3Settings
 from d3_plugin.evaluation.calibration import rescored
-from d3_plugin.experiments.statistics import (
+from d3_plugin.report.statistics import (
     ROWS,
     interval,
     rows_of,
     seed_rows,
     summarize,
 )
-from d3_plugin.experiments.tables import aligned, cell, table_rows
+from d3_plugin.report.tables import aligned, cell, table_rows
 from tests.experiments.tiny import VARIANTS, outcome
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.experiments.run import Outcome
+if TYPE_CHECKING:
+    from d3_plugin.experiments.run import Outcome
+
 
 VARIANTS = ("baseline", "d3")
 MISTAKES = 12

@@ -47,7 +47,7 @@ def table_rows(
     """Header and rows of one adapter's table, with differences to the baseline in H and AUSUC.
 
     Args:
-        summary: of :func:`~d3_plugin.experiments.statistics.summarize`.
+        summary: of :func:`~d3_plugin.report.statistics.summarize`.
         columns: metrics to show.
         mark: put before negative differences.
     """

@@ -10,8 +10,8 @@ from typing import Any
 
 from d3_plugin.checks import did_you_mean
 from d3_plugin.errors import InputError, Problems
-from d3_plugin.experiments.statistics import paired
-from d3_plugin.experiments.tables import COLUMNS, cell
+from d3_plugin.report.statistics import paired
+from d3_plugin.report.tables import COLUMNS, cell
 
 SYNTAX = "[ADAPTER:][ROW.]NAME[.low|.high] (< <= > >=) NUMBER"
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ from d3_plugin.evaluation.calibration import (
     summed_draws,
 )
 from d3_plugin.evaluation.metrics import GZSLMetrics, seen_unseen_curve
-from d3_plugin.experiments.run import Outcome
+
+if TYPE_CHECKING:
+    from d3_plugin.experiments.run import Outcome
 
 ROWS = {
     "baseline": "baseline",
@@ -37,7 +39,7 @@ ROWS = {
 CURVE_SEEN = np.linspace(0, 1, 51)
 """Values of S at which ``results.json`` has U of the seen-unseen curve."""
 
-Outcomes = dict[tuple[str, int, str, str], Outcome]
+Outcomes = dict[tuple[str, int, str, str], "Outcome"]
 """By adapter, seed, split and variant."""
 
 

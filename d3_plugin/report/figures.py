@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from d3_plugin.evaluation.metrics import harmonic_means
-from d3_plugin.experiments.statistics import CURVE_SEEN, interval
+from d3_plugin.report.statistics import CURVE_SEEN, interval
 
 TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released formulas"}
 COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}

@@ -18,11 +18,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from d3_plugin.__main__ import main
-from d3_plugin.experiments import ablate, compare, report
-from d3_plugin.experiments.details import details
-from d3_plugin.experiments.results import command, results
-from d3_plugin.experiments.statistics import ROWS, rows_of, summarize
-from d3_plugin.experiments.tables import COLUMNS, cell, csv_table, tex, tex_table
+from d3_plugin.experiments import ablate, compare
+from d3_plugin.report import page as report
+from d3_plugin.report.details import details
+from d3_plugin.report.results import command, results
+from d3_plugin.report.statistics import ROWS, rows_of, summarize
+from d3_plugin.report.tables import COLUMNS, cell, csv_table, tex, tex_table
 from tests.experiments.tiny import SMALL, VARIANTS, outcome
 
 SCHEMA = json.loads(Path(report.__file__).with_name("results.schema.json").read_text())
@@ -135,7 +136,7 @@ def test_folders_without_usable_results(
 def test_without_the_extra_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "d3_plugin.experiments.report")
+    monkeypatch.delitem(sys.modules, "d3_plugin.report.page")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert main(["report", str(tmp_path)]) == 2
     assert "this needs jinja2: pip install 'd3-plugin[compare]'" in capsys.readouterr().err

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from d3_plugin.experiments import figures
-from d3_plugin.experiments.details import details
-from d3_plugin.experiments.figures import SHOWN_CLASSES
-from d3_plugin.experiments.statistics import interval
+from d3_plugin.report import figures
+from d3_plugin.report.details import details
+from d3_plugin.report.figures import SHOWN_CLASSES
+from d3_plugin.report.statistics import interval
 from tests.experiments.tiny import SEEN, outcome
 
 

@@ -1,0 +1,1 @@
+"""The report of finished runs: rows, statistics, verdict, tables, figures and page."""
