@@ -155,10 +155,10 @@ class GZSLData:
         """Write the field's two files, for :func:`~d3_plugin.data.load_mat_folder` and MATLAB.
 
         Args:
-            folder: created if it does not exist; must not contain these files yet.
+            folder: does not exist yet, or is empty. Both files are written, or nothing.
 
         Raises:
-            StorageError: the files exist already, or cannot be written.
+            StorageError: there is something in it already, or it cannot be written.
         """
         from d3_plugin.data.matfolder import save_mat_folder  # which needs this module
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from d3_plugin.checks import describe
@@ -18,7 +20,8 @@ from d3_plugin.data.build import from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.parts import as_ids, as_rows
 from d3_plugin.data.validation import hold_out
-from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
+from d3_plugin.errors import D3Warning, DataError, Problems
+from d3_plugin.files import remove_stale, write_folder
 
 _SETS = {"train": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 _VALIDATION_SETS = ("train_loc", "val_loc")
@@ -130,8 +133,6 @@ def data_files(folder: Path, attributes: str | os.PathLike[str] | None = None) -
 
 def save_mat_folder(data: GZSLData, folder: Path) -> None:
     """See :meth:`GZSLData.save`."""
-    import scipy.io
-
     features, labels = (
         [getattr(data, f"{part}_{kind}").cpu().numpy() for part in _SETS]
         for kind in ("features", "labels")
@@ -143,18 +144,17 @@ def save_mat_folder(data: GZSLData, folder: Path) -> None:
         splits[key] = np.arange(first, first + len(own))[:, None]
         first += len(own)
     splits[_NAMES] = np.array(data.class_names, dtype=object)[:, None]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, variables in (("res101.mat", res), ("att_splits.mat", splits)):
-            if (folder / name).exists():
-                raise FileExistsError(f"{folder / name} exists already; name a new folder")
-            half = folder / f"{name}.part"
-            scipy.io.savemat(half, variables, appendmat=False)
-            with half.open("r+b") as file:  # equal data, equal files: SciPy writes the time here
-                file.write(b"MATLAB 5.0 MAT-file, written by d3_plugin".ljust(116))
-            half.replace(folder / name)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"data set {data.name!r} cannot be saved: {error}") from error
+    remove_stale(folder.parent)
+    write_folder(folder, {"res101.mat": _v5_bytes(res), "att_splits.mat": _v5_bytes(splits)})
+
+
+def _v5_bytes(variables: Mapping[str, NDArray[Any]]) -> bytes:
+    import scipy.io
+
+    content = io.BytesIO()
+    scipy.io.savemat(content, dict(variables))
+    # Equal data make equal files: SciPy writes the time here.
+    return b"MATLAB 5.0 MAT-file, written by d3_plugin".ljust(116) + content.getvalue()[116:]
 
 
 def _matrix(raw: Mapping[str, Any], key: str, shape: str, problems: Problems) -> Tensor | None:
