@@ -182,11 +182,11 @@ def test_from_arrays_lists_everything(toy_data: GZSLData) -> None:
     assert str(caught.value).split("\n  - ") == [
         "data set 'mine': 6 problems:",
         "give either test_unseen or unseen_classes",
+        "class_names holds 2 names for 5 classes; give one for each, or none",
         "train: 1 rows (1) more than once",
         "train: 1 rows (500) out of range; expected 0..125, counted from 0",
         "train: 1 rows (3) with NaN or Inf in features",
         "train: 1 classes (5) without attributes; expected 0..4",
-        "class_names holds 2 names for 5 classes; give one for each, or none",
     ]
 
 
