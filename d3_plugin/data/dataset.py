@@ -80,8 +80,8 @@ class GZSLData:
         else:
             check_class_order("attributes", self.attributes, names, problems)
         problems.raise_as(DataError)
-        for name, part in parts.items():
-            object.__setattr__(self, name, part)
+        for name, tensor in parts.items():
+            object.__setattr__(self, name, tensor)
         seen, unseen = self.seen_classes.tolist(), self.unseen_classes.tolist()
         in_order = sorted(seen) + sorted(unseen) == seen + unseen
         problems.check(
