@@ -109,11 +109,6 @@ def _check_attribute_rows(rows: Rows, problems: Problems, wording: Wording) -> N
             f"{wording['class_names']} holds {given} names for {count} classes; give one for "
             "each, or none"
         )
-    elif labels is not None and count == len(labels) > expected:
-        problems.add(
-            f"{name} holds a row per sample; expected one per class: "
-            "attributes[np.unique(labels, return_index=True)[1]]"
-        )
     elif count > expected > 0:
         problems.add(
             f"{name} holds {count} rows for {expected} classes: the highest label is "

@@ -197,7 +197,10 @@ def test_from_arrays_lists_everything(toy_data: GZSLData) -> None:
             {"unseen_classes": [1, 7, -1]},
             r"unseen_classes: 2 ids \(7, -1\) without rows; labels: 7",
         ),
-        ({"attributes": np.ones((126, 5))}, "attributes holds a row per sample; expected"),
+        (
+            {"attributes": np.ones((126, 5))},
+            "attributes holds 126 rows for 7 classes: the highest label is 6",
+        ),
         ({"train": np.ones(125, dtype=bool)}, "train is a mask of 125 rows; there are 126"),
     ],
 )
