@@ -57,29 +57,39 @@ class Trainer:
 
     Args:
         data: the GZSL problem; only its training rows and attributes are used.
-        settings: hyper-parameters.
+        settings: hyper-parameters, of the trainer's ``settings_type``; default: its defaults.
         seed: of PyTorch's global random stream, set here once.
         device: where to train.
 
     Attributes:
+        settings_type: the dataclass of its settings.
         losses: names of the losses that ``step`` returns.
         parts: names of the networks and optimisers that ``state_dict`` saves.
         noise_dim: Z, width of the generator's noise.
         history: dicts of ``step`` and the mean losses since the entry before.
     """
 
+    settings_type: type[TrainingSettings]
     losses: tuple[str, ...]
     parts: tuple[str, ...]
     noise_dim: int
 
     def __init__(
-        self, data: GZSLData, settings: TrainingSettings, seed: int, device: str | torch.device
+        self,
+        data: GZSLData,
+        settings: TrainingSettings | None = None,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
     ) -> None:
         torch.manual_seed(seed)
-        self.settings = settings
+        self.settings = settings or self.settings_type()
         self.device = torch.device(device)
         self.data = data.to(self.device)
         self.history: list[dict[str, float]] = []
+        self.make_networks()
+
+    def make_networks(self) -> None:
+        """Makes networks and optimisers on ``device``, and what is fitted before the first step."""
 
     def step(self, number: int) -> Sequence[Tensor]:
         """Generator step ``number``, from 1 on, with its critic steps; returns ``losses``."""

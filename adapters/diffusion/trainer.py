@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from d3_plugin.checks import Count
-from d3_plugin.data import GZSLData
 
 from ..training import Progress, Trainer, TrainingSettings, descend
 from .networks import Denoiser
@@ -68,16 +67,10 @@ class DiffusionTrainer(Trainer):
     losses = ("denoising",)
     parts = ("generator", "ema_generator", "generator_optimizer")
     settings: DiffusionSettings
+    settings_type = DiffusionSettings
 
-    def __init__(
-        self,
-        data: GZSLData,
-        settings: DiffusionSettings | None = None,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        s = settings or DiffusionSettings()
-        super().__init__(data, s, seed, device)
+    def make_networks(self) -> None:
+        s, data = self.settings, self.data
         self.noise_dim = data.feature_dim
         self.alpha_bar = cosine_alpha_bar(s.timesteps).to(self.device)
         self._sampling = ddim_timesteps(s.timesteps, s.sampling_steps)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from d3_plugin.checks import Count
-from d3_plugin.data import GZSLData
 from d3_plugin.evaluation.softmax import train_softmax
 
 from ..gan import Critic, adam, critic_loss, gradient_penalty, init_weights, leaky_layers
@@ -66,17 +65,11 @@ class FCLSWGANTrainer(Trainer):
     losses = ("critic", "generator", "classification")
     parts = ("generator", "critic", "seen_classifier", "generator_optimizer", "critic_optimizer")
     settings: FCLSWGANSettings
+    settings_type = FCLSWGANSettings
 
-    def __init__(
-        self,
-        data: GZSLData,
-        settings: FCLSWGANSettings | None = None,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        s = settings or FCLSWGANSettings()
-        super().__init__(data, s, seed, device)
-        self.attributes = self.data.attributes
+    def make_networks(self) -> None:
+        s, data = self.settings, self.data
+        self.attributes = data.attributes
         if s.attribute_norm is not None:
             self.attributes = F.normalize(self.attributes) * s.attribute_norm
         attribute_dim = data.attributes.shape[1]

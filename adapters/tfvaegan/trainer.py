@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d3_plugin.checks import Count, Positive
-from d3_plugin.data import GZSLData
 
 from ..gan import Critic, adam, critic_loss, gradient_penalty, init_weights, leaky_layers
 from ..training import Trainer, TrainingSettings, descend
@@ -82,23 +81,17 @@ class TFVAEGANTrainer(Trainer):
     losses = ("critic", "decoder", "penalty_weight", "vae", "generator", "attributes")
     parts = (*_NETWORKS, *(f"{name}_optimizer" for name in _NETWORKS))
     settings: TFVAEGANSettings
+    settings_type = TFVAEGANSettings
 
-    def __init__(
-        self,
-        data: GZSLData,
-        settings: TFVAEGANSettings | None = None,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        s = settings or TFVAEGANSettings()
-        super().__init__(data, s, seed, device)
+    def make_networks(self) -> None:
+        s, data = self.settings, self.data
         low, high = data.train_features.min().item(), data.train_features.max().item()
         if low < -1e-4 or high > 1 + 1e-4:
             raise ValueError(
                 f"TF-VAEGAN needs features in [0, 1], got {low:.3g} to {high:.3g}: "
                 "give it data.scaled()"
             )
-        self.unit_attributes = F.normalize(self.data.attributes)
+        self.unit_attributes = F.normalize(data.attributes)
         self.attributes = self.unit_attributes * s.attribute_norm
         features, attributes = data.feature_dim, data.attributes.shape[1]
         self.noise_dim = noise = s.noise_dim or attributes

@@ -1,10 +1,11 @@
-"""Reads single variables from MATLAB files, v5 and v7.3 (HDF5), and from .npz and .h5 files."""
+"""Single variables of MATLAB files, v5 and v7.3 (HDF5), and of .npz and .h5 files."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ import numpy as np
 
 from d3_plugin.errors import MissingExtraError, Problems
 
+#: The field's names of the sets of row numbers, and of the names of classes.
+SETS = {"train": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
+CLASS_NAMES = "allclasses_names"
+
+_OBJECTS = (b"string", b"categorical", b"table", b"datetime")
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -96,8 +102,9 @@ def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[
     def value_of(node: Any) -> Any:
         if node.file.filename != handle.filename:
             raise ValueError(f"{node.name} lies in another file; copy it into this one")
-        if not isinstance(node, h5py.Dataset):  # a struct or a sparse matrix
-            return node
+        kind = node.attrs.get("MATLAB_class", b"double")
+        if not isinstance(node, h5py.Dataset) or kind in _OBJECTS:
+            return node  # a struct, a sparse matrix or an object, which stores numbers of its own
         if node.attrs.get("MATLAB_empty", 0):  # stored as its shape instead of its values
             return np.empty((0, 0))
         if node.external or node.is_virtual:
@@ -113,9 +120,6 @@ def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[
         return cells
 
     with h5py.File(file, "r") as handle:
-        for key in wanted:  # without following the link
-            if isinstance(handle.get(key, getlink=True), h5py.ExternalLink):
-                raise ValueError(f"{key} is a link to another file; copy it into this one")
         found = {key: value_of(handle[key]) for key in wanted if key in handle}
         return found, list(map(str, handle))
 
@@ -124,6 +128,16 @@ def _check_size(file: Path, size: int) -> None:
     """Refuse compression bombs: real features compress 2 to 20 times, zeros over 1000 times."""
     if size > (64 << 20) + 200 * file.stat().st_size:
         raise ValueError(f"its {file.stat().st_size:,} bytes declare {size:,} bytes of values")
+
+
+def mat_bytes(variables: Mapping[str, Any]) -> bytes:
+    """A MATLAB v5 file; vectors become columns."""
+    import scipy.io
+
+    content = io.BytesIO()
+    scipy.io.savemat(content, dict(variables), oned_as="column")
+    # Equal data make equal files: SciPy writes the time here.
+    return b"MATLAB 5.0 MAT-file, written by d3_plugin".ljust(116) + content.getvalue()[116:]
 
 
 def text(cell: Any) -> str:

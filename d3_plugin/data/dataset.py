@@ -8,19 +8,25 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from d3_plugin.checks import describe, some
+from d3_plugin.data._matfile import CLASS_NAMES, SETS, mat_bytes
+from d3_plugin.data.assemble import Rows, from_rows, warn_of_attributes
+from d3_plugin.data.consistency import check_problem
 from d3_plugin.data.parts import (
     PARTS,
     as_ids,
     as_parts,
     as_row_numbers,
     as_rows,
-    check_problem,
+    check_class_order,
+    check_row_order,
 )
 from d3_plugin.errors import DataError, Problems
+from d3_plugin.files import remove_stale, write_folder
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,14 +69,19 @@ class GZSLData:
     def __post_init__(self) -> None:
         problems = Problems(f"data set {self.name!r}")
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
+        for part in PARTS:
+            pair = {key: given[key] for key in (f"{part}_features", f"{part}_labels")}
+            check_row_order(pair, problems)
         parts = as_parts(given, problems)
         check_problem(parts, problems)
         names = self.class_names
-        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
             problems.add(f"class_names must be a tuple of str, got {type(names).__name__}")
+        else:
+            check_class_order("attributes", self.attributes, names, problems)
         problems.raise_as(DataError)
-        for name, part in parts.items():
-            object.__setattr__(self, name, part)
+        for name, tensor in parts.items():
+            object.__setattr__(self, name, tensor)
         seen, unseen = self.seen_classes.tolist(), self.unseen_classes.tolist()
         in_order = sorted(seen) + sorted(unseen) == seen + unseen
         problems.check(
@@ -97,15 +108,17 @@ class GZSLData:
     ) -> GZSLData:
         """A problem from all rows and a split of them into training and test rows.
 
-        Takes NumPy arrays, tensors, pandas objects and lists. Leaves out classes without rows in
-        the split and seen classes without test rows; the others keep their order and get the ids
-        ``0..C-1``.
+        Takes NumPy arrays, tensors, lists and pandas objects, nullable and Arrow-backed ones too.
+        Leaves out classes without rows in the split and seen classes without test rows; the others
+        keep their order and get the ids ``0..C-1``.
 
         Args:
             features: (N, D) numbers.
             labels: (N,) class ids, rows of ``attributes``.
-            attributes: (C, A) numbers.
-            train, test_seen, test_unseen: row numbers from 0, or masks (N,); disjoint.
+            attributes: (C, A) numbers, a row for each class up to the highest label, or for each
+                name. A pandas index of ids or names must be in the order of the classes; names are
+                the ``class_names`` if none are given.
+            train, test_seen, test_unseen: row numbers from 0, or masks (N,) of 0 and 1; disjoint.
             unseen_classes: instead of ``test_unseen``: class ids whose rows are all test rows.
             class_names: C names.
             name: shown in tables.
@@ -116,53 +129,62 @@ class GZSLData:
         Warns:
             D3Warning: seen classes are left out, or attributes cannot distinguish classes.
         """
-        from d3_plugin.data.build import from_rows, warn_of_attributes  # which needs this module
-
         problems = Problems(f"data set {name!r}")
         ids = as_ids("labels", labels, problems)
+        matrix = as_rows("features", features, problems, "(N, D)")
+        known = {len(rows) for rows in (ids, matrix) if rows is not None}
+        given = {"train": train, "test_seen": test_seen}
         if (test_unseen is None) == (unseen_classes is None):
             problems.add("give either test_unseen or unseen_classes")
-        elif unseen_classes is not None and ids is not None:
+        elif test_unseen is not None:
+            given["test_unseen"] = test_unseen
+        elif ids is not None:
             classes = as_ids("unseen_classes", unseen_classes, problems)
-            test_unseen = () if classes is None else torch.isin(ids, classes)
+            given["test_unseen"] = () if classes is None else torch.isin(ids, classes)
             if classes is not None and len(absent := classes[~torch.isin(classes, ids)]):
-                known = some(ids.unique(), "classes")
-                problems.add(f"unseen_classes: {some(absent, 'ids')} without rows; labels: {known}")
-        given = {"train": train, "test_seen": test_seen}
-        given |= {} if test_unseen is None else {"test_unseen": test_unseen}
-        num_rows = 0 if ids is None else len(ids)
+                present = some(ids.unique(), "classes")
+                problems.add(
+                    f"unseen_classes: {some(absent, 'ids')} without rows; labels: {present}"
+                )
         sets = {}
         for part, value in given.items():
-            if (rows := as_row_numbers(part, value, num_rows, problems)) is not None:
+            if (rows := as_row_numbers(part, value, known, problems)) is not None:
                 sets[part] = rows if ids is None else rows.to(ids.device)
+        check_row_order({"features": features, "labels": labels, **given}, problems)
         try:
-            class_names = [] if class_names is None else [str(each) for each in class_names]
+            names = [] if class_names is None else [str(each) for each in class_names]
         except TypeError:
             problems.add(f"class_names is {describe(class_names)}; expected C names")
-            class_names = []
-        data = from_rows(
-            name,
-            as_rows("features", features, problems, "(N, D)"),
-            ids,
-            as_rows("attributes", attributes, problems, "(C, A)"),
-            sets,
-            problems,
-            class_names=class_names,
-        )
-        return warn_of_attributes(data)
+            names = []
+        in_index = check_class_order("attributes", attributes, names, problems)
+        vectors = as_rows("attributes", attributes, problems, "(C, A)")
+        made = from_rows(Rows(matrix, ids, vectors, sets, names or in_index), problems)
+        warn_of_attributes(name, made)
+        return cls(name=name, class_names=made.class_names, **made.parts)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the field's two files, for :func:`~d3_plugin.data.load_mat_folder` and MATLAB.
 
         Args:
-            folder: created if it does not exist; must not contain these files yet.
+            folder: does not exist yet, or is empty. Both files are written, or nothing.
 
         Raises:
-            StorageError: the files exist already, or cannot be written.
+            StorageError: there is something in it already, or it cannot be written.
         """
-        from d3_plugin.data.matfolder import save_mat_folder  # which needs this module
-
-        save_mat_folder(self, Path(folder))
+        features, labels = (
+            [getattr(self, f"{part}_{kind}").cpu().numpy() for part in PARTS]
+            for kind in ("features", "labels")
+        )
+        rows = {"features": np.concatenate(features).T, "labels": np.concatenate(labels) + 1}
+        splits: dict[str, Any] = {"att": self.attributes.T.cpu().numpy()}
+        first = 1
+        for part, own in zip(PARTS, labels, strict=True):
+            splits[SETS[part]] = np.arange(first, first + len(own))
+            first += len(own)
+        splits[CLASS_NAMES] = np.array(self.class_names, dtype=object)
+        folder = Path(folder)
+        remove_stale(folder.parent)
+        write_folder(folder, {"res101.mat": mat_bytes(rows), "att_splits.mat": mat_bytes(splits)})
 
     def __repr__(self) -> str:
         rows = " + ".join(str(len(getattr(self, f"{part}_labels"))) for part in PARTS)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import some
-from d3_plugin.data.build import from_parts, warn_of_attributes
+from d3_plugin.data.assemble import renumber, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.data.parts import PARTS, as_parts, as_rows
+from d3_plugin.data.parts import PARTS, as_parts, as_rows, check_class_order, check_row_order
 from d3_plugin.errors import D3Warning, HostError, Problems
 
 # Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.
@@ -67,6 +67,10 @@ def as_gzsl_data(data: Any) -> GZSLData:
     problems.raise_as(HostError)
 
     problems = Problems(f"attach(data={name})")
+    for part in PARTS:
+        pair = (found[f"{part}_{kind}"] for kind in ("features", "labels"))
+        check_row_order(dict(pair), problems)
+    check_class_order("attribute", found["attributes"][1], [], problems)
     readable = as_parts(dict(found.values()), problems)
     parts = {part: readable[place] for part, (place, _) in found.items() if place in readable}
     for part, kind in PARTS.items():
@@ -84,17 +88,18 @@ def as_gzsl_data(data: Any) -> GZSLData:
             notes.append(
                 f"{some(unseen[~has_rows], 'unseen classes')} without test rows are left out"
             )
-    made = from_parts(name, parts, problems)
+    made = renumber(parts, problems)
     kept = torch.cat([parts["seen_classes"], parts["unseen_classes"]])
-    if int(kept.max()) >= made.num_classes:
+    if int(kept.max()) >= len(made.class_names):
         notes.append(
-            f"{len(parts['attributes'])} attribute rows, but only {made.num_classes} classes have "
-            "rows and are renumbered: pass labels to loss() as positions among the seen classes, "
-            "with attach(labels_are='mapped')"
+            f"{len(parts['attributes'])} attribute rows, but only {len(made.class_names)} classes "
+            "have rows and are renumbered: pass labels to loss() as positions among the seen "
+            "classes, with attach(labels_are='mapped')"
         )
     if notes:
         warnings.warn(f"attach(data={name}): {'; '.join(notes)}", D3Warning, stacklevel=2)
-    return warn_of_attributes(made)
+    warn_of_attributes(name, made)
+    return GZSLData(name=name, class_names=made.class_names, **made.parts)
 
 
 def _find(data: Any, places: tuple[str, ...]) -> tuple[str, Any]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from d3_plugin.checks import describe
-from d3_plugin.data._matfile import read, text
-from d3_plugin.data.build import from_rows, warn_of_attributes
+from d3_plugin.data._matfile import CLASS_NAMES, SETS, read, text
+from d3_plugin.data.assemble import Rows, from_rows, warn_of_attributes
+from d3_plugin.data.consistency import Wording
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.data.parts import as_ids, as_rows
+from d3_plugin.data.parts import as_ids, as_row_numbers, as_rows
 from d3_plugin.data.validation import hold_out
-from d3_plugin.errors import D3Warning, DataError, Problems, StorageError
+from d3_plugin.errors import D3Warning, DataError, Problems
 
-_SETS = {"train": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 _VALIDATION_SETS = ("train_loc", "val_loc")
-_NAMES = "allclasses_names"
 
 
 def load_mat_folder(
@@ -44,8 +42,9 @@ def load_mat_folder(
 
             - ``res101.mat``: ``features`` (D, N), ``labels`` N values in ``1..C``.
             - ``att_splits.mat`` (or else ``sent_splits.mat``): ``att`` (A, C); ``trainval_loc``,
-              ``test_seen_loc`` and ``test_unseen_loc``, disjoint sets of values in ``1..N``;
-              optionally ``allclasses_names``, a cell array of C names.
+              ``test_seen_loc`` and ``test_unseen_loc``, disjoint sets of values in ``1..N`` or
+              masks of N values 0 and 1; optionally ``allclasses_names``, a cell array of C names,
+              needed if C is above the highest label.
         attributes: another file to read ``att`` from: a path, or a name in the folder.
         validation: use the files' own validation split: the classes of ``val_loc`` play unseen, and
             20 % of the rows of each class of ``train_loc`` become ``test_seen``. For random splits
@@ -61,7 +60,8 @@ def load_mat_folder(
 
     Warns:
         D3Warning: seen classes are left out, class names cannot be read, attributes cannot
-            distinguish classes, or ``train_loc`` or ``val_loc`` contain test rows.
+            distinguish classes, or ``train_loc`` or ``val_loc`` contain test rows or rows of unseen
+            classes.
 
     Source: Xian, Lampert, Schiele, Akata, "Zero-Shot Learning — A Comprehensive Evaluation of the
     Good, the Bad and the Ugly", TPAMI 2019.
@@ -74,38 +74,32 @@ def load_mat_folder(
         problems.raise_as(DataError)
 
     rows_file, splits_file, *other = data_files(folder, attributes)
-    needed = [*_SETS.values(), *(_VALIDATION_SETS if validation else ())]
-    optional = [_NAMES, *(() if validation else _VALIDATION_SETS)]
+    needed = [*SETS.values(), *(_VALIDATION_SETS if validation else ())]
+    optional = [CLASS_NAMES, *(() if validation else _VALIDATION_SETS)]
     raw = read(rows_file, ("features", "labels"), (), problems)
     raw |= read(splits_file, ([] if other else ["att"]) + needed, optional, problems)
     for file in other:
         raw |= read(file, ("att",), (), problems)
-    vectors = _matrix(raw, "att", "(A, C), one column per class", problems)
-    labels = _ids(raw, "labels", problems)
-    found = {key: _ids(raw, key, problems) for key in needed}
-    sets = {part: ids for part, key in _SETS.items() if (ids := found[key]) is not None}
-    leaks = _leaks(raw, sets)
-    names = _SETS
+    features = _by_row(raw, "features", "(D, N), one column per sample", problems)
+    vectors = _by_row(raw, "att", "(A, C), one column per class", problems)
+    labels = as_ids("labels", raw["labels"], problems) if "labels" in raw else None
+    labels = None if labels is None else labels - 1
+    num_rows = {len(each) for each in (features, labels) if each is not None}
+    numbers = {}
+    for key in (*SETS.values(), *_VALIDATION_SETS):
+        noted = problems if key in needed else Problems(key)  # matters only where it is used
+        if key in raw and (own := as_row_numbers(key, raw[key], num_rows, noted, 1)) is not None:
+            numbers[key] = own
+    leaks = _leaks(numbers, labels)
+    names = dict(SETS)
+    sets = {part: numbers[key] for part, key in SETS.items() if key in numbers}
     if validation:
         problems.found += [f"{leak}; these cannot be used for validation" for leak in leaks]
         names = {"train": "train_loc", "test_seen": "a part of train_loc", "test_unseen": "val_loc"}
-        sets = {}
-        if (unseen := found["val_loc"]) is not None:
-            sets["test_unseen"] = unseen
-        if (train := found["train_loc"]) is not None and labels is not None:
-            inside = train[(train >= 0) & (train < len(labels))]
-            sets["train"], sets["test_seen"] = hold_out(labels, inside, seed=0)
-    data = from_rows(
-        folder.resolve().name + ("-val" if validation else ""),
-        _matrix(raw, "features", "(D, N), one column per sample", problems),
-        labels,
-        vectors,
-        sets,
-        problems,
-        names={"attributes": "att", "class_names": _NAMES, **names},
-        class_names=[] if vectors is None else _class_names(raw, len(vectors)),
-        first=1,
-    )
+        sets = _validation_sets(numbers, labels)
+    class_names = [] if vectors is None else _class_names(raw, len(vectors))
+    wording = Wording({"attributes": "att", "class_names": CLASS_NAMES, **names}, first=1)
+    made = from_rows(Rows(features, labels, vectors, sets, class_names), problems, wording)
     if leaks:
         warnings.warn(
             f"{problems.subject}: {', '.join(leaks)}. This loader does not use train_loc and "
@@ -113,7 +107,9 @@ def load_mat_folder(
             D3Warning,
             stacklevel=2,
         )
-    return warn_of_attributes(data)
+    name = folder.resolve().name + ("-val" if validation else "")
+    warn_of_attributes(name, made)
+    return GZSLData(name=name, class_names=made.class_names, **made.parts)
 
 
 def data_files(folder: Path, attributes: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -128,50 +124,15 @@ def data_files(folder: Path, attributes: str | os.PathLike[str] | None = None) -
     return found
 
 
-def save_mat_folder(data: GZSLData, folder: Path) -> None:
-    """See :meth:`GZSLData.save`."""
-    import scipy.io
-
-    features, labels = (
-        [getattr(data, f"{part}_{kind}").cpu().numpy() for part in _SETS]
-        for kind in ("features", "labels")
-    )
-    res = {"features": np.concatenate(features).T, "labels": np.concatenate(labels)[:, None] + 1}
-    splits = {"att": data.attributes.T.cpu().numpy()}
-    first = 1
-    for key, own in zip(_SETS.values(), labels, strict=True):
-        splits[key] = np.arange(first, first + len(own))[:, None]
-        first += len(own)
-    splits[_NAMES] = np.array(data.class_names, dtype=object)[:, None]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, variables in (("res101.mat", res), ("att_splits.mat", splits)):
-            if (folder / name).exists():
-                raise FileExistsError(f"{folder / name} exists already; name a new folder")
-            half = folder / f"{name}.part"
-            scipy.io.savemat(half, variables, appendmat=False)
-            with half.open("r+b") as file:  # equal data, equal files: SciPy writes the time here
-                file.write(b"MATLAB 5.0 MAT-file, written by d3_plugin".ljust(116))
-            half.replace(folder / name)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"data set {data.name!r} cannot be saved: {error}") from error
-
-
-def _matrix(raw: Mapping[str, Any], key: str, shape: str, problems: Problems) -> Tensor | None:
+def _by_row(raw: Mapping[str, Any], key: str, shape: str, problems: Problems) -> Tensor | None:
     """MATLAB's columns as rows, one per sample or class."""
     matrix = as_rows(key, raw[key], problems, shape) if key in raw else None
     return None if matrix is None else matrix.T
 
 
-def _ids(raw: Mapping[str, Any], key: str, problems: Problems) -> Tensor | None:
-    """MATLAB's numbers, counted from 0 instead of 1."""
-    ids = as_ids(key, raw[key], problems) if key in raw else None
-    return None if ids is None else ids - 1
-
-
-def _class_names(raw: Mapping[str, Any], count: int) -> list[str]:
+def _class_names(raw: Mapping[str, Any], count: int) -> Sequence[str]:
     """The names of the classes; [] without names, and with a warning if they are unreadable."""
-    if (value := raw.get(_NAMES)) is None:
+    if (value := raw.get(CLASS_NAMES)) is None:
         return []
     try:
         # A numeric matrix holds characters, one row per class.
@@ -179,18 +140,35 @@ def _class_names(raw: Mapping[str, Any], count: int) -> list[str]:
         if len(names) == count:
             return names
         why = f"{len(names)} names for {count} classes"
-    except (AttributeError, TypeError, ValueError):
-        why = f"{describe(value)} holds no names"
-    warnings.warn(f"{_NAMES} is ignored and classes are numbered: {why}", D3Warning, stacklevel=3)
+    except (AttributeError, OverflowError, TypeError, ValueError):
+        why = f"{describe(value)} holds no names; in MATLAB, save cellstr({CLASS_NAMES})"
+    what = f"{CLASS_NAMES} is ignored and classes are numbered: {why}"
+    warnings.warn(what, D3Warning, stacklevel=3)
     return []
 
 
-def _leaks(raw: Mapping[str, Any], sets: Mapping[str, Tensor]) -> list[str]:
+def _leaks(numbers: Mapping[str, Tensor], labels: Tensor | None) -> list[str]:
+    """Test rows, and further rows of unseen classes, in the sets for validation."""
     found = []
-    for key in _VALIDATION_SETS:
-        index = _ids(raw, key, Problems(key))  # its problems matter only where it is used
+    unseen = numbers.get(SETS["test_unseen"], torch.empty(0, dtype=torch.int64))
+    for key in filter(numbers.__contains__, _VALIDATION_SETS):
+        rows = numbers[key]
         for part in ("test_seen", "test_unseen"):
-            test = sets.get(part)
-            if index is not None and test is not None and (shared := torch.isin(test, index).sum()):
-                found.append(f"{key} contains {shared} of the {len(test)} samples of {_SETS[part]}")
+            test = numbers.get(SETS[part], rows[:0])
+            if shared := int(torch.isin(test, rows).sum()):
+                found.append(f"{key} contains {shared} of the {len(test)} samples of {SETS[part]}")
+        if labels is not None:
+            rows, tests = (ids[(ids >= 0) & (ids < len(labels))] for ids in (rows, unseen))
+            further = rows[~torch.isin(rows, tests)]
+            if count := int(torch.isin(labels[further], labels[tests]).sum()):
+                found.append(f"{key} contains {count} other samples of unseen classes")
     return found
+
+
+def _validation_sets(numbers: Mapping[str, Tensor], labels: Tensor | None) -> dict[str, Tensor]:
+    sets = {"test_unseen": numbers["val_loc"]} if "val_loc" in numbers else {}
+    if "train_loc" in numbers and labels is not None:
+        train = numbers["train_loc"]
+        inside = train[(train >= 0) & (train < len(labels))]
+        sets["train"], sets["test_seen"] = hold_out(labels, inside, seed=0)
+    return sets

@@ -1,8 +1,8 @@
-"""The parts of a GZSL problem: converted to tensors, and checked against each other."""
+"""Values of any kind as the tensors of a GZSL problem."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -15,8 +15,6 @@ from d3_plugin.errors import Problems
 
 #: The parts of a problem, and whether their rows are of seen or unseen classes.
 PARTS = {"train": "seen", "test_seen": "seen", "test_unseen": "unseen"}
-#: Their names in messages.
-OWN_NAMES = {name: name for name in (*PARTS, "attributes", "class_names")}
 
 
 def as_rows(name: str, value: Any, problems: Problems, shape: str = "(N, K)") -> Tensor | None:
@@ -42,14 +40,26 @@ def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
     return ids
 
 
-def as_row_numbers(name: str, value: Any, num_rows: int, problems: Problems) -> Tensor | None:
-    """Row numbers or a mask as an int64 vector; otherwise notes a problem and returns None."""
-    mask = _tensor(value)
-    if mask is not None and mask.dtype == torch.bool and mask.ndim == 1:
-        fits = num_rows in (0, len(mask))  # 0: the labels are unreadable
-        problems.check(fits, f"{name} is a mask of {len(mask)} rows; there are {num_rows}")
-        return mask.nonzero()[:, 0] if fits else None
-    return as_ids(name, value, problems)
+def as_row_numbers(
+    name: str, value: Any, num_rows: Collection[int], problems: Problems, first: int = 0
+) -> Tensor | None:
+    """Row numbers from ``first``, or a mask of 0 and 1 of any dtype, as row numbers from 0.
+
+    More than two values of 0 and 1 are a mask: as row numbers they would repeat themselves.
+    Otherwise notes a problem and returns None; also if no item of ``num_rows`` is the mask's
+    length, unless that is empty, because nothing tells the number of rows.
+    """
+    tensor = _tensor(value)
+    if tensor is not None and tensor.numel() in tensor.shape:
+        mask = tensor.reshape(-1).double()
+        zero_or_one = len(mask) > 2 and bool(((mask == 0) | (mask == 1)).all())
+        if zero_or_one or tensor.dtype == torch.bool:
+            fits = not num_rows or len(mask) in num_rows
+            known = " or ".join(map(str, sorted(num_rows)))
+            problems.check(fits, f"{name} is a mask of {len(mask)} rows; there are {known}")
+            return mask.nonzero()[:, 0] if fits else None
+    ids = as_ids(name, value, problems)
+    return None if ids is None else ids - first
 
 
 def as_parts(given: Mapping[str, Any], problems: Problems) -> dict[str, Tensor]:
@@ -70,82 +80,57 @@ def _tensor(value: Any) -> Tensor | None:
         tensor: Tensor = value.detach()
     else:
         try:
-            array = np.asarray(value)
+            array = _array(value)
             array = array.astype(array.dtype.newbyteorder("="), copy=False)
             if not array.flags.writeable or min(array.strides, default=0) < 0:
                 array = array.copy()
             tensor = torch.from_numpy(array)
-        except Exception:  # NumPy and PyTorch raise almost anything for other objects
+        except Exception:  # NumPy, pandas and PyTorch raise almost anything for other objects
             return None
     odd = tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized
     return None if odd or tensor.is_complex() else tensor
 
 
-def _without(values: Tensor, others: Tensor) -> Tensor:
-    unique: Tensor = values.unique()
-    return unique[~torch.isin(unique, others)]
+def _array(value: Any) -> Any:
+    array = np.asarray(value)
+    if array.dtype != object:
+        return array
+    dtypes = getattr(value, "dtypes", None)  # of a pandas frame, or of a column
+    if dtypes is not None and all(each.kind in "iufb" for each in np.atleast_1d(dtypes)):
+        return value.to_numpy(dtype=np.float64, na_value=np.nan)  # nullable or of Arrow
+    return np.stack(list(array)) if array.ndim == 1 else array  # a column of vectors
 
 
-def _not_finite(matrix: Tensor) -> Tensor:
-    return (~torch.isfinite(matrix).all(dim=1)).nonzero()[:, 0]
+def check_class_order(
+    name: str, value: Any, class_names: Sequence[str], problems: Problems
+) -> list[str]:
+    """Check that the index of a pandas object does not contradict the order of the classes.
 
-
-def check_sets(sets: Mapping[str, Tensor], num_rows: int, first: int, problems: Problems) -> None:
-    """Check that sets of row numbers are disjoint and in range; messages count from ``first``."""
-    for name, index in sets.items():
-        problems.check(len(index) > 0, f"{name} is empty; expected at least one row")
-        values, counts = index.unique(return_counts=True)
-        outside = values[(values < 0) | (values >= num_rows)]
-        where = f"out of range; expected {first}..{num_rows - 1 + first}, counted from {first}"
-        for wrong, what in ((values[counts > 1], "more than once"), (outside, where)):
-            problems.check(not len(wrong), f"{name}: {some(wrong + first, 'rows')} {what}")
-    for (one, rows), (other, others) in combinations(sets.items(), 2):
-        both = rows[torch.isin(rows, others)].unique() + first
-        problems.check(not len(both), f"{one} and {other} share {some(both, 'rows')}")
-
-
-def check_problem(
-    parts: Mapping[str, Tensor],
-    problems: Problems,
-    names: Mapping[str, str] = OWN_NAMES,
-    first: int = 0,
-    rows: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Check that the parts of a problem are consistent; unreadable parts may be missing.
-
-    Args:
-        parts: by their names in :class:`~d3_plugin.data.GZSLData`.
-        problems: where problems are noted.
-        names: of train, test_seen, test_unseen and attributes in messages.
-        first: messages count classes and rows from here.
-        rows: row numbers of train, test_seen and test_unseen; default: 0, 1, ...
+    Returns:
+        The names of its rows, [] if it has none.
     """
+    index = list(value.index) if hasattr(value, "iloc") else []
+    if index == list(range(len(index))):
+        return []
+    own = [each for each in index if isinstance(each, str) and not each.isdigit()]
+    if own == index and not class_names:
+        return own
+    expected = "class_names" if class_names and own else f"0..{len(index) - 1}"
+    advice = "class_names" if class_names and own else f"range({len(index)})"
+    problems.check(
+        list(map(str, index)) in ([*class_names], [*map(str, range(len(index)))]),
+        f"{name} has an index of {some([*map(str, index)], 'classes')} instead of {expected}: "
+        f"order its rows, {name}.loc[{advice}], or pass {name}.to_numpy() if row c is of class c",
+    )
+    return own
 
-    def none_of(wrong: Tensor, where: str, noun: str, what: str) -> None:
-        problems.check(not len(wrong), f"{where}: {some(wrong + first, noun)} {what}")
 
-    attributes = parts.get("attributes")
-    for part, kind in PARTS.items():
-        features, labels = parts.get(f"{part}_features"), parts.get(f"{part}_labels")
-        classes, its = parts.get(f"{kind}_classes"), names[part]
-        if features is not None:
-            bad = _not_finite(features)
-            bad = rows[part][bad].unique() if rows else bad
-            none_of(bad, its, "rows", "with NaN or Inf in features")
-            shape, width = tuple(features.shape), parts.get("train_features", features).shape[1]
-            expected = (len(features if labels is None else labels), width)
-            what = f"features {shape}; expected {expected}: a row per label, as wide as in training"
-            problems.check(shape == expected, f"{its}: {what}")
-        if labels is not None and classes is not None:
-            none_of(_without(labels, classes), its, "classes", f"that are not {kind} classes")
-            none_of(_without(classes, labels), its, f"{kind} classes", "without rows")
-        if classes is not None and attributes is not None and part != "test_seen":
-            last = len(attributes) - 1
-            wrong = classes[(classes < 0) | (classes > last)]
-            none_of(wrong, its, "classes", f"without attributes; expected {first}..{last + first}")
-    if attributes is not None:
-        none_of(_not_finite(attributes), names["attributes"], "classes", "with NaN or Inf")
-    if "seen_classes" in parts and "unseen_classes" in parts:
-        seen, where = parts["seen_classes"], f"{names['train']} and {names['test_unseen']}"
-        both = seen[torch.isin(seen, parts["unseen_classes"])].unique()
-        none_of(both, where, "classes", "both seen and unseen")
+def check_row_order(values: Mapping[str, Any], problems: Problems) -> None:
+    """Check that pandas objects do not hold the same rows in different orders."""
+    indexes = {name: list(v.index) for name, v in values.items() if hasattr(v, "iloc")}
+    for (one, index), (other, others) in combinations(indexes.items(), 2):
+        reordered = index != others and len(index) == len(others) and set(index) == set(others)
+        advice = f"order one like the other, or pass {other}.to_numpy()"
+        problems.check(
+            not reordered, f"{one} and {other} have the same index in another order: {advice}"
+        )

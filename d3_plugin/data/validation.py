@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import Seed, Share, check_arguments, some
-from d3_plugin.data.build import from_rows
+from d3_plugin.data.assemble import Rows, from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, InputError, Problems
 
@@ -79,15 +79,11 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
     plays_unseen = torch.isin(ids, usable[drawn])
     train, test_seen = hold_out(ids, (frequent[ids] & ~plays_unseen).nonzero()[:, 0], seed)
     sets = {"train": train, "test_seen": test_seen, "test_unseen": plays_unseen.nonzero()[:, 0]}
-    return from_rows(
-        f"{data.name}-val{seed}",
-        data.train_features,
-        ids,
-        data.attributes[data.seen_classes],
-        sets,
-        Problems(subject),
-        class_names=class_names,
-    )
+    attributes = data.attributes[data.seen_classes]
+    rows = Rows(data.train_features, ids, attributes, sets, class_names)
+    made = from_rows(rows, Problems(subject))
+    name = f"{data.name}-val{seed}"
+    return GZSLData(name=name, class_names=made.class_names, **made.parts)
 
 
 def hold_out(labels: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -141,9 +141,9 @@ ONE_PROBLEM = {
         change_of("features", np.zeros((0, 30))),
         "features is an array (0, 30) of float64",
     ),
-    "a mask": (
-        change_of("trainval_loc", np.isin(np.arange(1, 31), TRAIN)[:, None].astype(np.uint8)),
-        "trainval_loc looks like a mask; expected row numbers from 1",
+    "a mask of another length": (
+        change_of("trainval_loc", np.isin(np.arange(1, 30), TRAIN)[:, None].astype(np.uint8)),
+        "trainval_loc is a mask of 29 rows; there are 30",
     ),
     "index 0": (
         change_of("trainval_loc", index(*TRAIN, 0)),

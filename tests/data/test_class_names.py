@@ -11,7 +11,7 @@ import pytest
 
 from d3_plugin.data import load_mat_folder
 from d3_plugin.errors import D3Warning
-from tests.data.mat_folders import ATT, NAMES, Variables, make
+from tests.data.mat_folders import ATT, NAMES, Variables, make, problems_of
 
 IN_USE = ("ape", "bat", "dog", "eel")
 NUMBERED = ("class 1", "class 2", "class 4", "class 5")
@@ -84,6 +84,34 @@ def test_hdf5(tmp_path: Path, case: str) -> None:
         del handle["allclasses_names"]
         handle["allclasses_names"] = HDF5[case](handle)
     assert load_mat_folder(folder).class_names == IN_USE
+
+
+MATLAB_OBJECT = np.array([[0xDD000000, 2, 1, 1, 1, 1]], dtype=np.uint32)
+
+
+@pytest.mark.parametrize("kind", ["string", "categorical", None])
+def test_matlab_objects(tmp_path: Path, kind: str | None) -> None:
+    """MATLAB's string class stores a reference to a block that only MATLAB can read."""
+    folder = make(tmp_path, version="v7.3")
+    with h5py.File(folder / ATT, "r+") as handle:
+        del handle["allclasses_names"]
+        handle["allclasses_names"] = MATLAB_OBJECT
+        if kind is not None:
+            handle["allclasses_names"].attrs["MATLAB_class"] = np.bytes_(kind)
+    message = (
+        r"classes are numbered: .* holds no names; in MATLAB, save cellstr\(allclasses_names\)"
+    )
+    with pytest.warns(D3Warning, match=message):
+        assert load_mat_folder(folder).class_names == NUMBERED
+
+
+def test_a_matlab_object_is_no_vector_of_numbers(tmp_path: Path) -> None:
+    folder = make(tmp_path, version="v7.3")
+    with h5py.File(folder / ATT, "r+") as handle:
+        del handle["trainval_loc"]
+        handle["trainval_loc"] = MATLAB_OBJECT
+        handle["trainval_loc"].attrs["MATLAB_class"] = np.bytes_("categorical")
+    assert problems_of(folder) == ["trainval_loc is a Dataset; expected a vector of integers"]
 
 
 def test_hdf5_cells_in_cells_and_in_themselves(tmp_path: Path) -> None:
