@@ -131,7 +131,7 @@ def test_the_checks_see_what_they_should(tmp_path: Path) -> None:
         "def f():\n    from room import c\n",
         "utf-8",
     )
-    files = {name: tmp_path / "a.py" for name in ("room.a", "room.b", "room.c")}
+    files = dict.fromkeys(("room.a", "room.b", "room.c"), tmp_path / "a.py")
     assert set(edges({"room.a": tmp_path / "a.py", **files})) >= {
         ("room.a", "room.b"),
         ("room.a", "room.c"),
