@@ -25,13 +25,6 @@ html_math_renderer = "mathml"  # what browsers show without a script from elsewh
 root_doc = "README"
 include_patterns = ["*.md", "docs/*.md", "docs/api/*.rst"]
 include_patterns += ["examples/*.md", "examples/**/*.md", "examples/*.ipynb"]
-    "*.md",
-    "docs/*.md",
-    "docs/api/*.rst",
-    "examples/*.md",
-    "examples/**/*.md",
-    "examples/*.ipynb",
-]
 exclude_patterns = [".*", "build", "dist", "runs", "*.egg-info", "tests"]
 CONTENTS = """
 :::{toctree}
@@ -42,6 +35,7 @@ CONTENTS = """
 Start <self>
 docs/usage
 docs/commands
+docs/own_baseline
 examples/*
 examples/benchmarks/README
 :::
@@ -58,7 +52,7 @@ examples/hosts/*
 :caption: Results and background
 
 docs/results
-docs/[d-t]*
+docs/[d-np-t]*
 :::
 :::{toctree}
 :hidden:
