@@ -19,22 +19,8 @@ def test_typed_from_the_page(tmp_path: Path) -> None:
     assert len(lines) <= 45
     (tmp_path / name).write_text(code, "utf-8")
     (command,) = re.findall(r"(?m)^d3 (compare .*) --data .*$", text)
-    small = [
-        "--data",
-        "digits-1",
-        "--seeds",
-        "1",
-        "--cuts",
-        "1",
-        "--draws",
-        "1",
-        "--out",
-        "out",
-        "--host",
-        "steps=60",
-        "-q",
-    ]
-    small += ["--set", "embedding_dim=8", "--set", "teacher_epochs=1"]
+    small = ["--data", "digits-1", "--seeds", "1", "--cuts", "1", "--draws", "1", "--out", "out"]
+    small += ["--host", "steps=60", "--set", "embedding_dim=8", "--set", "teacher_epochs=1"]
     done = subprocess.run(
         [sys.executable, "-m", "d3_plugin", *command.split(), *small],
         cwd=tmp_path,
