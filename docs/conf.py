@@ -3,12 +3,14 @@
 ``sphinx-build -W -c docs . build/site`` from the repository's root; open build/site/index.html.
 """
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from myst_parser.parsers.sphinx_ import MystParser
 
 import d3_plugin
 
@@ -21,7 +23,8 @@ html_copy_source = False
 html_math_renderer = "mathml"  # what browsers show without a script from elsewhere
 
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "docs/*.rst", "examples/*.md", "examples/**/*.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/api/*.rst"]
+include_patterns += ["examples/*.md", "examples/**/*.md", "examples/*.ipynb"]
 exclude_patterns = [".*", "build", "dist", "runs", "*.egg-info", "tests"]
 CONTENTS = """
 :::{toctree}
@@ -30,6 +33,9 @@ CONTENTS = """
 :caption: Use
 
 Start <self>
+docs/usage
+docs/commands
+docs/own_baseline
 examples/*
 examples/benchmarks/README
 :::
@@ -46,13 +52,13 @@ examples/hosts/*
 :caption: Results and background
 
 docs/results
-docs/[b-z]*
+docs/[d-np-t]*
 :::
 :::{toctree}
 :hidden:
 :caption: Reference
 
-docs/api
+docs/api/index
 CONTRIBUTING
 examples/third_party_plugin/README
 CHANGELOG
@@ -88,12 +94,39 @@ def show_math(writer, node):
     raise nodes.SkipNode
 
 
+class NotebookParser(MystParser):
+    """A notebook as the Markdown page that it is, with the outputs that were committed."""
+
+    supported = ("ipynb",)
+
+    def parse(self, inputstring, document):
+        parts = []
+        for cell in json.loads(inputstring)["cells"]:
+            source = "".join(cell["source"])
+            parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+            parts += map(as_markdown, cell.get("outputs", []))
+        super().parse("\n\n".join(parts), document)
+
+
+def as_markdown(output):
+    data = {kind: "".join(lines) for kind, lines in output.get("data", {}).items()}
+    if "image/png" in data:
+        picture = data["image/png"].replace("\n", "")
+        return f'<img alt="output" src="data:image/png;base64,{picture}">'
+    if "text/html" in data:
+        return f"<div>{' '.join(data['text/html'].split())}</div>"
+    text = data.get("text/plain") or "".join(output.get("text", ""))
+    return f"```text\n{text.rstrip()}\n```"
+
+
 def add_index(app, error):
     if error is None:
         shutil.copy(Path(app.outdir, f"{root_doc}.html"), Path(app.outdir, "index.html"))
 
 
 def setup(app):
+    app.add_source_suffix(".ipynb", "ipynb")
+    app.add_source_parser(NotebookParser)
     app.connect("source-read", adapt)
     app.connect("autodoc-process-docstring", join_names, priority=400)  # before napoleon
     app.add_html_math_renderer("mathml", (show_math, None), (show_math, None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,11 @@ def test_strict_build(tmp_path: Path) -> None:
     start = (tmp_path / "index.html").read_text("utf-8")
     assert 'href="docs/scaling.html"' in start
     assert 'href="examples/hosts/fclswgan.html"' in start
-    reference = (tmp_path / "docs" / "api.html").read_text("utf-8")
-    names = set(d3_plugin.__all__) - {"__version__", "hookimpl"}
-    assert not {name for name in names if f'id="d3_plugin.{name}"' not in reference}
+    notebook = (tmp_path / "examples" / "quickstart.html").read_text("utf-8")
+    assert notebook.count("data:image/png;base64,") == 2
+    pages = [path.read_text("utf-8") for path in (tmp_path / "docs" / "api").glob("*.html")]
+    assert max(map(len, pages)) < 200_000, "a page per module"
+    documented = set(re.findall(r'id="d3_plugin\.(?:\w+\.)*(\w+)"', "".join(pages)))
+    assert set(d3_plugin.__all__) - documented <= {"__version__", "hookimpl"}
+    index = (tmp_path / "searchindex.js").read_text("utf-8")
+    assert "attach" in json.loads(index[index.index("{") : index.rindex("}") + 1])["titleterms"]

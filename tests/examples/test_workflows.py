@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,23 +17,39 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "ci" / "d3-comparison.yml"
 FILES = [EXAMPLE, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 FAMILY = """
+from dataclasses import dataclass
+
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin import HostFamily
 
-family = HostFamily("mine", "ours", FCLSWGANSettings, FCLSWGANTrainer)
+
+@dataclass(frozen=True)
+class Settings:
+    rounds: int = 4  # no setting is named steps
+
+
+def build(data, settings, seed, device):
+    return FCLSWGANTrainer(data, FCLSWGANSettings(steps=settings.rounds), seed, device)
+
+
+family = HostFamily("mine", "ours", Settings, build)
 """
-FAST = {"steps=200": "steps=4", "--seeds 2": "--seeds 1", "--jobs 2": "--jobs 1"}
+FAST = {"--seeds 2": "--seeds 1", "--jobs 2": "--jobs 1"}
+
+
+def job() -> dict[str, Any]:
+    """The one of the workflow to copy."""
+    yaml = pytest.importorskip("yaml")
+    return yaml.safe_load(EXAMPLE.read_text("utf-8"))["jobs"]["compare"]
 
 
 def steps() -> dict[str, str]:
-    """The named commands of the workflow to copy."""
-    yaml = pytest.importorskip("yaml")
-    job = yaml.safe_load(EXAMPLE.read_text("utf-8"))["jobs"]["compare"]
-    return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
+    """Its named commands."""
+    return {step["name"]: step["run"] for step in job()["steps"] if "run" in step}
 
 
-def compare(folder: Path, changes: dict[str, str], adapter: str) -> Any:
-    """The command of the workflow, but for ``changes``."""
+def compare(folder: Path, changes: dict[str, str], variables: dict[str, str]) -> Any:
+    """The command of the workflow, but for ``changes`` and ``variables``."""
     command = steps()["Compare"]
     for old, new in changes.items():
         assert old in command
@@ -39,7 +57,7 @@ def compare(folder: Path, changes: dict[str, str], adapter: str) -> Any:
     program = Path(sys.executable).with_name("d3")
     if not program.exists():
         pytest.skip("the command d3 is not installed in this environment")
-    variables = {"OMP_NUM_THREADS": "1", "D3_ADAPTER": adapter}
+    variables = {**job()["env"], **variables}
     return subprocess.run(
         ["bash", "-e", "-c", command],
         cwd=folder,
@@ -60,30 +78,55 @@ def test_workflows_follow_the_schema(path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_install_names_an_extra_that_exists() -> None:
+def requirements(section: str, name: str) -> dict[str, str]:
+    """Lowest versions in setup.cfg by distribution."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", "utf-8")
+    return dict(line.split(">=") for line in setup[section][name].split() if ">=" in line)
+
+
+def test_install_is_from_a_clone_with_an_extra_that_exists() -> None:
     assert steps().keys() == {"Install", "Compare"}
-    assert '"d3-plugin[compare]"' in steps()["Install"]
-    assert "\ncompare =" in (ROOT / "setup.cfg").read_text("utf-8")
+    assert '"${D3_SOURCE}[compare]"' in steps()["Install"]
+    assert "jinja2" in requirements("options.extras_require", "compare")
+
+
+def test_everything_that_a_comparison_writes_is_kept() -> None:
+    (upload,) = [step for step in job()["steps"] if step.get("name") == "Keep the report"]
+    kept = upload["with"]["path"].split()
+    assert kept == [f"runs/ci/{name}" for name in ("*.html", "*.json", "table.*", "figures")]
+
+
+def test_lowest_versions_are_those_of_setup_cfg() -> None:
+    """The job installs exactly what install_requires and the extra compare allow at least."""
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    commands = [step.get("run", "") for step in workflow["jobs"]["lowest-versions"]["steps"]]
+    installed = dict(re.findall(r"([\w-]+)==([\d.]+)", " ".join(commands)))
+    lowest = requirements("options", "install_requires")
+    lowest |= requirements("options.extras_require", "compare")
+    for name, version in lowest.items():
+        assert f"{installed[name]}.".startswith(f"{version}."), name
 
 
 @pytest.mark.parametrize(
-    ("adapter", "name", "changes"),
+    ("name", "changes", "variables"),
     [
-        ("my_module:family", "mine", FAST),
-        pytest.param("fclswgan", "fclswgan", {}, marks=pytest.mark.slow),
+        ("mine", FAST, {"D3_ADAPTER": "my_module:family", "D3_HOST": ""}),
+        pytest.param("fclswgan", {}, {}, marks=pytest.mark.slow),
     ],
 )
 def test_the_comparison_passes_and_fails(
-    adapter: str, name: str, changes: dict[str, str], tmp_path: Path
+    name: str, changes: dict[str, str], variables: dict[str, str], tmp_path: Path
 ) -> None:
-    """Of a family in the user's repository, and as it is written."""
+    """Of a family in the user's repository, whose settings have other names; and as written."""
     (tmp_path / "my_module.py").write_text(FAMILY, "utf-8")
-    passed = compare(tmp_path, {**changes, "< -0.10": "< -1"} if changes else {}, adapter)
+    passed = compare(tmp_path, {**changes, "< -0.10": "< -1"} if changes else {}, variables)
     assert passed.returncode == 0, passed.stderr
     results = json.loads((tmp_path / "runs" / "ci" / "results.json").read_text("utf-8"))
     change = results["summary"][name]["d3"]["metrics"]["ausuc"]["difference"]["mean"]
     assert (tmp_path / "runs" / "ci" / "report.html").exists()
-    failed = compare(tmp_path, {**changes, "< -0.10": "< 1"}, adapter)  # trains nothing again
+    failed = compare(tmp_path, {**changes, "< -0.10": "< 1"}, variables)  # trains nothing again
     assert failed.returncode == 1, failed.stderr
     (line,) = [line for line in failed.stderr.splitlines() if "d_ausuc < 1" in line]
     assert f"{change:.4g}" in line
