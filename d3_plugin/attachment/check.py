@@ -127,7 +127,7 @@ def generator_lines(
         ""
         if reached
         else (
-            "no gradient of d3.loss() has reached the generator: add it to the generator's loss before "
+            "no gradient of d3.loss() has reached the generator: add it to its loss before "
             "backward()"
         )
     )

@@ -59,7 +59,7 @@ class _Watcher:
             return
         self._kept[kind] += 1
         self._kept[mode] += 1
-        given = [*enumerate(args), *kwargs.items()]
+        given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
         self.calls.append(Call(*mode, {key: Argument.of(value) for key, value in given}))
 
     def __reduce__(self) -> tuple[Any, ...]:
