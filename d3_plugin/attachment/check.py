@@ -1,0 +1,142 @@
+"""What D³ has understood of a host, on one screen."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from d3_plugin.evaluation.proof import Proof
+from d3_plugin.hosts.loop_form import CallForm
+
+_WIDTH, _HEIGHT = 100, 25
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that D³ has found.
+
+    Attributes:
+        what: a word or two, such as ``generator's call``.
+        finding: what D³ does or sees there.
+        known_by: how it knows: ``24 calls of the loop``, ``data=``, ``guessed``.
+        problem: a sentence if something looks wrong; empty if not.
+    """
+
+    what: str
+    finding: str
+    known_by: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Check:
+    """What :meth:`d3_plugin.D3.check` returns: prints on one screen, also in a notebook.
+
+    Attributes:
+        host: its name, and the weight and steps so far.
+        lines: the findings.
+    """
+
+    host: str
+    lines: Sequence[Line]
+
+    @property
+    def problems(self) -> list[str]:
+        """What looks wrong, as sentences; empty if nothing does."""
+        return [line.problem for line in self.lines if line.problem]
+
+    @property
+    def verdict(self) -> str:
+        number = len(self.problems)
+        return "nothing looks wrong" if not number else f"{number} of these look wrong"
+
+    def __repr__(self) -> str:
+        """At most 25 lines of 100 columns; ``problems`` has the whole sentences."""
+        wide = max((len(line.what) for line in self.lines), default=0)
+        text = [f"D³ on {self.host}: {self.verdict}"]
+        for line in self.lines:
+            known = f"  [{line.known_by}]" if line.known_by else ""
+            text.append(
+                f"{'!' if line.problem else ' '} {line.what:<{wide}}  {line.finding}{known}"
+            )
+        for problem in self.problems:
+            text += textwrap.wrap(problem, _WIDTH, initial_indent="! ", subsequent_indent="  ")
+        if len(text) > _HEIGHT:
+            text = [*text[: _HEIGHT - 1], "… all of it: .lines and .problems"]
+        return "\n".join(map(_short, text))
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><td>{'⚠' if line.problem else '✓'}</td><td>{html.escape(line.what)}</td>"
+            f"<td>{html.escape(line.finding)}"
+            + (f"<br><b>{html.escape(line.problem)}</b>" if line.problem else "")
+            + f"</td><td>{html.escape(line.known_by)}</td></tr>"
+            for line in self.lines
+        )
+        return (
+            f"<table><caption>D³ on {html.escape(self.host)}: {self.verdict}</caption>"
+            "<tr><th></th><th>what</th><th>finding</th><th>known by</th></tr>"
+            f"{cells}</table>"
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1].rstrip()}…"
+
+
+def call_lines(form: CallForm, *, given: bool, guessed: bool) -> list[Line]:
+    """How the generator is called, and in which mode.
+
+    Args:
+        form: the loop's, or a guess.
+        given: ``synthesize=`` was given, so that D³ calls that function.
+        guessed: the loop has made no call yet that was seen.
+    """
+    what = "generator's call"
+    if given:
+        call = Line(what, f"synthesize=; the loop: {form}", form.known_by)
+    else:
+        call = Line(what, str(form), form.known_by, form.problem or form.note)
+    if guessed:
+        return [call]
+    modes = {True: "train", False: "eval"}
+    mode = "not seen" if form.training is None else f"in {modes[form.training]} mode"
+    return [call, Line("loop's synthesis", mode, "calls on unseen classes")]
+
+
+def generator_lines(
+    *, weight: float, reached: bool | None, gradient_share: float | None, steps: int
+) -> list[Line]:
+    """Whether D³'s loss reaches the generator.
+
+    Args:
+        weight: ``settings.weight``.
+        reached: whether gradient came to the generator through the loss; None if not known yet.
+        gradient_share: D³'s of the generator's gradient, once known.
+        steps: of the student.
+    """
+    what = "loss in generator"
+    if weight == 0:
+        return [Line(what, f"no: weight 0, the student alone learns; {steps} steps", "settings")]
+    share = "" if gradient_share is None else f", {gradient_share:.2g} of its gradient"
+    if reached is None:
+        return [Line(what, f"weight {weight:g}, {steps} steps; not known yet", "")]
+    problem = (
+        ""
+        if reached
+        else (
+            "no gradient of d3.loss() has reached the generator: add it to its loss before "
+            "backward()"
+        )
+    )
+    finding = f"{'yes' if reached else 'no'}: weight {weight:g}, {steps} steps{share}"
+    return [Line(what, finding, "the backward passes", problem)]
+
+
+def proof_lines(proof: Proof) -> list[Line]:
+    """What synthesising seen classes has shown; each warning with the line it belongs to."""
+    first, *others = [*proof.warnings, ""]
+    lines = [Line("synthetic rows", str(proof), "synthesis of seen classes", first)]
+    return lines + [Line("", "", "", problem) for problem in others if problem]

@@ -1,0 +1,147 @@
+"""Watches how a loop calls its generator, and learns the form of the call from what it passes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from d3_plugin.data import GZSLData
+from d3_plugin.hosts.loop_evidence import AttributeFinder
+from d3_plugin.hosts.loop_form import CallForm
+from d3_plugin.hosts.loop_reading import Argument, Call, Reading, read
+
+_OF_A_KIND, _OF_A_MODE = 8, 32  # calls kept
+_PATIENCE = 20_000  # calls watched
+_ENOUGH = 8  # calls that agree
+
+_d3_calls: list[None] = []  # one entry for each block of own_calls; append and pop are atomic
+
+
+@contextmanager
+def own_calls() -> Iterator[None]:
+    """Calls in this block are D³'s own: no watcher counts them, in any thread."""
+    _d3_calls.append(None)
+    try:
+        yield
+    finally:
+        _d3_calls.pop()
+
+
+class _Watcher:
+    """The forward pre-hook. Draws nothing, waits for no device, knows neither D³ nor data.
+
+    Copies of the generator, also pickled ones, get a function of the standard library instead,
+    which does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.handle: Any = None
+        self._seen, self._kept = 0, Counter[tuple[object, ...]]()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling() or _d3_calls:  # a graph gets nothing of this
+            return
+        self._seen += 1
+        if self._seen > _PATIENCE:
+            self.handle.remove()
+        mode = module.training, torch.is_grad_enabled()
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        kind = (*mode, getattr(first, "shape", None), len(args), *kwargs)
+        if self._kept[kind] >= _OF_A_KIND or self._kept[mode] >= _OF_A_MODE or _unreadable():
+            return
+        self._kept[kind] += 1
+        self._kept[mode] += 1
+        given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        self.calls.append(Call(*mode, {key: Argument.of(value) for key, value in given}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (nullcontext(), "__exit__")
+
+
+def _unreadable() -> bool:
+    """In torch.func, and while a CUDA graph is captured, tensors have no values yet."""
+    captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return captured or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+class LoopCalls:
+    """Learns from the loop's own calls how it calls its generator.
+
+    A forward pre-hook copies up to 32 rows of each argument: of the first 8 calls of a kind (mode,
+    with gradient or not, arguments, number of rows), of 32 at most in each mode. It goes once the
+    loop's own synthesis of unseen classes has been seen and 8 calls agree, or after 20,000 calls.
+    What was copied is looked at in :meth:`form` alone.
+
+    Args:
+        generator: the module that the loop calls, in DistributedDataParallel, compiled or neither.
+            Nothing is seen of calls in a compiled step, of one that is compiled afterwards, and of
+            a scripted one.
+        data: whose attributes the loop passes.
+    """
+
+    def __init__(self, generator: nn.Module, data: GZSLData) -> None:
+        while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
+            generator = generator.module
+        self._data, self._finder, self._watcher = data, AttributeFinder(data), _Watcher()
+        if not isinstance(generator, torch.jit.ScriptModule):  # which takes no hooks
+            self._watcher.handle = generator.register_forward_pre_hook(
+                self._watcher, prepend=True, with_kwargs=True
+            )
+        self._read = 0
+        self._form: CallForm | None = None
+
+    def remove(self) -> None:
+        """Stop watching; what is known stays known."""
+        if self._watcher.handle is not None:
+            self._watcher.handle.remove()
+
+    def form(self, *, now: bool = False) -> CallForm | None:
+        """The form of the loop's calls; None before one with attributes, or 8 others, was seen.
+
+        Args:
+            now: look at everything seen. Otherwise only when there is twice as much as last time:
+                looking makes a GPU wait.
+        """
+        calls = self._watcher.calls[:]
+        if len(calls) > (self._read if now else 2 * self._read):
+            self._read, self._form = len(calls), self._learn(calls)
+            form = self._form
+            if form is not None and form.training is not None and form.calls >= _ENOUGH:
+                self.remove()
+        return self._form
+
+    @torch.no_grad()
+    def _learn(self, calls: list[Call]) -> CallForm | None:
+        kinds: dict[tuple[object, ...], list[Call]] = {}
+        for call in calls:
+            kinds.setdefault(call.kind, []).append(call)
+        readings = [
+            each for some in kinds.values() for each in read(some, self._data, self._finder)
+        ]
+        # What the loop does with unseen classes is synthesis; other calls may be reconstruction.
+        best = max(readings, key=_rank)
+        if best.form.unmatched and len(calls) < _ENOUGH:
+            return None
+        same = [each for each in readings if each.form == best.form]
+        agreeing = sum(len(each.calls) for each in same)
+        known_by = f"{agreeing} of {len(calls)} calls of the loop"
+        others = dict.fromkeys(str(each.form) for each in readings if each.form != best.form)
+        if others:
+            known_by += f"; the others: {', '.join(others)}"
+        synthesis = [call for each in same if each.of_unseen for call in each.calls]
+        quiet = [call for call in synthesis if not call.grad] or synthesis
+        training = quiet[-1].training if quiet else None
+        return replace(best.form, calls=agreeing, known_by=known_by, training=training)
+
+
+def _rank(reading: Reading) -> tuple[bool, bool, int, int]:
+    form = reading.form
+    return not form.unmatched, reading.of_unseen, len(reading.calls), len(form.slots)
