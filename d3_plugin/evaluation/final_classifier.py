@@ -24,8 +24,6 @@ from d3_plugin.hosts.synthesis import synthesize
 
 Source = Literal["default", "argument", "plugin"]
 
-_SAMPLE = 100  # training rows on which a scorer is tried
-
 
 class HostScorer:
     """The host's final classifier on features: (N, D) -> (N, C) scores.
@@ -40,7 +38,7 @@ class HostScorer:
         prior: (C,) share of each class in the training rows.
         source: whose the classifier is.
         name: what it is, in words.
-        gives_probabilities: whether its logarithm is taken for scores.
+        gives_probabilities: whether the logarithm is taken for scores; None before the first call.
 
     Raises:
         HostError: synthetic rows, transformed ones or scores are not what they should be; names
@@ -60,7 +58,7 @@ class HostScorer:
         self.prior: npt.NDArray[np.float64] = prior.numpy()
         features = self._transformed(features)
         _check_finite(self._transform_name(), features, "training rows")
-        sample = features[:_SAMPLE].clone()
+        width = features.shape[1]
         with torch.enable_grad():  # evaluation runs without gradient, but training needs it
             scorer = hooks.d3_train_classifier(
                 host=host, features=features, labels=labels, num_classes=data.num_classes
@@ -73,14 +71,16 @@ class HostScorer:
             self.source, self.name = "default", "default softmax of d3_plugin"
         if not callable(scorer):
             raise HostError(
-                f"{self.name} must return a function from rows (M, {sample.shape[1]}) to scores "
+                f"{self.name} must return a function from rows (M, {width}) to scores "
                 f"(M, {data.num_classes}), got {describe(scorer)}"
             )
         self._scorer: Scorer = scorer
-        self.gives_probabilities = _are_probabilities(self._scores(sample))
+        self.gives_probabilities: bool | None = None
 
     def __call__(self, rows: Tensor) -> Tensor:
         scores = self._scores(self._transformed(rows.clone()))
+        if self.gives_probabilities is None:
+            self.gives_probabilities = _are_probabilities(scores)
         if self.gives_probabilities:
             scores = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
         return scores
@@ -135,8 +135,8 @@ def _as_matrix(name: str, answer: Any, rows: Tensor, shape: tuple[int, int | Non
     if not fits:
         width = "width" if shape[1] is None else shape[1]
         raise HostError(
-            f"{name} must return floating numbers ({shape[0]}, {width}) on {rows.device}, a row "
-            f"for each row, got {describe(answer)}"
+            f"{name} must return a floating row for each row, on {rows.device}: "
+            f"({shape[0]}, {width}), got {describe(answer).removeprefix('a tensor ')}"
         )
     matrix: Tensor = answer
     return matrix

@@ -141,11 +141,11 @@ SCORES: dict[str, Callable[[Tensor], Any]] = {
 @pytest.mark.parametrize("kind", SCORES)
 def test_scores_of_another_kind(toy_data: GZSLData, kind: str) -> None:
     parts = {"generator": ScriptHost(toy_data).net_g, "data": toy_data}
-    message = r"the function that train_classifier=train returns must return .*, got a"
+    message = r"the function that train_classifier=train returns must return .*, got "
     with pytest.raises(HostError, match=message):
         d3_plugin.evaluate(**parts, **scoring(SCORES[kind]))
     with pytest.raises(
-        HostError, match=r"transform_features=(<lambda> must return .*, got a| returned None)"
+        HostError, match=r"transform_features=(<lambda> must return .*, got | returned None)"
     ):
         d3_plugin.evaluate(
             **parts, transform_features=lambda rows: SCORES[kind](rows) if kind != "columns" else 1
