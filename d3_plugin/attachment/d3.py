@@ -205,8 +205,7 @@ class D3:
                 D3Warning,
                 stacklevel=3,
             )
-        scoring = {name: getattr(settings, name) for name in names}
-        return {"seed": self._seed, "distiller": self.distiller, **scoring}
+        return {"seed": self._seed, "distiller": self.distiller, "settings": settings}
 
     def __repr__(self) -> str:
         return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"

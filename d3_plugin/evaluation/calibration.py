@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from d3_plugin.evaluation.final import final_scores
+from d3_plugin.evaluation.final_classifier import final_scores
 from d3_plugin.evaluation.metrics import GZSLMetrics, harmonic_means, seen_unseen_curve
 from d3_plugin.evaluation.result import Evaluation
 

@@ -1,10 +1,16 @@
-"""A function of rows as a list of PyTorch operations and tensors, which needs no code of a host."""
+"""A function of rows as a list of PyTorch operations and tensors, which needs no code of a host.
+
+Such a list may come from a file of anyone. What it can do is what stands in the tables below:
+functions of tensors that change none, and arithmetic on sizes.
+"""
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,28 +20,124 @@ from d3_plugin.errors import HostError
 
 EXAMPLES = 7
 
+# PyTorch's Core ATen operations, to which torch.export decomposes all others, without those that
+# are random, read memory that nothing has written, or are of no use after training.
+_OF_TENSORS = """
+abs acos acosh add.Tensor add.Scalar addmm alias amax amin any any.dim any.dims arange.start_step
+argmax argmin asin asinh atan atan2 atanh bitwise_and.Tensor bitwise_and.Scalar bitwise_not
+bitwise_or.Tensor bitwise_or.Scalar bitwise_xor.Tensor bitwise_xor.Scalar bmm cat ceil clamp
+clamp.Tensor clone constant_pad_nd copy cos cosh cumsum detach diagonal div.Tensor div.Scalar
+div.Tensor_mode div.Scalar_mode elu embedding eq.Tensor eq.Scalar erf exp expand expm1 fill.Scalar
+flip floor fmod.Tensor fmod.Scalar full full_like gather ge.Tensor ge.Scalar gelu gt.Tensor
+gt.Scalar hardtanh index.Tensor index_put index_select isinf isnan le.Tensor le.Scalar leaky_relu
+linalg_vector_norm log log10 log1p log2 logical_and logical_not logical_or logical_xor lt.Tensor
+lt.Scalar max.dim maximum mean mean.dim min.dim minimum mm mul.Tensor mul.Scalar native_group_norm
+native_layer_norm ne.Tensor ne.Scalar neg permute pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar
+prod prod.dim_int reciprocal relu remainder.Tensor remainder.Scalar repeat round rsqrt scalar_tensor
+scatter.value scatter.src scatter_add scatter_reduce.two select.int select_scatter sigmoid sign sin
+sinh slice.Tensor slice_scatter sort split_with_sizes sqrt squeeze.dim squeeze.dims sub.Tensor
+sub.Scalar sum.dim_IntList sym_size.int tan tanh topk trunc unsqueeze var.dim var.correction view
+where.self _cdist_forward _log_softmax _native_batch_norm_legit_no_training _softmax _to_copy
+"""
+_ON_SIZES = {
+    each.__name__: each
+    for each in (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)
+}
+_SETTINGS = {
+    name: getattr(torch, name)
+    for name in (
+        *("float32", "float64", "float16", "bfloat16", "bool", "uint8", "int8", "int16"),
+        *("int32", "int64", "strided", "contiguous_format", "preserve_format"),
+    )
+}
+_WORDS = {"none", "tanh", "floor", "trunc", "sum", "prod", "mean", "amax", "amin"}
+_STEPS, _ELEMENTS = 10_000, 2**29  # of a file, and of all its values for a few rows
+
+Step = tuple[str, str, list[Any], dict[str, Any]]
+"""Name of the value, operation, arguments and keyword arguments, as JSON can hold them."""
+
+
+def _operations() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name in _OF_TENSORS.split():
+        packet, _, overload = name.partition(".")
+        found = getattr(torch.ops.aten, packet, None)  # older versions of PyTorch lack some
+        if found is not None and (overload or "default") in found.overloads():
+            yield f"aten.{packet}.{overload or 'default'}", getattr(found, overload or "default")
+    for name, function in _ON_SIZES.items():
+        yield name, partial(_on_sizes, function)
+    yield "getitem", _item
+
+
+def _on_sizes(function: Callable[[int, int], int], one: object, other: object) -> int:
+    if type(one) is not int or type(other) is not int:
+        raise TypeError("arithmetic is for sizes")
+    size = function(one, other)
+    if abs(size) >= 2**63:
+        raise OverflowError("no such size")
+    return size
+
+
+def _item(values: object, index: object) -> Any:
+    if not isinstance(values, (tuple, list)) or type(index) is not int:
+        raise TypeError("items are taken from several results of an operation")
+    return values[index]
+
+
+_OPERATIONS = dict(_operations())
+
 
 class Captured:
     """A function (N, D) -> (N, C), replayed operation by operation.
 
     Args:
-        state: what :func:`capture` finds, plain values and tensors: ``tensors`` by name, ``steps``
-            of name, operation, arguments and keyword arguments, and the name of the ``result``.
+        tensors: by name.
+        steps: the operations, in order; no other can be run than those of this module.
+        result: name of the scores.
+        width: D.
+        num_classes: C.
 
     Raises:
-        Exception: of any kind, if it is not such a state.
+        Exception: of any kind, if this is no such function.
     """
 
-    def __init__(self, state: dict[str, Any]) -> None:
-        self.state = state
-        self._steps = [(step[0], _operation(step[1]), *step[2:]) for step in state["steps"]]
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        steps: Sequence[Step],
+        result: str,
+        *,
+        width: int,
+        num_classes: int,
+    ) -> None:
+        self.tensors, self.steps, self.result = tensors, steps, result
+        if len(steps) > _STEPS:
+            raise ValueError(f"more than {_STEPS} steps")
+        self._steps = [(name, _OPERATIONS[step], args, named) for name, step, args, named in steps]
+        device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+        for number in (1, 3):
+            scores = self._replay(torch.zeros(number, width, device=device), check_size=True)
+            if scores.shape != (number, num_classes) or not scores.is_floating_point():
+                raise ValueError("scores of another shape")
 
+    @torch.no_grad()
     def __call__(self, rows: Tensor) -> Tensor:
-        values: dict[str, Any] = {**self.state["tensors"], "rows": rows, "device": rows.device}
+        return self._replay(rows, check_size=False)
+
+    def _replay(self, rows: Tensor, *, check_size: bool) -> Tensor:
+        values: dict[str, Any] = {**self.tensors, "rows": rows, "device": rows.device}
+        elements = 0.0
         for name, operation, args, kwargs in self._steps:
-            values[name] = operation(*_decoded(args, values), **_decoded(kwargs, values))
-        result: Tensor = values[self.state["result"]]
-        return result
+            given = [_decoded(each, values) for each in args]
+            named = {each: _decoded(value, values) for each, value in kwargs.items()}
+            if check_size:
+                if any(isinstance(value, (list, Tensor)) for value in named.values()):
+                    raise TypeError(f"{name} has values in keyword arguments")
+                elements += _elements(operation, given)
+                if elements > _ELEMENTS:
+                    raise MemoryError(f"{name} is too large")
+            values[name] = operation(*given, **named)
+        scores: Tensor = values[self.result]
+        return scores
 
 
 def capture(function: Callable[[Tensor], Tensor], rows: Tensor) -> Captured:
@@ -49,19 +151,24 @@ def capture(function: Callable[[Tensor], Tensor], rows: Tensor) -> Captured:
         HostError: it is not made of PyTorch operations on its rows alone, or random; says why.
     """
     try:
+        expected = [function(some) for some in (rows, rows[:3], rows[:1])]
         with warnings.catch_warnings():  # torch 2.4 warns of each module in a closure
             warnings.simplefilter("ignore")
-            captured = Captured(_captured_state(function, rows))
-        for some in (rows, rows[:3]):
-            if not torch.allclose(captured(some), function(some), rtol=1e-5, atol=1e-6):
+            captured = Captured(
+                *_exported(function, rows), width=rows.shape[1], num_classes=expected[0].shape[1]
+            )
+        for scores in expected:
+            if not torch.allclose(captured(rows[: len(scores)]), scores, rtol=1e-5, atol=1e-6):
                 raise ValueError("its scores differ from call to call")
     except Exception as error:  # whatever torch.export makes of a user's code
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        raise HostError(why) from error
+        lines = str(error).strip().splitlines() or [""]
+        raise HostError(f"{type(error).__name__}: {lines[0]}") from error
     return captured
 
 
-def _captured_state(function: Callable[[Tensor], Tensor], rows: Tensor) -> dict[str, Any]:
+def _exported(
+    function: Callable[[Tensor], Tensor], rows: Tensor
+) -> tuple[dict[str, Tensor], list[Step], str]:
     class Function(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -72,58 +179,74 @@ def _captured_state(function: Callable[[Tensor], Tensor], rows: Tensor) -> dict[
 
     shapes = {"rows": {0: torch.export.Dim("n")}}
     exported = torch.export.export(Function(), (rows,), dynamic_shapes=shapes, strict=False)
+    exported = exported.run_decompositions()
     signature = exported.graph_signature
     owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     owners |= signature.inputs_to_lifted_tensor_constants
     stored: dict[str, Any] = {**exported.constants, **exported.state_dict}
     tensors = {name: stored[key].detach().clone() for name, key in owners.items()}
     (given,), (result,) = signature.user_inputs, signature.user_outputs
-    # torch.export adds assertions, which name the device of the capture.
-    steps = [
-        (node.name, str(node.target), _encoded(node.args, given), _encoded(node.kwargs, given))
-        for node in exported.graph.nodes
-        if node.op == "call_function" and "_assert" not in str(node.target)
-    ]
-    return {"tensors": tensors, "steps": steps, "result": result}
+    steps: list[Step] = []
+    for node in exported.graph.nodes:
+        operation = str(node.target)
+        # torch.export adds assertions, which name the device of the capture.
+        if node.op != "call_function" or "_assert" in operation:
+            continue
+        if operation.startswith("<built-in function "):
+            operation = operation.split()[-1].strip(">")
+        if operation not in _OPERATIONS:
+            raise ValueError(f"{operation} cannot be saved")
+        named = {name: _encoded(value, given) for name, value in node.kwargs.items()}
+        steps.append((node.name, operation, [_encoded(v, given) for v in node.args], named))
+    return tensors, steps, str(result)
 
 
 def _encoded(value: Any, rows: object) -> Any:
-    """As values that can be saved; names of values, settings and devices become tuples."""
+    """As JSON can hold it; values, settings and devices become objects with one key."""
     if isinstance(value, fx.Node):
-        return ("value", "rows" if value.name == rows else value.name)
+        return {"value": "rows" if value.name == rows else value.name}
     if isinstance(value, torch.device):  # where the rows are, whenever it is replayed
-        return ("value", "device")
+        return {"value": "device"}
     if isinstance(value, (torch.dtype, torch.layout, torch.memory_format)):
-        return ("torch", str(value).removeprefix("torch."))
+        return {"setting": str(value).removeprefix("torch.")}
     if isinstance(value, (list, tuple)):
         return [_encoded(part, rows) for part in value]
-    if isinstance(value, dict):
-        return {name: _encoded(part, rows) for name, part in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a {type(value).__name__} cannot be saved")
 
 
-def _decoded(value: Any, values: dict[str, Any]) -> Any:
-    if isinstance(value, tuple):
-        kind, name = value
-        return values[name] if kind == "value" else getattr(torch, name)
+def _decoded(value: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        ((kind, name),) = value.items()
+        return {"value": values, "setting": _SETTINGS}[kind][name]
     if isinstance(value, list):
         return [_decoded(part, values) for part in value]
-    if isinstance(value, dict):
-        return {name: _decoded(part, values) for name, part in value.items()}
+    if isinstance(value, str) and value not in _WORDS:  # such as the name of a device
+        raise ValueError(f"no option of an operation: {value!r}")
     return value
 
 
-def _operation(name: str) -> Callable[..., Any]:
-    """An operation on tensors, such as ``aten.linear.default``, or an operator on sizes."""
-    found: Any
-    if name.startswith("<built-in function "):
-        found = getattr(operator, name.split()[-1].strip(">"))
-    else:
-        namespace, packet, overload = name.split(".")
-        found = getattr(getattr(torch.ops.aten, packet), overload)
-        # From a file of anyone: nothing but arithmetic, and aten.from_file opens files.
-        if namespace != "aten" or "filename" in str(found._schema):
-            raise ValueError(f"no operation on tensors: {name}")
-    return found  # type: ignore[no-any-return]
+def _elements(operation: Callable[..., Any], given: Sequence[Any]) -> Any:
+    """At least as many elements as the operation makes, before it makes them."""
+    parts = [part for each in given for part in (each if isinstance(each, list) else [each])]
+    numbers = [part.numel() for part in parts if isinstance(part, Tensor)]
+    packet, aten = getattr(operation, "overloadpacket", None), torch.ops.aten
+    if packet is aten.arange:
+        start, end, step = [*given, 1][:3]
+        return abs((end - start) / step)
+    if packet is aten.full:
+        return math.prod(given[0])
+    if packet is aten.expand:
+        return math.prod(numbers[0] if size < 0 else size for size in given[1])
+    if packet in (aten.repeat, aten.constant_pad_nd):
+        return numbers[0] * math.prod(abs(size) + 1 for size in given[1])
+    if packet in (aten.mm, aten.addmm, aten.bmm):
+        one, other = given[-2:] if packet is not aten.addmm else given[1:3]
+        return max(one.numel() // max(one.shape[-1], 1) * other.shape[-1], *numbers)
+    if packet in (aten.index, aten.index_select, aten.embedding, aten._cdist_forward):
+        return math.prod(numbers)
+    try:
+        return math.prod(torch.broadcast_shapes(*(p.shape for p in parts if isinstance(p, Tensor))))
+    except RuntimeError:  # such as the parts of a cat
+        return sum(numbers)

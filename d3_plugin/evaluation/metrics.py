@@ -40,7 +40,7 @@ def harmonic_mean(unseen: Share, seen: Share) -> float:
     Raises:
         InputError: one of them is not a number in [0, 1].
     """
-    check_arguments(harmonic_mean, locals())
+    check_arguments(harmonic_mean, {"unseen": unseen, "seen": seen})
     return float(harmonic_means(np.asarray(unseen), np.asarray(seen)))
 
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import Count, Seed, check_arguments
 from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.captured import EXAMPLES, capture
-from d3_plugin.evaluation.classifier import Classifier
-from d3_plugin.evaluation.final import Final, train_final
+from d3_plugin.evaluation.classifier import Classifier, TrainingRows
+from d3_plugin.evaluation.final_classifier import HostScorer, train_final
 from d3_plugin.evaluation.metrics import ood_auroc
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
@@ -25,10 +26,12 @@ from d3_plugin.hooks.describe import describe, take_arguments
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
 from d3_plugin.hosts.synthesis import synthesize
 
+_HOST_ALONE = D3Settings(final_classifier="host")
+_ADVICE = "; train_classifier= scores your own"
 _GAP = 0.2  # less may be chance, or a training that has just begun
 
 
@@ -121,12 +124,13 @@ def score_host(
     seed: int,
     draws: int = 1,
     distiller: Distiller | None = None,
-    **scoring: Any,
+    settings: D3Settings = _HOST_ALONE,
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
     The host is in eval mode meanwhile; global random streams stay where they are. The same seed
-    gives the same noise with and without D³.
+    gives the same noise with and without D³, and what surrounds the call, such as autocast or a
+    default dtype, changes no number.
 
     Args:
         host: the host; its generator is used as it stands.
@@ -134,27 +138,32 @@ def score_host(
         seed: of the noise and of the final classifier.
         draws: how many times features are synthesised and the final classifier is trained.
         distiller: teacher and student; needed unless ``final_classifier`` is ``host``.
-        scoring: see :func:`~d3_plugin.evaluation.final.train_final`.
+        settings: which classifier is scored, and how it is combined.
 
     Returns:
         Metrics as means over the draws, and the scores they are computed from.
 
     Raises:
-        HostError: the host returns features or scores of a wrong shape.
+        HostError: a function of the host or the user returns something else than it should.
 
     Warns:
-        D3Warning: the host's classifier is far below the student.
+        D3Warning: the host's classifier is far below the student, or gives probabilities.
     """
     data = host.data
-    rows = torch.cat([data.test_seen_features, data.test_unseen_features])
-    labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
     scores: list[Tensor] = []
     host_scores: list[Tensor] = []
     student_scores = teacher_score = teacher_auroc = None
-    with RandomStream(seed, host.device, "evaluation"), eval_mode(host.modules), torch.no_grad():
-        for _ in range(draws if scoring.get("final_classifier") != "student" else 1):
-            final = train_final(host, hooks, distiller, **scoring)
-            of_host, student_scores = final.parts(rows)
+    with (
+        plain_pytorch(),
+        RandomStream(seed, host.device, "evaluation"),
+        eval_mode(host.modules),
+        torch.no_grad(),
+    ):
+        rows = torch.cat([data.test_seen_features, data.test_unseen_features])
+        labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
+        for _ in range(draws if settings.final_classifier != "student" else 1):
+            final = train_final(host, hooks, distiller, settings)
+            of_host, student_scores = final.checked_parts(rows)
             scores.append(final.combined(of_host, student_scores))
             host_scores += [] if of_host is None else [of_host]
         if distiller is not None:
@@ -164,27 +173,39 @@ def score_host(
             seen_rows = len(data.test_seen_labels)
             teacher_auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
     classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
+    advised = final.host is not None and final.host.source == "default"
     evaluation = Evaluation(
         mean_metrics(_array(scores), labels, *classes),
         _array(scores),
         labels,
         *classes,
         host_scores=_array(host_scores) if host_scores else None,
-        prior=final.prior,
+        prior=None if final.host is None else final.host.prior,
         teacher_score=teacher_score,
         teacher_auroc=teacher_auroc,
         student_scores=None if student_scores is None else _array([student_scores])[0],
-        classifier=f"{final.name}{final.advice}",
+        classifier=final.name + _ADVICE * advised,
     )
-    _compare_parts(evaluation, final)
+    if final.host is not None:
+        _say_probabilities(final.host)
+        _compare_parts(evaluation, final.host)
     return evaluation
 
 
-def _compare_parts(evaluation: Evaluation, final: Final) -> None:
+def _say_probabilities(scorer: HostScorer) -> None:
+    if scorer.gives_probabilities:
+        warnings.warn(
+            f"{scorer.name} gives probabilities: their logarithm is taken for scores. Logits or "
+            "log-probabilities need no such step",
+            D3Warning,
+            stacklevel=4,
+        )
+
+
+def _compare_parts(evaluation: Evaluation, scorer: HostScorer) -> None:
     """Warns if a script's classifier is far below the student, so perhaps not the script's own."""
     of_host, of_student = evaluation.host_scores, evaluation.student_scores
-    source, name = final.origin
-    if source == "plugin" or of_host is None or of_student is None:
+    if scorer.source == "plugin" or of_host is None or of_student is None:
         return
     host, student = map(evaluation.metrics_of, (of_host, of_student[None]))
     # H falls with a mere bias towards seen classes, AUSUC does not.
@@ -195,8 +216,9 @@ def _compare_parts(evaluation: Evaluation, final: Final) -> None:
         if own < other / times and other - own > _GAP
     ]
     if low and student.harmonic > _GAP:  # it has learnt the unseen classes
+        advice = _ADVICE if scorer.source == "default" else ""
         warnings.warn(
-            f"{name} is far below D³'s student: {', '.join(low)}{final.advice}; does "
+            f"{scorer.name} is far below D³'s student: {', '.join(low)}{advice}; does "
             "it get the features, and the number of synthetic rows, of the host's own script?",
             D3Warning,
             stacklevel=4,
@@ -209,7 +231,7 @@ def make_classifier(
     *,
     seed: int,
     distiller: Distiller | None = None,
-    **scoring: Any,
+    settings: D3Settings = _HOST_ALONE,
 ) -> Classifier:
     """The first draw's final classifier, the one that :func:`score_host` scores.
 
@@ -217,28 +239,40 @@ def make_classifier(
     that cannot be captured runs in the host's modules, in eval mode.
 
     Args:
-        host, hooks, seed, distiller, scoring: as for :func:`score_host`.
+        host, hooks, seed, distiller, settings: as for :func:`score_host`.
 
     Raises:
-        HostError: the host returns features or scores of a wrong shape.
+        HostError: as :func:`score_host`.
     """
     data = host.data
-    rows = data.train_features[torch.arange(EXAMPLES) % len(data.train_features)]
-    obstacle = ""
-    with RandomStream(seed, host.device, "evaluation"), eval_mode(host.modules), torch.no_grad():
-        final = train_final(host, hooks, distiller, **scoring)
-        function: Scorer = final
+    with (
+        plain_pytorch(),
+        RandomStream(seed, host.device, "evaluation"),
+        eval_mode(host.modules),
+        torch.no_grad(),
+    ):
+        final = train_final(host, hooks, distiller, settings)
+
+        def in_the_host(rows: Tensor) -> Tensor:
+            with eval_mode(host.modules), ModuleState(host.modules):
+                return final(rows)
+
+        function, obstacle = in_the_host, ""
+        rows = data.train_features[torch.arange(EXAMPLES) % len(data.train_features)]
         try:
             with ModuleState(host.modules):
                 function = capture(final, rows)
         except HostError as error:
             obstacle = str(error)
+        trained_on = TrainingRows.of(data.train_features, data.scaling)
+    if final.host is not None:
+        _say_probabilities(final.host)
     return Classifier(
         function,
         device=host.device,
         name=final.name,
         class_names=data.class_names,
-        center=data.train_features.mean(dim=0),
+        trained_on=trained_on,
         scaling=data.scaling,
         obstacle=obstacle,
     )

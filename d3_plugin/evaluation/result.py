@@ -17,7 +17,7 @@ class Evaluation:
     """One classifier, or its draws, on the test rows (seen rows first, then unseen ones).
 
     Attributes:
-        metrics: means over the draws.
+        metrics: means over the draws; ``U``, ``S``, ``H`` and ``ausuc`` are short for its fields.
         scores: (draws, N, C) float32 scores over all classes: those of the host's classifier, or
             log-probabilities of the student or of the ensemble, minus the offset.
         labels: (N,) class ids.
@@ -44,6 +44,22 @@ class Evaluation:
     teacher_auroc: float | None = None
     student_scores: npt.NDArray[np.float32] | None = None
     classifier: str = ""
+
+    @property
+    def U(self) -> float:  # noqa: N802 - the field's names
+        return self.metrics.unseen
+
+    @property
+    def S(self) -> float:  # noqa: N802
+        return self.metrics.seen
+
+    @property
+    def H(self) -> float:  # noqa: N802
+        return self.metrics.harmonic
+
+    @property
+    def ausuc(self) -> float:
+        return self.metrics.ausuc
 
     def __str__(self) -> str:
         text = "  ".join(f"{name} {value:.1%}" for name, value in self._figures().items())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
+from d3_plugin.errors import HostError
 from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.call_form import Synthesis
@@ -33,6 +35,9 @@ def d3_train_classifier(
     return train_default(features, labels, num_classes)
 
 
+T = TypeVar("T")
+
+
 @dataclass(eq=False)
 class UserHooks:
     """The functions given to ``attach``, as a plugin that takes precedence over all others.
@@ -53,11 +58,21 @@ class UserHooks:
 
     @hookimpl(tryfirst=True)
     def d3_transform_features(self, features: Tensor) -> Tensor | None:
-        return None if self.transform_features is None else self.transform_features(features)
+        given = self.transform_features
+        return None if given is None else _answer("transform_features", given(features))
 
     @hookimpl(tryfirst=True)
     def d3_train_classifier(
         self, features: Tensor, labels: Tensor, num_classes: int
     ) -> Scorer | None:
         given = self.train_classifier
-        return None if given is None else given(features, labels, num_classes)
+        if given is None:
+            return None
+        return _answer("train_classifier", given(features, labels, num_classes))
+
+
+def _answer(argument: str, answer: T | None) -> T:
+    """What a function of the user returned; for None another plugin would be asked."""
+    if answer is None:
+        raise HostError(f"{argument}= returned None; does it lack a return?")
+    return answer

@@ -13,7 +13,7 @@ import torch
 from d3_plugin.data import GZSLData
 from d3_plugin.evaluation import gzsl_metrics
 from d3_plugin.evaluation.calibration import WEIGHTS, choose_ensemble, chosen_ensemble
-from d3_plugin.evaluation.final import final_scores
+from d3_plugin.evaluation.final_classifier import final_scores
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.run import Outcome
 from d3_plugin.report.statistics import seed_rows

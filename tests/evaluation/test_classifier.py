@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +21,7 @@ import d3_plugin
 from d3_adapters.diffusion import DiffusionSettings, DiffusionTrainer
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_adapters.tfvaegan import TFVAEGANSettings, TFVAEGANTrainer
-from d3_plugin import D3, D3Warning, DataError, HostError, InputError, StorageError
+from d3_plugin import D3, D3Warning, HostError, InputError, StorageError
 from d3_plugin.data import GZSLData
 from d3_plugin.evaluation import Classifier
 from tests.toys import SMALL, ScriptHost, attach, linear_problem
@@ -181,31 +184,22 @@ def test_scaling_twice_is_one_scaling() -> None:
         (torch.full((2, 12), torch.inf), "not finite"),
         ("rows.npy", "str"),
         (None, r"not finite|NoneType"),
-        (np.array([["a"] * 12]), "ndarray"),
+        (np.array([["a"] * 12]), "<U1"),
+        (np.array([["1"] * 12]), "<U1"),
+        (np.zeros((2, 12), complex), "complex"),
+        (np.ma.masked_equal(np.eye(12), 1), "array"),
+        (np.zeros((2, 12), "datetime64[s]"), "datetime64"),
+        (np.array([[None] * 12]), "not finite"),
+        (np.array([[1e300] * 12]), "not finite"),
+        (torch.zeros(2, 12).to_sparse(), "sparse"),
+        (torch.zeros(2, 12, device="meta"), "meta"),
+        (torch.zeros(2, 12, dtype=torch.complex64), "complex"),
+        (torch.quantize_per_tensor(torch.zeros(2, 12), 1.0, 0, torch.qint8), "qint8"),
     ],
 )
 def test_wrong_rows_are_refused(classifier: Classifier, rows: Any, found: str) -> None:
     with pytest.raises(InputError, match=rf"\(N, 12\).*got .*({found})"):
         classifier.predict(rows)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"GIF89a", "state", "steps", "width"])
-def test_other_files_are_refused(classifier: Classifier, tmp_path: Path, content: Any) -> None:
-    path = tmp_path / "classifier.pt"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content == "state":
-        torch.save({"generator": torch.zeros(3)}, path)
-    elif content is not None:
-        classifier.save(path)
-        state = torch.load(path, weights_only=True)
-        if content == "steps":  # not arithmetic
-            state["function"]["steps"][0] = ("a", "aten.from_file.default", ["/etc/passwd"], {})
-        else:
-            state["center"] = state["center"][:5]
-        torch.save(state, path)
-    with pytest.raises(DataError, match=r"classifier.pt is no classifier of Classifier.save"):
-        Classifier.load(path)
 
 
 def test_what_cannot_be_saved_says_which_and_why(toy_data: GZSLData, tmp_path: Path) -> None:
@@ -220,11 +214,73 @@ def test_what_cannot_be_saved_says_which_and_why(toy_data: GZSLData, tmp_path: P
     classifier = d3_plugin.classifier(**parts)
     expected = d3_plugin.evaluate(**parts).scores[0]
     np.testing.assert_array_equal(classifier.scores(rows_of(toy_data), scaled=True), expected)
-    with pytest.raises(HostError, match=r"train_classifier=with_numpy cannot.*numpy.*PyTorch"):
-        classifier.save(tmp_path / "classifier.pt")
+    for use in (lambda: classifier.save(tmp_path / "c"), lambda: pickle.dumps(classifier)):
+        with pytest.raises(HostError, match=r"train_classifier=with_numpy cannot.*numpy.*PyTorch"):
+            use()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written(classifier: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot write"):
-        classifier.save(tmp_path / "missing" / "classifier.pt")
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "classifier.d3"
+    classifier.save(path)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"cannot write .*No space left"):
+        classifier.save(path)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [before]
+
+
+ROWS = rows_of(raw_problem())
+KINDS = {
+    "float64": ROWS.double(),
+    "with gradient": ROWS.clone().requires_grad_(),
+    "strided": ROWS.repeat_interleave(2, dim=1)[:, ::2],
+    "expanded": ROWS[:1].expand(5, -1),
+    "whole": ROWS.round().long(),
+    "array": ROWS.numpy(),
+    "big-endian": ROWS.numpy().astype(">f8"),
+    "Fortran": np.asfortranarray(ROWS.numpy()),
+    "objects": ROWS.numpy().astype(object),
+    "lists": ROWS.tolist(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_every_kind(classifier: Classifier, kind: str) -> None:
+    given = KINDS[kind]
+    before = copy.deepcopy(given) if not isinstance(given, Tensor) else given.detach().clone()
+    if isinstance(given, np.ndarray):
+        given.flags.writeable = False
+    dense = torch.as_tensor(np.asarray(before).astype(np.float32))
+    expected = classifier.scores(dense)
+    found = classifier.scores(given)
+    assert isinstance(found, Tensor) == isinstance(given, Tensor)
+    np.testing.assert_array_equal(np.asarray(found), expected.numpy())
+    kept = given.detach() if isinstance(given, Tensor) else given
+    np.testing.assert_array_equal(np.asarray(kept), np.asarray(before))
+
+
+def test_copies_and_pickles_answer_the_same(classifier: Classifier) -> None:
+    for made in (copy.copy(classifier), copy.deepcopy(classifier)):
+        assert torch.equal(made.scores(ROWS), classifier.scores(ROWS))
+    assert torch.equal(pickle.loads(pickle.dumps(classifier)).scores(ROWS), classifier.scores(ROWS))
+
+
+@pytest.mark.parametrize("factor", [0.004, 0.2, 3.0, 60.0])
+def test_rows_of_another_scale_are_pointed_out(factor: float) -> None:
+    """A script scaled the rows by itself, so the classifier cannot."""
+    data = linear_problem((0, 2, 3, 5), (1, 4))
+    host = ScriptHost(data)
+    classifier = d3_plugin.classifier(generator=host.net_g, data=data)
+    classifier.predict(data.test_unseen_features)  # no warning
+    classifier.predict(data.test_unseen_features[:1])
+    with pytest.warns(D3Warning, match=rf"{factor:.2g}\d* times as long as the training rows"):
+        classifier.predict(factor * data.train_features)
+    low, high = data.train_features.min(), data.train_features.max()
+    assert f"in {low:.3g} to {high:.3g}" in repr(classifier)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from d3_plugin.evaluation.final import final_scores
+from d3_plugin.evaluation.final_classifier import final_scores
 
 SEEN = torch.tensor([0, 2])
 

@@ -1,0 +1,260 @@
+"""One draw of the final classifier: trained on real seen and synthetic unseen rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pluggy
+import torch
+from torch import Tensor
+
+from d3_plugin.checks import describe
+from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.errors import HostError
+from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
+from d3_plugin.hooks.defaults import UserHooks
+from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.synthesis import synthesize
+
+Source = Literal["default", "argument", "plugin"]
+
+
+class HostScorer:
+    """The host's final classifier on features: (N, D) -> (N, C) scores.
+
+    Functions of users may work in place and keep what they get: they get copies.
+
+    Args:
+        host: in eval mode; its generator is used as it stands.
+        hooks: ``manager.hook``.
+
+    Attributes:
+        prior: (C,) share of each class in the training rows.
+        source: whose the classifier is.
+        name: what it is, in words.
+        gives_probabilities: whether the logarithm is taken for scores; None before the first call.
+
+    Raises:
+        HostError: synthetic rows, transformed ones or scores are not what they should be; names
+            the function that returned them.
+    """
+
+    def __init__(self, host: Host, hooks: pluggy.HookRelay) -> None:
+        self._host, self._hooks = host, hooks
+        data, own = host.data, _name_of_users(hooks, "train_classifier")
+        classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
+        synthetic = synthesize(host, hooks, classes.clone(), differentiable=False)
+        _check_finite("the generator", synthetic, "synthetic rows")
+        features = torch.cat([data.train_features, synthetic.to(data.train_features)])
+        labels = torch.cat([data.train_labels, classes])
+        # Apple GPUs have no float64.
+        prior = labels.bincount(minlength=data.num_classes).cpu().double() / len(labels)
+        self.prior: npt.NDArray[np.float64] = prior.numpy()
+        features = self._transformed(features)
+        _check_finite(self._transform_name(), features, "training rows")
+        width = features.shape[1]
+        with torch.enable_grad():  # evaluation runs without gradient, but training needs it
+            scorer = hooks.d3_train_classifier(
+                host=host, features=features, labels=labels, num_classes=data.num_classes
+            )
+            if scorer is None:
+                scorer = train_default(features, labels, data.num_classes)
+        self.source: Source = "argument" if own else "plugin"
+        self.name = own or f"classifier of {host.name}"
+        if isinstance(scorer, DefaultClassifier):
+            self.source, self.name = "default", "default softmax of d3_plugin"
+        if not callable(scorer):
+            raise HostError(
+                f"{self.name} must return a function from rows (M, {width}) to scores "
+                f"(M, {data.num_classes}), got {describe(scorer)}"
+            )
+        self._scorer: Scorer = scorer
+        self.gives_probabilities: bool | None = None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        scores = self._scores(self._transformed(rows.clone()))
+        if self.gives_probabilities is None:
+            self.gives_probabilities = _are_probabilities(scores)
+        if self.gives_probabilities:
+            scores = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+        return scores
+
+    def _transformed(self, rows: Tensor) -> Tensor:
+        number = rows.shape[0]
+        features = self._hooks.d3_transform_features(host=self._host, features=rows)
+        if features is None:
+            return rows
+        return _as_matrix(self._transform_name(), features, rows, (number, None))
+
+    def _transform_name(self) -> str:
+        own = _name_of_users(self._hooks, "transform_features")
+        return own or f"d3_transform_features of {self._host.name}"
+
+    def _scores(self, features: Tensor) -> Tensor:
+        shape = (features.shape[0], self._host.data.num_classes)
+        name = f"the function that {self.name} returns"
+        if self.source == "plugin":
+            name = f"the function that d3_train_classifier of {self._host.name} returns"
+        scores = _as_matrix(name, self._scorer(features.clone()), features, shape)
+        return scores.to(torch.float32, copy=True)
+
+
+def _name_of_users(hooks: pluggy.HookRelay, argument: str) -> str:
+    """``argument=function`` if the user gave one to ``attach``."""
+    for implementation in hooks.d3_train_classifier.get_hookimpls():
+        plugin = implementation.plugin
+        if isinstance(plugin, UserHooks):
+            functions = {
+                "train_classifier": plugin.train_classifier,
+                "transform_features": plugin.transform_features,
+            }
+            if (given := functions[argument]) is not None:
+                return f"{argument}={getattr(given, '__name__', type(given).__name__)}"
+    return ""
+
+
+def _as_matrix(name: str, answer: Any, rows: Tensor, shape: tuple[int, int | None]) -> Tensor:
+    """What a user's function made of rows, as a tensor beside them; NumPy arrays are taken."""
+    if isinstance(answer, np.ndarray) and answer.dtype.kind == "f":
+        answer = torch.from_numpy(answer.astype(np.float32)).to(rows.device)
+    fits = (
+        isinstance(answer, Tensor)
+        and answer.layout == torch.strided
+        and answer.is_floating_point()
+        and answer.device == rows.device
+        and answer.ndim == 2
+        and answer.shape[0] == shape[0]
+        and answer.shape[1] == (shape[1] or answer.shape[1])
+    )
+    if not fits:
+        width = "width" if shape[1] is None else shape[1]
+        raise HostError(
+            f"{name} must return a floating row for each row, on {rows.device}: "
+            f"({shape[0]}, {width}), got {describe(answer).removeprefix('a tensor ')}"
+        )
+    matrix: Tensor = answer
+    return matrix
+
+
+def _check_finite(name: str, values: Tensor, of: str) -> None:
+    bad = int((~values.isfinite()).any(dim=1).sum())
+    if bad:
+        raise HostError(f"{name} gives NaN or Inf for {bad} of {len(values)} {of}")
+
+
+def _are_probabilities(scores: Tensor) -> bool:
+    sums = scores.sum(dim=1)
+    # Half precision rounds a sum by less than this; logits never sum to 1 in every row.
+    return bool(((scores >= 0) & (scores <= 1)).all() and ((sums - 1).abs() < 2e-3).all())
+
+
+@dataclass(frozen=True, eq=False)
+class FinalClassifier:
+    """The host's classifier, the student, or both: (N, D) -> (N, C). The host is in eval mode.
+
+    Attributes:
+        host: its classifier; None if the student classifies alone.
+        student: that of D³; None if the host classifies alone.
+        seen_classes: (S,) class ids.
+        settings: ``ensemble_weight`` and ``seen_offset`` are used.
+    """
+
+    host: HostScorer | None
+    student: Distiller | None
+    seen_classes: Tensor
+    settings: D3Settings
+
+    @property
+    def name(self) -> str:
+        student = "student of D³"
+        if self.host is None:
+            return student
+        weight = self.settings.ensemble_weight
+        return f"{self.host.name} + {weight:g} x {student}" if self.student else self.host.name
+
+    def parts(self, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Scores of the host's classifier, and log-probabilities of the student."""
+        of_host = None if self.host is None else self.host(rows)
+        of_student = None
+        if self.student is not None:
+            of_student = self.student.student(rows)[0].log_softmax(dim=1)
+        return of_host, of_student
+
+    def checked_parts(self, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """:meth:`parts`.
+
+        Raises:
+            HostError: one of them has NaN or Inf; says which.
+        """
+        of_host, of_student = self.parts(rows)
+        if self.host is not None and of_host is not None:
+            _check_finite(self.host.name, of_host, "test rows")
+        if of_student is not None:
+            _check_finite("D³'s student", of_student, "test rows")
+        return of_host, of_student
+
+    def combined(self, of_host: Tensor | None, of_student: Tensor | None) -> Tensor:
+        """(N, C) of both :meth:`parts`."""
+        hosts, s = [] if of_host is None else [of_host], self.settings
+        return final_scores(hosts, of_student, self.seen_classes, s.ensemble_weight, s.seen_offset)[
+            0
+        ]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self.combined(*self.parts(rows))
+
+
+def train_final(
+    host: Host, hooks: pluggy.HookRelay, distiller: Distiller | None, settings: D3Settings
+) -> FinalClassifier:
+    """Synthesise features and train the host's classifier, unless the student needs none.
+
+    Args:
+        host: in eval mode; its generator is used as it stands.
+        hooks: ``manager.hook``.
+        distiller: needed unless ``final_classifier`` is ``host``.
+        settings: ``final_classifier``, ``ensemble_weight`` and ``seen_offset`` are used.
+
+    Raises:
+        HostError: as :class:`HostScorer`.
+    """
+    kind = settings.final_classifier
+    scorer = None if kind == "student" else HostScorer(host, hooks)
+    student = None if kind == "host" else distiller
+    return FinalClassifier(scorer, student, host.data.seen_classes, settings)
+
+
+def final_scores(
+    host_scores: Sequence[Tensor],
+    student_scores: Tensor | None,
+    seen_classes: Tensor,
+    ensemble_weight: float,
+    seen_offset: float,
+) -> Tensor:
+    """A weighted product of experts (Hinton, 2002), with calibrated stacking (Chao et al., 2016).
+
+    Args:
+        host_scores: (N, C) scores of the host's classifier for each draw; may be empty.
+        student_scores: (N, C) log-probabilities of the student; without them the host's scores are
+            returned as they are.
+        seen_classes: (S,) int64 class ids.
+        ensemble_weight: of the student's log-probabilities when added to the host's.
+        seen_offset: ``seen_offset * log(S)`` is subtracted from the scores of seen classes.
+
+    Returns:
+        (draws, N, C); (1, N, C) for the student alone.
+    """
+    if student_scores is None:
+        return torch.stack(list(host_scores))
+    if host_scores:
+        scores = torch.stack(list(host_scores)).log_softmax(dim=2)
+    else:
+        scores = student_scores[None].clone()
+    scores[:, :, seen_classes] -= seen_offset * math.log(len(seen_classes))
+    return scores + ensemble_weight * student_scores if host_scores else scores
