@@ -91,7 +91,7 @@ def runs(seeds: int = 2) -> list[FinishedRun]:
         finished(seed, variant, split=split, student_bias=bias)
         for seed in range(seeds)
         for split in ("validation", "test")
-        for variant, bias in (("baseline", None), ("d3", 0.0))
+        for variant, bias in (("baseline", None), ("d3", 3.0))
     ]
 
 

@@ -46,8 +46,8 @@ GAIN, NOISE, LOSS = [1.5, 1.9, 1.7, 1.2, 2.1], [1, -1, 2, -2, 0.5], [-1.5, -1.9,
         ),
         (
             summary(d3_a=NOISE, d3_h=GAIN, baseline_calibrated_h=[3.0] * 5),
-            "a: d3: no significant gain in AUSUC, +0.1 ± 2.0 over 5 seeds; H +1.7 ± 0.4; calibrated "
-            "stacking alone gives +3.0",
+            "a: d3: no significant gain in AUSUC, +0.1 ± 2.0 over 5 seeds; H +1.7 ± 0.4; "
+            "calibrated stacking alone gives +3.0",
         ),
         (
             summary(d3_a=LOSS, d3_h=NOISE, baseline_calibrated_h=LOSS),
@@ -170,7 +170,7 @@ def test_bad_conditions_fail_before_any_training(
 
 def test_all_bad_conditions_are_listed(tmp_path: Path) -> None:
     conditions = ["d_ausuc.low < 0", "x:d4.foo < 0", "?"]
-    with pytest.raises(InputError, match=r"(?s)4 problems.*one seed has no interval.*'\?' is not"):
+    with pytest.raises(InputError, match=r"(?s)5 problems.*one seed has no interval.*'\?' is not"):
         compare("fclswgan", "digits", tmp_path, seeds=1, fail_if=conditions, **SMALL)
 
 
