@@ -125,9 +125,15 @@ def _projection(baseline: FinishedRun, d3: FinishedRun) -> dict[str, Any] | None
     """Real rows and what each generator makes; only the baseline's if D³ left it as it is."""
     if baseline.projection is None or d3.projection is None:
         return None
-    generators = {"baseline": baseline.projection["synthetic"]}
-    if d3.projection["synthetic"] != generators["baseline"]:
-        generators["d3"] = d3.projection["synthetic"]
+    generators = {  # without the rows of one that diverged
+        run.variant: [
+            [pair for pair in rows if np.isfinite(pair).all()]
+            for rows in (run.projection or {})["synthetic"]
+        ]
+        for run in (baseline, d3)
+    }
+    if generators["d3"] == generators["baseline"]:
+        del generators["d3"]
     return {
         "seed": d3.seed,
         "classes": [
@@ -135,10 +141,7 @@ def _projection(baseline: FinishedRun, d3: FinishedRun) -> dict[str, Any] | None
             for label in d3.projection["classes"]
         ],
         "real": d3.projection["real"],
-        "synthetic": {  # without the rows of a generator that diverged
-            name: [[pair for pair in rows if np.isfinite(pair).all()] for rows in of_classes]
-            for name, of_classes in generators.items()
-        },
+        "synthetic": generators,
     }
 
 
