@@ -114,9 +114,11 @@ def compare(
         fail_if: exit with status 1 if this condition holds; may be repeated:
             ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary in
             ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
-            ADAPTER for each of them; ROW is ``d3`` by default. NAME is a metric, ``d_METRIC`` its
-            difference to the baseline, ``d_METRIC_to_ROW`` that to another row. The mean counts, or
-            an end of the 95 % interval. In Python a list of all conditions.
+            ADAPTER for each of them; without ROW of the one that the verdict is on, ``d3_chosen``
+            if there is one, else ``d3``. NAME is unseen, seen, harmonic, ausuc, zsl or
+            oracle_harmonic; ``d_NAME`` its difference to the baseline, ``d_NAME_to_ROW`` that to
+            another row. It compares the mean, or with ``.low`` or ``.high`` an end of the 95 %
+            interval. In Python a list of all conditions.
 
     Returns:
         The summary of each adapter.
