@@ -123,14 +123,12 @@ def _teacher(scored: Sequence[Scored]) -> dict[str, Any] | None:
 
 def _projection(baseline: FinishedRun, d3: FinishedRun) -> dict[str, Any] | None:
     """Real rows and what each generator makes; only the baseline's if D³ left it as it is."""
-    if baseline.projection is None or d3.projection is None:
+    one, other = baseline.projection, d3.projection
+    if one is None or other is None:
         return None
     generators = {  # without the rows of one that diverged
-        run.variant: [
-            [pair for pair in rows if np.isfinite(pair).all()]
-            for rows in (run.projection or {})["synthetic"]
-        ]
-        for run in (baseline, d3)
+        name: [[pair for pair in rows if np.isfinite(pair).all()] for rows in made["synthetic"]]
+        for name, made in (("baseline", one), ("d3", other))
     }
     if generators["d3"] == generators["baseline"]:
         del generators["d3"]
@@ -138,9 +136,9 @@ def _projection(baseline: FinishedRun, d3: FinishedRun) -> dict[str, Any] | None
         "seed": d3.seed,
         "classes": [
             {"name": _name(d3, label), "unseen": bool(label in d3.evaluation.unseen_classes)}
-            for label in d3.projection["classes"]
+            for label in other["classes"]
         ],
-        "real": d3.projection["real"],
+        "real": other["real"],
         "synthetic": generators,
     }
 
