@@ -20,9 +20,10 @@ for seed, split, variant in runs:
         problems.append(f"seed {seed}, {split}: the pair differs before D³ does anything")
     if variant == "d3" and base["generator_mean"] != d3["generator_mean"]:
         problems.append(f"seed {seed}, {split}: D³ changed the generator at weight 0")
-    if variant == "d3" and base["curve"] == d3["curve"]:
-        problems.append(f"seed {seed}, {split}: D³ did not change the classifier")
-for row, table in results["summary"]["fclswgan"].items():
+summary = results["summary"]["fclswgan"]
+if summary["d3"]["curves"] == summary["baseline"]["curves"]:
+    problems.append("D³ did not change the classifier")
+for row, table in summary.items():
     for metric, statistic in table["metrics"].items():
         if not all(math.isfinite(value) for value in statistic["per_seed"]):
             problems.append(f"{row}: {metric} is not finite")

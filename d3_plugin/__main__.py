@@ -183,7 +183,7 @@ def report(out: Path) -> None:
     Args:
         out: the folder, ``--out`` of the command.
     """
-    check_installed("compare", "jinja2", "matplotlib")
+    check_installed("compare", "jinja2", "jsonschema", "matplotlib")
     from d3_plugin.report.page import render_again
 
     print(*render_again(out), sep="\n")

@@ -36,7 +36,7 @@ def request(*arguments: str) -> Request:
 def test_compare_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ARGUMENTS, "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "| baseline, calibrated stacking |" in out
+    assert "| baseline + calibrated stacking " in out
     assert str(tmp_path / "report.html") in out
 
 
@@ -58,7 +58,7 @@ def test_released_formulas_as_a_further_row(
 ) -> None:
     arguments = [*TINY, "--variants", "default,released", "--out", str(tmp_path)]
     assert main([*arguments, "--set", "seen_offset=0.2"]) == 0
-    assert "| +D³, released formulas" in capsys.readouterr().out
+    assert "| +D³ (released formulas)" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["settings"]["released"]["kl_form"] == "double_softmax"
     assert results["settings"]["d3"]["kl_form"] == "logits"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import platform
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from d3_plugin.experiments.clusters import Backend
 from d3_plugin.experiments.parallel import Progress, run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.preflight import Request, read_request
+from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.files import write_atomically
 from d3_plugin.hosts.host import HostFamily
-from d3_plugin.report.results import results
-from d3_plugin.report.statistics import ROWS, Outcomes, rows_of, summarize
+from d3_plugin.report.results import results, write_results
+from d3_plugin.report.rows import ABLATION, COMPARISON, FinishedRun, rows_of
 from d3_plugin.report.tables import aligned, table_rows
 from d3_plugin.report.verdict import failures, read_conditions, verdict
 
@@ -44,21 +44,10 @@ ABLATION_NOTES = NOTES + (
     "Only what other rows gain beyond it comes from the distillation losses. "
 )
 
-ABLATION_ROWS = {
-    "baseline": "baseline",
-    "cls": "+ L_cls: a student without distillation",
-    "cls-kl": "+ L_cls, ID²SD in label space",
-    "cls-be": "+ L_cls, ID²SD in embedding space",
-    "cls-id2sd": "+ L_cls, ID²SD in both",
-    "cls-od": "+ L_cls, O²DBD",
-    "d3_host": "+D³, host's classifier alone",
-    "d3_plain": "+D³, all of it, without its offset",
-    "d3": "+D³, all of it",
-    "released": "+D³, released formulas",
+TEXTS = {
+    "results.json": (COMPARISON, COMPARISON_NOTES),
+    "ablation.json": (ABLATION, ABLATION_NOTES),
 }
-"""Key and title of every row; all but ``d3_host`` and ``d3_plain`` are trained variants."""
-
-TEXTS = {"results.json": (ROWS, COMPARISON_NOTES), "ablation.json": (ABLATION_ROWS, ABLATION_NOTES)}
 """Rows that the table of a file with results may have, and the text beside it."""
 
 
@@ -125,9 +114,11 @@ def compare(
         fail_if: exit with status 1 if this condition holds; may be repeated:
             ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary in
             ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
-            ADAPTER for each of them; ROW is ``d3`` by default. NAME is a metric, ``d_METRIC`` its
-            difference to the baseline, ``d_METRIC_to_ROW`` that to another row. The mean counts, or
-            an end of the 95 % interval. In Python a list of all conditions.
+            ADAPTER for each of them; without ROW of the one that the verdict is on, ``d3_chosen``
+            if there is one, else ``d3``. NAME is unseen, seen, harmonic, ausuc, zsl or
+            oracle_harmonic; ``d_NAME`` its difference to the baseline, ``d_NAME_to_ROW`` that to
+            another row. It compares the mean, or with ``.low`` or ``.high`` an end of the 95 %
+            interval. In Python a list of all conditions.
 
     Returns:
         The summary of each adapter.
@@ -230,7 +221,7 @@ def run_grid(
     data, out, seeds = request.data, Path(given["out"]), given["seeds"]
     titles, notes = TEXTS[file]
     rows = rows_of(titles, variants, given["draws"])
-    conditions = read_conditions(given["fail_if"], request.hosts, rows, seeds)
+    conditions = read_conditions(given["fail_if"], request.hosts, [row.key for row in rows], seeds)
     how = {name: given[name] for name in ("draws", "device", "threads")}
     other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
     planned = {**how, **other, "validated": set().union(*chosen_on.values())}
@@ -239,10 +230,7 @@ def run_grid(
     )
     where = {name: given[name] for name in ("jobs", "backend", "scheduler", "progress")}
     done = run_all(runs, RunStore(out), **where)
-    outcomes: Outcomes = {
-        (o.run.adapter, o.run.seed, o.run.split, o.run.variant): o for o in done.values()
-    }
-    summaries = {name: summarize(outcomes, name, chosen_on, rows) for name in request.hosts}
+    finished = [_finished(outcome) for outcome in done.values()]
     settings = {
         "adapters": list(request.hosts),
         "data": data,
@@ -254,9 +242,13 @@ def run_grid(
         "hosts": request.hosts,
         **facts,
     }
-    content = results(settings, outcomes, summaries, notes)
-    write_atomically(out / file, json.dumps(content, indent=1).encode())
-    page = write_report(out, content, file)
+    digests = {"data": request.digest} if request.digest else {}
+    told = command(settings, request.families)
+    content = results(
+        settings, finished, rows, chosen_on, command=told, notes=notes, digests=digests
+    )
+    write_results(out / file, content)
+    page, summaries = write_report(out, file), dict(content["summary"])
     for adapter, summary in summaries.items():
         counted = f"{seeds} seed{'s' * (seeds != 1)}"
         print(f"\n{adapter} on {data}, {counted}\n{aligned(table_rows(summary))}")
@@ -269,3 +261,46 @@ def run_grid(
     if conditions:
         print(f"passed: none of --fail-if {'; '.join(given['fail_if'])}")
     return summaries
+
+
+def _finished(outcome: Outcome) -> FinishedRun:
+    """What the report needs of it."""
+    run = outcome.run
+    return FinishedRun(
+        adapter=run.adapter,
+        seed=run.seed,
+        split=run.split,
+        variant=run.variant,
+        evaluation=outcome.evaluation,
+        data_name=outcome.data_name,
+        class_names=outcome.class_names,
+        d3=run.d3,
+        history=outcome.history,
+        d3_history=outcome.d3_history,
+        projection=outcome.projection,
+        generator_start=outcome.generator_start,
+        generator_mean=outcome.generator_mean,
+        seconds=outcome.seconds,
+        finished=outcome.finished,
+    )
+
+
+def command(settings: Mapping[str, Any], families: Mapping[str, HostFamily]) -> str:
+    """The ``d3`` command that these settings are of, without its ``--out``."""
+    verb = "ablate" if "variants" in settings else "compare"
+    words = ["d3", verb, "--adapter", settings.get("adapter", ",".join(settings["adapters"]))]
+    for name in ("data", "attributes", "seeds", "cuts", "draws", "device", "threads"):
+        if name in settings and (name, settings[name]) != ("threads", 1):
+            words += [f"--{name}", str(settings[name])]
+    words += ["--validation"] if settings.get("validation") else []
+    words += ["--variants", "default,released"] if settings.get("released") else []
+    hosts: dict[str, Any] = {}
+    for adapter, used in settings["hosts"].items():
+        default = asdict(families[adapter].settings())
+        hosts |= {name: value for name, value in used.items() if value != default[name]}
+    of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
+    d3 = {name: value for name, value in of_d3.items() if value != getattr(D3Settings(), name)}
+    for flag, changes in (("--host", hosts), ("--set", d3)):
+        for key, value in changes.items():
+            words += [flag, f"{key}={value}"]
+    return shlex.join(words)

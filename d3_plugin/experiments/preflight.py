@@ -196,7 +196,7 @@ def _stored(data: GZSLData, out: Path) -> str:
 def _check_effort(given: Mapping[str, Any], problems: Problems) -> None:
     """Packages, counts, where to train, and files that cannot be written in the end."""
     if "jobs" in given:
-        check_installed("compare", "jinja2", "matplotlib", "tqdm")
+        check_installed("compare", "jinja2", "jsonschema", "matplotlib", "tqdm")
     for name in given.keys() & set(_COUNTS):
         problems.check(
             isinstance(given[name], int) and 1 <= given[name] <= _MOST,

@@ -4,111 +4,115 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from d3_plugin.experiments.run import Outcome
+from d3_plugin.evaluation.metrics import Ints
+from d3_plugin.report.rows import FinishedRun, headline
+from d3_plugin.report.statistics import Scored
 
-
-VARIANTS = ("baseline", "d3")
+COMPARED = ("baseline", "headline")
 MISTAKES = 12
 """How many pairs of a true and a predicted class are listed."""
 
+Compared = Mapping[str, Sequence[Scored]]
+"""The baseline and the headline, seed by seed."""
 
-def details(tests: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
+
+def details(scored: Mapping[str, Sequence[Scored]]) -> dict[str, Any]:
     """Everything of one adapter, as JSON types.
 
     Args:
-        tests: test runs of :data:`VARIANTS`, in the order of their seeds.
+        scored: each row's scores, seed by seed, by its key.
 
     Returns:
+        ``row``: key of the headline, which all but the teacher and the projection are of;
         ``classes``: accuracy on each class; ``confusion``: shares of seen and unseen rows
         classified as seen; ``mistakes``: which classes unseen rows are taken for; ``teacher``:
         histogram of its score, or None; ``projection``: of the first seed, or None.
     """
+    row = headline(scored)
+    compared = {"baseline": scored["baseline"], "headline": scored[row]}
     return {
-        "classes": _classes(tests),
-        "confusion": {variant: _confusion(tests[variant]) for variant in VARIANTS},
-        "mistakes": _mistakes(tests),
-        "teacher": _teacher(tests["d3"]),
-        "projection": _projection(*(tests[variant][0] for variant in VARIANTS)),
+        "row": row,
+        "classes": _classes(compared),
+        "confusion": {name: _confusion(compared[name]) for name in COMPARED},
+        "mistakes": _mistakes(compared),
+        "teacher": _teacher(scored["d3"]),
+        "projection": _projection(scored["baseline"][0].run, scored["d3"][0].run),
     }
 
 
-def _classes(tests: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
+def _classes(compared: Compared) -> list[dict[str, Any]]:
     """One entry per class, or two where it is seen for some seeds and unseen for others."""
     found: dict[tuple[bool, int, str], dict[str, list[float]]] = defaultdict(
-        lambda: {variant: [] for variant in VARIANTS}
+        lambda: {name: [] for name in COMPARED}
     )
-    for variant, outcome, label, unseen, predicted in _predictions(tests):
-        found[unseen, label, _name(outcome, label)][variant].append((predicted == label).mean())
+    for which, run, label, unseen, predicted in _predictions(compared):
+        found[unseen, label, _name(run, label)][which].append((predicted == label).mean())
     return [
-        {"class": label, "name": name, "unseen": unseen, "seeds": len(of_class["d3"])}
-        | {variant: round(float(np.mean(of_class[variant])), 4) for variant in VARIANTS}
+        {"class": label, "name": name, "unseen": unseen, "seeds": len(of_class["baseline"])}
+        | {which: round(float(np.mean(of_class[which])), 4) for which in COMPARED}
         for (unseen, label, name), of_class in sorted(found.items())
     ]
 
 
-def _predictions(
-    tests: Mapping[str, Sequence[Outcome]],
-) -> Iterator[tuple[str, Outcome, int, bool, npt.NDArray[np.int64]]]:
-    """Each variant, run and class: its id, whether it is unseen, predictions (draws, rows)."""
-    for variant in VARIANTS:
-        for outcome in tests[variant]:
-            evaluation = outcome.evaluation
-            predicted = evaluation.scores.argmax(axis=2)
-            for label in np.unique(evaluation.labels).tolist():
-                unseen = label in evaluation.unseen_classes
-                yield variant, outcome, label, unseen, predicted[:, evaluation.labels == label]
+def _predictions(compared: Compared) -> Iterator[tuple[str, FinishedRun, int, bool, Ints]]:
+    """Each row, run and class: its id, whether it is unseen, predictions (draws, rows)."""
+    for which in COMPARED:
+        for scored in compared[which]:
+            test = scored.run.evaluation
+            for label in np.unique(test.labels).tolist():
+                unseen = label in test.unseen_classes
+                yield which, scored.run, label, unseen, scored.predicted[:, test.labels == label]
 
 
-def _confusion(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def _confusion(scored: Sequence[Scored]) -> dict[str, float]:
     """Shares of seen and of unseen rows that are classified as a seen class, mean over seeds."""
     shares = []
-    for evaluation in (outcome.evaluation for outcome in outcomes):
-        as_seen = np.isin(evaluation.scores.argmax(axis=2), evaluation.seen_classes)
-        is_seen = np.isin(evaluation.labels, evaluation.seen_classes)
+    for each in scored:
+        test = each.run.evaluation
+        as_seen = np.isin(each.predicted, test.seen_classes)
+        is_seen = np.isin(test.labels, test.seen_classes)
         shares.append([as_seen[:, is_seen].mean(), as_seen[:, ~is_seen].mean()])
     seen, unseen = np.mean(shares, axis=0)
     return {"seen_as_seen": round(float(seen), 4), "unseen_as_seen": round(float(unseen), 4)}
 
 
-def _mistakes(tests: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
+def _mistakes(compared: Compared) -> list[dict[str, Any]]:
     """The most frequent classes that rows of an unseen class are taken for.
 
     Shares of its rows, mean over the seeds for which it is unseen.
     """
     seeds: Counter[tuple[str, str]] = Counter()
     shares: dict[tuple[str, str, bool], dict[str, float]] = defaultdict(
-        lambda: dict.fromkeys(VARIANTS, 0.0)
+        lambda: dict.fromkeys(COMPARED, 0.0)
     )
-    for variant, outcome, label, unseen, predicted in _predictions(tests):
+    for which, run, label, unseen, predicted in _predictions(compared):
         if unseen:
-            name = _name(outcome, label)
-            seeds[name, variant] += 1
+            name = _name(run, label)
+            seeds[name, which] += 1
             others, counts = np.unique(predicted[predicted != label], return_counts=True)
             for other, count in zip(others, counts, strict=True):
-                key = name, _name(outcome, other), other in outcome.evaluation.unseen_classes
-                shares[key][variant] += count / predicted.size
+                key = name, _name(run, other), bool(other in run.evaluation.unseen_classes)
+                shares[key][which] += count / predicted.size
     found: list[dict[str, Any]] = [
         {"class": name, "taken_for": other, "unseen": unseen}
-        | {v: round(float(of_pair[v]) / seeds[name, v], 4) for v in VARIANTS}
+        | {which: round(float(of_pair[which]) / seeds[name, which], 4) for which in COMPARED}
         for (name, other, unseen), of_pair in shares.items()
     ]
-    found.sort(key=lambda each: (-each["baseline"] - each["d3"], *each.values()))
+    found.sort(key=lambda each: (-each["baseline"] - each["headline"], *each.values()))
     return found[:MISTAKES]
 
 
-def _teacher(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+def _teacher(scored: Sequence[Scored]) -> dict[str, Any] | None:
     """Shares of the seen and of the unseen test rows in 40 bins of the in-distribution score."""
-    scored = [o.evaluation for o in outcomes if o.evaluation.teacher_score is not None]
-    if not scored:
+    tests = [s.run.evaluation for s in scored if s.run.evaluation.teacher_score is not None]
+    if not tests:
         return None
-    score = np.concatenate([np.asarray(each.teacher_score) for each in scored])
-    is_seen = np.concatenate([np.isin(each.labels, each.seen_classes) for each in scored])
+    score = np.concatenate([np.asarray(each.teacher_score) for each in tests])
+    is_seen = np.concatenate([np.isin(each.labels, each.seen_classes) for each in tests])
     edges = np.histogram_bin_edges(score, bins=40)
     bars = {
         domain: (np.histogram(score[rows], edges)[0] / max(rows.sum(), 1)).round(5).tolist()
@@ -117,26 +121,28 @@ def _teacher(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     return {"edges": edges.tolist(), **bars}
 
 
-def _projection(baseline: Outcome, d3: Outcome) -> dict[str, Any] | None:
+def _projection(baseline: FinishedRun, d3: FinishedRun) -> dict[str, Any] | None:
+    """Real rows and what each generator makes; only the baseline's if D³ left it as it is."""
     one, other = baseline.projection, d3.projection
     if one is None or other is None:
         return None
-
-    def known(of_classes: list[Any]) -> list[Any]:
-        """Without the rows of a generator that diverged."""
-        return [[pair for pair in rows if np.isfinite(pair).all()] for rows in of_classes]
-
+    generators = {  # without the rows of one that diverged
+        name: [[pair for pair in rows if np.isfinite(pair).all()] for rows in made["synthetic"]]
+        for name, made in (("baseline", one), ("d3", other))
+    }
+    if generators["d3"] == generators["baseline"]:
+        del generators["d3"]
     return {
-        "seed": d3.run.seed,
+        "seed": d3.seed,
         "classes": [
             {"name": _name(d3, label), "unseen": bool(label in d3.evaluation.unseen_classes)}
             for label in other["classes"]
         ],
         "real": other["real"],
-        "baseline": known(one["synthetic"]),
-        "d3": known(other["synthetic"]),
+        "synthetic": generators,
     }
 
 
-def _name(outcome: Outcome, label: int) -> str:
-    return outcome.class_names[label] if outcome.class_names else str(label)
+def _name(run: FinishedRun, label: int) -> str:
+    name = run.class_names[label] if run.class_names else str(label)
+    return name.encode(errors="replace").decode()  # half a character cannot be written

@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from d3_plugin.evaluation.metrics import harmonic_means
-from d3_plugin.report.statistics import CURVE_SEEN, interval
+from d3_plugin.report.rows import COLORS, HEADLINE_COLOR, headline
+from d3_plugin.report.statistics import CURVE_SEEN, Summary, interval
 
-TITLES = {"baseline": "baseline", "d3": "+D³", "released": "+D³, released formulas"}
-COLORS = {"baseline": "#666666", "d3": "#0072b2", "released": "#cc79a7"}
 SHOWN_CLASSES = 24
 """Of each domain; of more, those that gain and those that lose most."""
 
 _BAND_FROM = 3  # seeds
 _STYLES = ("-", "--", ":", "-.")
-_SIZE = (5, 3.6)
+_SMALL, _WIDE = (5, 3.6), (10, 4.6)
+_TRAININGS = {"baseline": ("baseline", COLORS["baseline"]), "d3": ("+D³", HEADLINE_COLOR)}
 _CONFIDENCE = (
     ("teacher_real", "-", "#009e73", "real rows"),
     ("teacher_synthetic", "-", "#d55e00", "synthetic rows"),
@@ -32,44 +33,76 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 """Test runs of one adapter, by variant, as in ``results.json``."""
 
 
-def curve_figure(runs: Runs, title: str, *, detailed: bool = False) -> Figure:
+def curve_figure(
+    summary: Summary, keys: Sequence[str], title: str, *, wide: bool = False
+) -> Figure:
     """U over S for every calibration offset, means over seeds; dots are the scores as they are.
 
+    A row with the curve of one before it, or with none, has only its dots.
+
     Args:
-        runs: test runs by variant.
+        summary: the rows of one adapter.
+        keys: which of them.
         title: of the picture.
-        detailed: draw also lines of equal H, and the 95 % interval of U over seeds, or below
-            three seeds the curve of each.
+        wide: draw it large, with lines of equal H, and for the headline the 95 % interval of U over
+            seeds, or below three seeds the curve of each.
     """
-    figure = Figure(figsize=_SIZE, layout="constrained")
+    figure = Figure(figsize=_WIDE if wide else _SMALL, layout="constrained")
     axes = figure.add_subplot(title=title, xlabel="S", ylabel="U", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.25)
-    for variant, of_variant in runs.items():
-        color = COLORS[variant]
-        curves = np.array([run["curve"] for run in of_variant])
-        axes.plot(CURVE_SEEN, np.mean(curves, axis=0), color=color, label=TITLES[variant])
-        for run in of_variant:
-            axes.plot(run["metrics"]["seen"], run["metrics"]["unseen"], "o", color=color, ms=3)
-        if detailed and len(curves) >= _BAND_FROM:
+    if wide:
+        _lines_of_equal_harmonic(axes)
+    drawn: list[npt.NDArray[np.float64]] = []
+    for number, key in enumerate(keys):
+        curves, metrics = np.array(summary[key]["curves"]), summary[key]["metrics"]
+        judged = key == headline(summary)
+        color = HEADLINE_COLOR if judged else COLORS.get(key, f"C{number}")
+        shown = len(curves) and not any(np.allclose(curves, each, atol=2e-3) for each in drawn)
+        dots = metrics["seen"]["per_seed"], metrics["unseen"]["per_seed"]
+        axes.plot(*dots, "o", color=color, ms=4, zorder=3)
+        if not shown:
+            axes.plot([], "o", color=color, ms=4, label=summary[key]["title"])
+            continue
+        drawn.append(curves)
+        width = 2.2 if judged else 1.3
+        axes.plot(
+            *(CURVE_SEEN, np.mean(curves, axis=0)),
+            color=color,
+            linewidth=width,
+            label=summary[key]["title"],
+        )
+        if wide and judged and len(curves) >= _BAND_FROM:
             mean, half = np.transpose([[*interval(each).values()] for each in curves.T])
             axes.fill_between(CURVE_SEEN, mean - half, mean + half, color=color, alpha=0.15, lw=0)
-        elif detailed:
+        elif wide and judged and len(curves) > 1:
             axes.plot(CURVE_SEEN, curves.T, color=color, alpha=0.25, linewidth=0.8)
-    if detailed:
-        s, u = np.meshgrid(np.linspace(0.01, 1, 60), np.linspace(0.01, 1, 60))
-        steps = np.arange(0.1, 1, 0.1)
-        levels = axes.contour(s, u, harmonic_means(u, s), steps, colors="#bbbbbb", linewidths=0.5)
-        axes.clabel(levels, fmt=lambda level: f"H {level:.0%}", fontsize=6)
-    axes.legend(title="dots: as scored")
+    figure.legend(
+        title="dots: the scores as they are",
+        fontsize=8,
+        title_fontsize=8,
+        loc="outside right upper" if wide else "outside lower center",
+    )
     return figure
 
 
-def class_figure(classes: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy on each class, baseline beside +D³, the largest gain on top."""
+def _lines_of_equal_harmonic(axes: Axes) -> None:
+    s, u = np.meshgrid(np.linspace(0.01, 1, 60), np.linspace(0.01, 1, 60))
+    levels = np.arange(0.1, 1, 0.1)
+    lines = axes.contour(s, u, harmonic_means(u, s), levels, colors="#bbbbbb", linewidths=0.5)
+    axes.clabel(lines, fmt=lambda level: f"H {level:.0%}", fontsize=6)
+
+
+def class_figure(classes: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Figure:
+    """Accuracy on each class, baseline beside the headline, the largest gain on top.
+
+    Args:
+        classes: as in ``results.json``.
+        titles: of ``baseline`` and ``headline``.
+    """
     shown = {}
     for title, unseen in (("unseen classes", True), ("seen classes", False)):
         of_domain = [each for each in classes if each["unseen"] == unseen]
-        of_domain.sort(key=lambda each: (each["d3"] - each["baseline"], each["name"]))
+        of_domain.sort(key=lambda each: (each["headline"] - each["baseline"], each["name"]))
         if len(of_domain) > SHOWN_CLASSES:
             title = f"{SHOWN_CLASSES} of {len(of_domain)} {title}"
             of_domain = of_domain[: SHOWN_CLASSES // 2] + of_domain[-SHOWN_CLASSES // 2 :]
@@ -81,10 +114,11 @@ def class_figure(classes: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_title(title, fontsize=10)
         axes.grid(axis="x", alpha=0.25)
         heights = np.arange(len(of_domain))
-        before, after = ([each[v] for each in of_domain] for v in ("baseline", "d3"))
+        before, after = ([each[v] for each in of_domain] for v in ("baseline", "headline"))
         axes.hlines(heights, before, after, color="#999999", linewidth=1)
-        for variant, values in (("baseline", before), ("d3", after)):
-            axes.plot(values, heights, "o", color=COLORS[variant], ms=4, label=TITLES[variant])
+        for which, values in (("baseline", before), ("headline", after)):
+            color = COLORS.get(which, HEADLINE_COLOR)
+            axes.plot(values, heights, "o", color=color, ms=4, label=titles[which])
         names = [short(each["name"]) for each in of_domain]
         axes.set_yticks(heights, names, fontsize=8, parse_math=False)
     labels = figure.axes[0].get_legend_handles_labels()
@@ -94,32 +128,40 @@ def class_figure(classes: Sequence[Mapping[str, Any]]) -> Figure:
 
 def teacher_figure(teacher: Mapping[str, Sequence[float]]) -> Figure:
     """Histogram of the teacher's in-distribution score on seen and unseen test rows."""
-    figure = Figure(figsize=_SIZE, layout="constrained")
+    figure = Figure(figsize=_SMALL, layout="constrained")
     axes = figure.add_subplot(title="Teacher's score of test rows", ylabel="share of rows")
     axes.set_xlabel("score (higher: more like seen)")
-    look: dict[str, Any] = {"fill": True, "alpha": 0.6}
     for domain, color in (("seen", "#009e73"), ("unseen", "#d55e00")):
-        axes.stairs(teacher[domain], teacher["edges"], color=color, label=domain, **look)
+        bars = teacher[domain], teacher["edges"]
+        axes.stairs(*bars, color=color, label=domain, fill=True, alpha=0.6)
     axes.legend()
     return figure
 
 
 def projection_figure(projection: Mapping[str, Any]) -> Figure:
-    """Real and synthetic rows of some classes on two principal components of the real ones."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes: Any = figure.subplots(1, 2, sharex=True, sharey=True)
-    for place, variant in zip(axes, ("baseline", "d3"), strict=True):
-        place.set_title(TITLES[variant], fontsize=10)
-        place.set_xlabel("first principal component")
+    """Real and synthetic rows of some classes on two principal components of the real ones.
+
+    One panel for each generator: that of the baseline, and that of D³ if it is another.
+    """
+    generators = projection["synthetic"]
+    figure = Figure(figsize=(10 if len(generators) > 1 else 6.5, 4), layout="constrained")
+    panels = figure.subplots(1, len(generators), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (training, synthetic) in zip(panels, generators.items(), strict=True):
+        title = (
+            _TRAININGS[training][0] if len(generators) > 1 else "baseline and +D³: one generator"
+        )
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("first principal component")
         for number, each in enumerate(projection["classes"]):
             name = f"{short(each['name'])}, {'unseen' if each['unseen'] else 'seen'}"
-            how: dict[str, Any] = {"color": f"C{number}", "ms": 5, "linestyle": ""}
-            for kind, marker in (("real", "o"), (variant, "x")):
-                rows = np.reshape(projection[kind][number], (-1, 2))
-                label = name if kind == "real" else None
-                place.plot(*rows.T, marker, mfc="none", label=label, **how)
-    axes[0].set_ylabel("second principal component")
-    labels = axes[0].get_legend_handles_labels()
+            for rows, marker, label in (
+                (projection["real"][number], "o", name),
+                (synthetic[number], "x", None),
+            ):
+                points = np.reshape(rows, (-1, 2)).T
+                axes.plot(*points, marker, color=f"C{number}", ms=5, ls="", mfc="none", label=label)
+    panels[0].set_ylabel("second principal component")
+    labels = panels[0].get_legend_handles_labels()
     title = "o real, x synthetic"
     legend = figure.legend(*labels, loc="outside right upper", title=title, fontsize=8)
     for text in legend.get_texts():
@@ -128,36 +170,49 @@ def projection_figure(projection: Mapping[str, Any]) -> Figure:
 
 
 def loss_figure(runs: Runs) -> Figure:
-    """The host's losses over the generator steps, means over seeds, with and without D³."""
-    figure = Figure(figsize=_SIZE, layout="constrained")
+    """The host's losses over the generator steps, means over seeds.
+
+    A training with the losses of one before it, as all with weight 0, is not drawn again.
+    """
+    figure = Figure(figsize=_SMALL, layout="constrained")
     axes = figure.add_subplot(title="Host's losses", xlabel="generator step", ylabel="mean loss")
+    trainings: list[tuple[list[str], list[Any]]] = []  # names of those with equal histories
     for variant, of_variant in runs.items():
-        steps, means = _over_steps([run["history"] for run in of_variant])
+        histories = [run["history"] for run in of_variant]
+        same = next((names for names, made in trainings if made == histories), None)
+        if same is None:
+            trainings.append(([variant], histories))
+        else:
+            same.append(variant)
+    for number, (variants, histories) in enumerate(trainings):
+        _, color = _TRAININGS.get(variants[0], ("", COLORS.get(variants[0], f"C{number}")))
+        names = [_TRAININGS[v][0] for v in variants if v in _TRAININGS] or variants
+        steps, means = _over_steps(histories)
         for name, style in zip(means, _STYLES, strict=False):
-            label = f"{TITLES[variant]}: {name}"
-            axes.plot(steps, means[name], style, color=COLORS[variant], label=label)
-    figure.legend(loc="outside lower center", ncols=len(runs), fontsize=7)
+            label = f"{' and '.join(names)}: {name}"
+            axes.plot(steps, means[name], style, color=color, label=label)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return figure
 
 
 def term_figure(of_d3: Sequence[Mapping[str, Any]]) -> Figure:
     """D³'s weighted terms, and the teacher's confidence, over the generator steps."""
     steps, means = _over_steps([run["d3_history"] for run in of_d3])
-    figure = Figure(figsize=(10, _SIZE[1]), layout="constrained")
-    axes: Any = figure.subplots(1, 2)
-    axes[1].set(title="Teacher's confidence", xlabel="generator step", ylim=(0, 1.02))
+    figure = Figure(figsize=(10, _SMALL[1]), layout="constrained")
+    of_terms, of_teacher = figure.subplots(1, 2)
+    of_teacher.set(title="Teacher's confidence", xlabel="generator step", ylim=(0, 1.02))
     for name, style, color, label in _CONFIDENCE:
         if name in means:
-            axes[1].plot(steps, means.pop(name), style, color=color, label=label)
-    axes[0].set(title="D³'s weighted terms", xlabel="generator step", yscale="log")
+            of_teacher.plot(steps, means.pop(name), style, color=color, label=label)
+    of_terms.set(title="D³'s weighted terms", xlabel="generator step", yscale="log")
     for number, (name, values) in enumerate(means.items()):
         label = name if name == "total" else f"L_{name}"
-        axes[0].plot(steps, values, color=f"C{number}", label=label)
-    axes[0].yaxis.set_major_formatter("{x:g}")  # not 10^-1, whose setting is slow
-    axes[0].yaxis.set_minor_formatter(NullFormatter())
-    for place in axes:
-        if place.lines:
-            place.legend(fontsize=8)
+        of_terms.plot(steps, values, color=f"C{number}", label=label)
+    of_terms.yaxis.set_major_formatter("{x:g}")  # not 10^-1, whose setting is slow
+    of_terms.yaxis.set_minor_formatter(NullFormatter())
+    for axes in (of_terms, of_teacher):
+        if axes.lines:
+            axes.legend(fontsize=8)
     return figure
 
 

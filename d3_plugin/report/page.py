@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from d3_plugin.errors import InputError
 from d3_plugin.files import write_atomically
 from d3_plugin.report import figures
-from d3_plugin.report.results import command, read_results, runs_by_variant
-from d3_plugin.report.tables import csv_table, table_rows, tex_table
-from d3_plugin.report.verdict import headline, verdict
+from d3_plugin.report.results import read_results, runs_by_variant
+from d3_plugin.report.rows import drawn, headline
+from d3_plugin.report.tables import METRICS, csv_table, rows_by_seed, table_rows, tex_table
+from d3_plugin.report.verdict import verdict
 
 OUTPUTS = {
     "results.json": ("report.html", "table", ""),
@@ -32,58 +33,7 @@ OUTPUTS = {
 KINDS = {"svg": dict.fromkeys(("Creator", "Date", "Format", "Type")), "pdf": {"CreationDate": None}}
 """Of files for pictures, with metadata that would change or name a foreign address."""
 
-_ON_PAGE = {  # colours of a picture that follow those of the page
-    "#000000": "currentColor",
-    "#ffffff": "var(--page)",
-    **{color: f"var(--{variant})" for variant, color in figures.COLORS.items()},
-}
-
-
-def write_report(out: Path, content: dict[str, Any], file: str = "results.json") -> Path:
-    """Write everything that is made from the content of ``file``, and not the file itself.
-
-    Args:
-        out: folder for the page, the tables as CSV and LaTeX, and the folder ``figures`` with every
-            picture as SVG and PDF.
-        content: of ``results.json`` or ``ablation.json``.
-        file: which of the two.
-
-    Returns:
-        The page.
-
-    Raises:
-        StorageError: a file cannot be written.
-    """
-    page, table, first = OUTPUTS[file]
-    settings, summaries = content["settings"], content["summary"]
-    caption = f"{settings['data']}, {settings['seeds']} seed{'s' * (settings['seeds'] != 1)}"
-    write_atomically(out / f"{table}.csv", csv_table(summaries).encode(errors="backslashreplace"))
-    tex = tex_table(summaries, caption)
-    write_atomically(out / f"{table}.tex", tex.encode(errors="backslashreplace"))
-    sections = []
-    for adapter in summaries:
-        pictures = []
-        for name, description, figure in _pictures(content, adapter):
-            files = _saved(figure)
-            for kind, picture in files.items():
-                write_atomically(out / "figures" / f"{first}{adapter}-{name}.{kind}", picture)
-            pictures.append((name, description, _inline(files["svg"].decode(), description)))
-        sections.append(_section(content, adapter, pictures))
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    text = environment.get_template("report.html").render(
-        verdicts={adapter: verdict(adapter, summary) for adapter, summary in summaries.items()},
-        notes=content.get("notes", ""),
-        data=settings["data"],
-        seeds=settings["seeds"],
-        finished=content.get("finished", ""),
-        command=content.get("command") or command(settings),
-        versions=content["versions"],
-        settings=json.dumps(settings, indent=1, ensure_ascii=False),
-        table=table,
-        sections=sections,
-    )
-    write_atomically(out / page, text.encode(errors="backslashreplace"))
-    return out / page
+_ON_PAGE = {"#000000": "currentColor", "#ffffff": "var(--page)"}
 
 
 def render_again(out: Path) -> list[Path]:
@@ -100,29 +50,86 @@ def render_again(out: Path) -> list[Path]:
         raise InputError(
             f"{out} holds no {' or '.join(OUTPUTS)}; it must be the --out of a command"
         )
-    return [write_report(out, read_results(out / file), file) for file in found]
+    return [write_report(out, file) for file in found]
+
+
+def write_report(out: Path, file: str = "results.json") -> Path:
+    """Write everything that is made from ``file``: the page, the tables, the pictures.
+
+    Args:
+        out: folder with the file; gets the page, the tables as CSV and LaTeX, and the folder
+            ``figures`` with every picture as SVG and PDF.
+        file: ``results.json`` or ``ablation.json``.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: the file cannot be read, or does not follow the schema.
+        StorageError: a file cannot be written.
+    """
+    content = read_results(out / file)
+    page, table, first = OUTPUTS[file]
+    settings, summaries = content["settings"], content["summary"]
+    name = settings.get("name") or Path(settings["data"]).name
+    headlines = {adapter: headline(summary) for adapter, summary in summaries.items()}
+    seeds = f"{settings['seeds']} seed{'s' * (settings['seeds'] != 1)}"
+    _write(out / f"{table}.csv", csv_table(summaries, headlines))
+    _write(out / f"{table}.tex", tex_table(summaries, headlines, f"{name}, {seeds}"))
+    sections = []
+    for adapter in summaries:
+        pictures = []
+        for kind, description, figure in _pictures(content, adapter):
+            files = _saved(figure)
+            for suffix, picture in files.items():
+                write_atomically(out / "figures" / f"{first}{adapter}-{kind}.{suffix}", picture)
+            pictures.append((kind, description, _inline(files["svg"].decode(), description)))
+        sections.append(_section(content, adapter, pictures))
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    text = environment.get_template("report.html").render(
+        **content,
+        title=settings.get("name") or f"Baseline and +D³ on {name}",
+        named="name" in settings,
+        verdicts={adapter: verdict(adapter, summary) for adapter, summary in summaries.items()},
+        tuned="d3_chosen" in headlines.values(),
+        seeds=seeds,
+        settings_text=json.dumps(settings, indent=1, ensure_ascii=False),
+        table=table,
+        sections=sections,
+    )
+    _write(out / page, text)
+    return out / page
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, text.encode(errors="backslashreplace"))  # of a path that is no UTF-8
 
 
 def _pictures(content: dict[str, Any], adapter: str) -> Iterator[tuple[str, str, Figure]]:
-    """Name, description and figure of what this content has, which depends on its version."""
-    runs = runs_by_variant(content, adapter)
-    details = content.get("details", {}).get(adapter, {})
-    of_curves = "seen-unseen curves; dots: U and S of each seed"
-    yield "curves", of_curves, figures.curve_figure(runs, "Seen-unseen curve", detailed=True)
-    if details.get("teacher"):
+    """Name, description and figure of what this content has."""
+    runs, summary = runs_by_variant(content, adapter), content["summary"][adapter]
+    details = content["details"].get(adapter)
+    judged = summary[headline(summary)]["title"]
+    curves = figures.curve_figure(summary, drawn(summary), "Seen-unseen curve", wide=True)
+    yield "curves", f"seen-unseen curves; thick, with its spread over seeds: {judged}", curves
+    if details:
+        titles = {
+            "baseline": summary["baseline"]["title"],
+            "headline": summary[details["row"]]["title"],
+        }
+        of_classes = (
+            f"accuracy on each class, {titles['baseline']} and {titles['headline']}, means over "
+            "seeds; of many classes, those that gain and those that lose most"
+        )
+        yield "classes", of_classes, figures.class_figure(details["classes"], titles)
+    if details and details["teacher"]:
         yield "teacher", "the teacher's score", figures.teacher_figure(details["teacher"])
     if any(run["history"] for of_variant in runs.values() for run in of_variant):
         yield "losses", "the host's losses, means over seeds", figures.loss_figure(runs)
-    if any(run.get("d3_history") for run in runs["d3"]):
+    if any(run["d3_history"] for run in runs["d3"]):
         of_terms = "D³'s terms and the teacher's confidence, means over seeds"
         yield "terms", of_terms, figures.term_figure(runs["d3"])
-    if details:
-        of_classes = (
-            "accuracy on each class, means over seeds; of many classes, those that gain and those "
-            "that lose most"
-        )
-        yield "classes", of_classes, figures.class_figure(details["classes"])
-    if details.get("projection"):
+    if details and details["projection"]:
         of_rows = (
             "principal components of real rows (test rows of unseen classes, training rows of seen "
             f"ones) with synthetic rows, seed {details['projection']['seed']}"
@@ -135,15 +142,18 @@ def _section(
 ) -> dict[str, Any]:
     """What the template shows of one adapter."""
     summary, runs = content["summary"][adapter], runs_by_variant(content, adapter)
+    details = content["details"].get(adapter, {})
     return {
         "adapter": adapter,
         "rows": table_rows(summary),
         "keys": list(summary),
         "headline": headline(summary),
+        "by_seed": {METRICS[m]: rows_by_seed(summary, m) for m in ("ausuc", "harmonic")},
         "auroc": np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]]),
         "seconds": [np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")],
         "pictures": pictures,
-        **content.get("details", {}).get(adapter, {}),
+        "details": details,
+        "compared": summary[details["row"]]["title"] if details else "",
     }
 
 
@@ -165,7 +175,7 @@ def _saved(figure: Figure) -> dict[str, bytes]:
 
 
 def _inline(svg: str, description: str) -> Markup:
-    """A picture as part of the page, whose colours and background it takes."""
+    """A picture as part of the page, whose text and background colours it takes."""
     svg = svg[svg.index("<svg ") :]
     svg = re.sub(r' id="\w+_\d+"', "", svg)  # of figure_1 and the like: an id is unique on a page
     svg = re.sub("|".join(_ON_PAGE), lambda color: _ON_PAGE[color[0]], svg)

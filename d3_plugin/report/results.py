@@ -1,12 +1,10 @@
-"""The content of ``results.json``: written by commands, read by reports."""
+"""The content of ``results.json``: made from finished runs, written, and read back."""
 
 from __future__ import annotations
 
 import json
-import math
 import platform
-import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,23 +14,52 @@ import numpy as np
 import torch
 
 from d3_plugin import __version__
-from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import InputError
-from d3_plugin.report.details import VARIANTS, details
-from d3_plugin.report.statistics import Outcomes, mean_curve
+from d3_plugin.errors import InputError, Problems
+from d3_plugin.files import write_atomically
+from d3_plugin.report.details import details
+from d3_plugin.report.rows import FinishedRun, History, Row
+from d3_plugin.report.statistics import score, summarize
 
-VERSION = 1
-"""Of the format that ``results.schema.json`` describes; files without a number are older."""
+VERSION = 2
+"""Of the format that ``results.schema.json`` describes."""
+
+_LARGEST = 1e30  # the schema's; a loss beyond it has diverged
 
 
 def results(
-    settings: dict[str, Any], outcomes: Outcomes, summaries: dict[str, Any], notes: str = ""
+    settings: Mapping[str, Any],
+    runs: Sequence[FinishedRun],
+    rows: Collection[Row],
+    chosen_on: Mapping[int, Collection[int]],
+    *,
+    command: str,
+    notes: str = "",
+    digests: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The content of ``results.json``; ``results.schema.json`` says what everything is."""
+    """The content of ``results.json``; ``results.schema.json`` says what everything is.
+
+    Args:
+        settings: of the comparison, as JSON types.
+        runs: all that the rows need.
+        rows: of the table, in its order.
+        chosen_on: for each seed the seeds of the validation runs that tuned rows choose on.
+        command: that gives these results.
+        notes: how to read the table.
+        digests: of the data and of the code, by name.
+    """
+    summaries, of_tests = {}, {}
+    for adapter in dict.fromkeys(run.adapter for run in runs):
+        of_adapter = [run for run in runs if run.adapter == adapter]
+        scored = {
+            row.key: [score(of_adapter, row, seed, cuts) for seed, cuts in chosen_on.items()]
+            for row in rows
+        }
+        summaries[adapter], of_tests[adapter] = summarize(scored, rows), details(scored)
+    ordered = sorted(runs, key=lambda run: (run.adapter, run.seed, run.split, run.variant))
     return {
         "version": VERSION,
-        "command": command(settings),
-        "finished": max(outcome.finished for outcome in outcomes.values()),
+        "command": command,
+        "finished": max(run.finished for run in runs),
         "notes": notes,
         "settings": settings,
         "versions": {
@@ -42,92 +69,128 @@ def results(
             "scikit-learn": version("scikit-learn"),
             "python": platform.python_version(),
         },
+        "digests": digests or {},
         "summary": summaries,
-        "details": {adapter: details(_tests(outcomes, adapter)) for adapter in summaries},
-        "runs": [
-            {
-                **dict(zip(("adapter", "seed", "split", "variant"), key, strict=True)),
-                "data": outcome.data_name,
-                "metrics": asdict(outcome.evaluation.metrics),
-                "teacher_auroc": outcome.evaluation.teacher_auroc,
-                "generator_start": finite(outcome.generator_start),
-                "generator_mean": finite(outcome.generator_mean),
-                "seconds": round(outcome.seconds, 2),
-                "finished": outcome.finished,
-                "history": [_rounded(entry) for entry in outcome.history],
-                "d3_history": [_rounded(entry) for entry in outcome.d3_history],
-                "curve": mean_curve(outcome).round(4).tolist(),
-            }
-            for key, outcome in sorted(outcomes.items())
-        ],
+        "details": of_tests,
+        "runs": [_facts(run) for run in ordered],
     }
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """The content of a file that a finished comparison or ablation left.
+def _facts(run: FinishedRun) -> dict[str, Any]:
+    return {
+        "adapter": run.adapter,
+        "seed": run.seed,
+        "split": run.split,
+        "variant": run.variant,
+        "data": run.data_name,
+        "metrics": asdict(run.evaluation.metrics),
+        "teacher_auroc": run.evaluation.teacher_auroc,
+        "generator_start": _finite(run.generator_start),
+        "generator_mean": _finite(run.generator_mean),
+        "seconds": round(run.seconds, 2),
+        "finished": run.finished,
+        "history": _rounded(run.history),
+        "d3_history": _rounded(run.d3_history),
+    }
+
+
+def _rounded(history: History) -> list[dict[str, float | None]]:
+    return [
+        {k: v if k == "step" else _finite(float(f"{v:.5g}")) for k, v in entry.items()}
+        for entry in history
+    ]
+
+
+def _finite(value: float) -> float | None:
+    """None for what JSON does not have."""
+    return value if abs(value) <= _LARGEST else None
+
+
+def write_results(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``results.json`` or ``ablation.json``.
 
     Raises:
-        InputError: it cannot be read, or is of a later version.
+        InputError: the content does not follow the schema; a file that was there is unchanged.
+        StorageError: it cannot be written.
+    """
+    text = json.dumps(content, indent=1)
+    _parsed(path, text)
+    write_atomically(path, text.encode())
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a file that :func:`write_results` wrote.
+
+    Raises:
+        InputError: it cannot be read, is of another version, or does not follow the schema; names
+            the fields.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        later = content.get("version", 0) > VERSION
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is not of a finished comparison: {error}") from error
-    if later:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    from jsonschema import Draft202012Validator
+
+    problems = Problems(f"{path} is not of a finished comparison")
+    try:
+        content: Any = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{problems.subject}: {error}") from error
+    found = content.get("version") if isinstance(content, dict) else None
+    if isinstance(found, int) and found != VERSION:
         raise InputError(
-            f"{path} has version {content['version']}, this d3_plugin knows {VERSION}: upgrade it"
+            f"{path} has version {found}, this d3_plugin knows {VERSION}: give the command that "
+            "made it again, with the same --out; finished runs are not made again"
         )
-    return content
+    schema = json.loads(Path(__file__).with_name("results.schema.json").read_text("utf-8"))
+    for wrong in Draft202012Validator(schema).iter_errors(content):
+        problems.add(f"{wrong.json_path}: {wrong.message[:300]}")
+    if not problems.found:
+        _check_what_fits_together(content, problems)
+    problems.raise_as(InputError)
+    return dict(content)
 
 
-def runs_by_variant(content: dict[str, Any], adapter: str) -> dict[str, list[dict[str, Any]]]:
-    """Test runs of one adapter in ``results.json``, by the variants that pictures show."""
-    chosen: dict[str, list[dict[str, Any]]] = {}
-    for variant in ("baseline", "d3", "released"):
-        key = adapter, variant, "test"
-        runs = [r for r in content["runs"] if (r["adapter"], r["variant"], r["split"]) == key]
-        if runs:
-            chosen[variant] = runs
-    return chosen
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number in JSON")
 
 
-def command(settings: dict[str, Any]) -> str:
-    """The ``d3`` command that these settings are of, without its ``--out``."""
-    from d3_plugin.experiments.run import find_family
-
-    verb = "ablate" if "variants" in settings else "compare"
-    words = ["d3", verb, "--adapter", settings.get("adapter", ",".join(settings["adapters"]))]
-    for name in ("data", "attributes", "seeds", "cuts", "draws", "device", "threads"):
-        if name in settings and (name, settings[name]) != ("threads", 1):
-            words += [f"--{name}", str(settings[name])]
-    words += ["--validation"] if settings.get("validation") else []
-    words += ["--variants", "default,released"] if settings.get("released") else []
-    hosts: dict[str, Any] = {}
-    for adapter, used in settings["hosts"].items():
-        try:
-            default = asdict(find_family(adapter).settings())
-        except InputError:  # of code that is not installed
-            default = dict.fromkeys(used, object())
-        # A setting that has been removed since cannot be given any more.
-        hosts |= {k: v for k, v in used.items() if v != default.get(k, v)}
-    of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
-    d3 = {k: v for k, v in of_d3.items() if v != getattr(D3Settings(), k)}
-    for flag, changes in (("--host", hosts), ("--set", d3)):
-        for key, value in changes.items():
-            words += [flag, f"{key}={value}"]
-    return shlex.join(words)
-
-
-def finite(value: float) -> float | None:
-    """None for NaN and Inf, which JSON does not have."""
-    return value if math.isfinite(value) else None
+def _check_what_fits_together(content: dict[str, Any], problems: Problems) -> None:
+    """Seeds, adapters, rows and lengths of lists, which a schema cannot compare."""
+    seeds, runs = content["settings"]["seeds"], content["runs"]
+    known = {(run["adapter"], run["variant"]) for run in runs if run["split"] == "test"}
+    for adapter, summary in content["summary"].items():
+        problems.check(
+            {(adapter, "baseline"), (adapter, "d3")} <= known, f"$.runs: none of {adapter}"
+        )
+        for key, row in summary.items():
+            at = f"$.summary.{adapter}.{key}"
+            problems.check(len(row["curves"]) in (0, seeds), f"{at}.curves: not of {seeds} seeds")
+            for metric, values in row["metrics"].items():
+                lengths = {len(values["per_seed"]), len(values.get("per_draw", range(seeds)))}
+                problems.check(lengths == {seeds}, f"{at}.metrics.{metric}: not of {seeds} seeds")
+    for adapter, of_tests in content["details"].items():
+        at = f"$.details.{adapter}"
+        summary = content["summary"].get(adapter, {})
+        problems.check(of_tests["row"] in summary, f"{at}.row: no such row of the summary")
+        if teacher := of_tests["teacher"]:
+            lengths = {len(teacher["edges"]) - 1, len(teacher["seen"]), len(teacher["unseen"])}
+            problems.check(len(lengths) == 1, f"{at}.teacher: as many bars as edges, less one")
+        if projection := of_tests["projection"]:
+            of_classes = [projection["classes"], projection["real"]]
+            of_classes += projection["synthetic"].values()
+            lengths = {len(each) for each in of_classes}
+            problems.check(len(lengths) == 1, f"{at}.projection: not all of the same classes")
 
 
-def _rounded(entry: Mapping[str, float]) -> dict[str, float | None]:
-    return {k: v if k == "step" else finite(float(f"{v:.5g}")) for k, v in entry.items()}
-
-
-def _tests(outcomes: Outcomes, adapter: str) -> dict[str, list[Any]]:
-    of = sorted(outcomes.items())
-    return {v: [o for k, o in of if (k[0], *k[2:]) == (adapter, "test", v)] for v in VARIANTS}
+def runs_by_variant(content: Mapping[str, Any], adapter: str) -> dict[str, list[dict[str, Any]]]:
+    """Test runs of one adapter in ``results.json``, by variant."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in content["runs"]:
+        if (run["adapter"], run["split"]) == (adapter, "test"):
+            found.setdefault(run["variant"], []).append(run)
+    return found

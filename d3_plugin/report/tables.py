@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-COLUMNS = {
+from d3_plugin.report.statistics import Statistic, Summary
+
+METRICS = {
     "unseen": "U",
     "seen": "S",
     "harmonic": "H",
@@ -16,7 +18,10 @@ COLUMNS = {
     "zsl": "ZSL",
     "oracle_harmonic": "oracle H",
 }
-"""Columns of a table: title by metric."""
+"""Title by metric."""
+
+COLUMNS = ("U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC", "ZSL", "oracle H")
+"""Of the table; Δ is the difference to the baseline."""
 
 _TEX: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
@@ -32,7 +37,7 @@ _TEX: dict[str, str | int | None] = {
 }
 
 
-def cell(statistic: dict[str, float | None], *, signed: bool = False, mark: str = "") -> str:
+def cell(statistic: Statistic, *, signed: bool = False, mark: str = "") -> str:
     """``54.2 ± 1.3`` in percent, no interval for a single seed; ``mark`` before negative ones."""
     mean, half_width = statistic["mean"], statistic["half_width"]
     percent = round(100 * (mean or 0.0), 1) + 0.0  # no "-0.0"
@@ -41,23 +46,35 @@ def cell(statistic: dict[str, float | None], *, signed: bool = False, mark: str 
     return text if half_width is None else f"{text} ± {100 * half_width:.1f}"
 
 
-def table_rows(
-    summary: dict[str, Any], columns: Collection[str] = tuple(COLUMNS), *, mark: str = ""
-) -> list[list[str]]:
-    """Header and rows of one adapter's table, with differences to the baseline in H and AUSUC.
-
-    Args:
-        summary: of :func:`~d3_plugin.report.statistics.summarize`.
-        columns: metrics to show.
-        mark: put before negative differences.
-    """
-    rows = [["", *(COLUMNS[metric] for metric in columns), "ΔH", "ΔAUSUC"]]
+def table_rows(summary: Summary, *, mark: str = "") -> list[list[str]]:
+    """Header and rows of one adapter's table; ``mark`` is put before negative differences."""
+    metric_of = {title: metric for metric, title in METRICS.items()}
+    rows = [["", *COLUMNS]]
     for key, row in summary.items():
-        metrics = row["metrics"]
-        differences = [metrics[metric]["difference"] for metric in ("harmonic", "ausuc")]
-        shown = [cell(each, signed=True, mark=mark) for each in differences]
-        line = [row["title"], *(cell(metrics[metric]) for metric in columns)]
-        rows.append(line + (["", ""] if key == "baseline" else shown))
+        line = [row["title"]]
+        for column in COLUMNS:
+            of_metric = row["metrics"][metric_of[column.removeprefix("Δ")]]
+            if column.startswith("Δ"):
+                difference = cell(of_metric["difference"], signed=True, mark=mark)
+                line.append("" if key == "baseline" else difference)
+            else:
+                line.append(cell(of_metric))
+        rows.append(line)
+    return rows
+
+
+def rows_by_seed(summary: Summary, metric: str) -> list[list[str]]:
+    """Header and rows of a metric for each seed and, in brackets, for each of its draws."""
+    seeds = len(summary["baseline"]["metrics"][metric]["per_seed"])
+    rows = [["", *(f"seed {seed}" for seed in range(seeds))]]
+    for row in summary.values():
+        of_metric = row["metrics"][metric]
+        draws = of_metric.get("per_draw", [[]] * seeds)
+        line = [row["title"]]
+        for value, of_draws in zip(of_metric["per_seed"], draws, strict=True):
+            shown = ", ".join(f"{100 * each:.1f}" for each in of_draws)
+            line.append(f"{100 * value:.1f}" + (f" ({shown})" if len(of_draws) > 1 else ""))
+        rows.append(line)
     return rows
 
 
@@ -71,48 +88,74 @@ def aligned(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def csv_table(summaries: Mapping[str, dict[str, Any]]) -> str:
+def csv_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str]) -> str:
     """All adapters' rows with the unrounded numbers of ``results.json``, in fractions of 1.
 
-    ``NAME`` is the mean of a metric over seeds and ``d_NAME`` that of its difference to the
-    baseline; ``..._half_width`` is of the 95 % interval, empty for a single seed.
+    First a line over all seeds, then one for each seed, and one for each of its draws. ``NAME`` is
+    a metric, or its mean over seeds, and ``d_NAME`` its difference to the baseline;
+    ``..._half_width`` is of the 95 % interval over seeds.
+
+    Args:
+        summaries: by adapter.
+        headlines: key of the row that each adapter is judged by.
     """
-    names = [f"{d}{metric}{part}" for metric in COLUMNS for d in ("", "d_") for part in _PARTS]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["adapter", "row", "title", *names])
+    columns = [f"{d}{metric}{part}" for metric in METRICS for d in ("", "d_") for part in _PARTS]
+    fields = ["adapter", "row", "title", "headline", "seed", "draw", *columns]
+    writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
+    writer.writeheader()
     for adapter, summary in summaries.items():
         for key, row in summary.items():
-            of_row = [row["metrics"][metric] for metric in COLUMNS]
-            both = [each for metric in of_row for each in (metric, metric["difference"])]
-            numbers = [each[part] for each in both for part in _PARTS.values()]
-            writer.writerow([adapter, key, row["title"], *numbers])
+            judged = "yes" if key == headlines[adapter] else ""
+            named = {"adapter": adapter, "row": key, "title": row["title"], "headline": judged}
+            for numbers in _csv_numbers(row["metrics"], summary["baseline"]["metrics"]):
+                writer.writerow({**named, **numbers})
     return text.getvalue()
 
 
 _PARTS = {"": "mean", "_half_width": "half_width"}
 
 
-def tex_table(summaries: Mapping[str, dict[str, Any]], caption: str) -> str:
+def _csv_numbers(of_row: dict[str, Any], of_baseline: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield {
+        f"{d}{metric}{part}": statistic[field]
+        for metric in METRICS
+        for d, statistic in (("", of_row[metric]), ("d_", of_row[metric]["difference"]))
+        for part, field in _PARTS.items()
+    }
+    for seed in range(len(of_row["ausuc"]["per_seed"])):
+        values = {metric: of_row[metric]["per_seed"][seed] for metric in METRICS}
+        gains = {f"d_{m}": v - of_baseline[m]["per_seed"][seed] for m, v in values.items()}
+        yield {"seed": seed, **values, **gains}
+        draws = {
+            metric: of_row[metric].get("per_draw", [[]] * (seed + 1))[seed] for metric in METRICS
+        }
+        for draw, values_of_draw in enumerate(zip(*draws.values(), strict=False)):
+            yield {"seed": seed, "draw": draw, **dict(zip(draws, values_of_draw, strict=True))}
+
+
+def tex_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str], caption: str) -> str:
     """The tables of the report as one LaTeX ``tabular`` for the package booktabs.
 
     Args:
         summaries: by adapter.
+        headlines: key of the row that each adapter is judged by, which is bold.
         caption: for a comment on the first line.
     """
-    width = len(COLUMNS) + 3
+    width = len(COLUMNS) + 1
     lines = [
         f"% {' '.join(caption.split())}",
-        "% Percent; mean and half-width of the 95 % t interval over seeds.",
+        "% Percent; mean and half-width of the 95 % t interval over seeds. Bold: the row judged.",
         r"% Needs \usepackage{booktabs}.",
         rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
+        rf"{' & '.join(tex(column) for column in ('', *COLUMNS))} \\",
     ]
-    for number, (adapter, summary) in enumerate(summaries.items()):
-        header, *rows = [" & ".join(tex(each) for each in row) for row in table_rows(summary)]
-        lines += [rf"{header} \\"] if number == 0 else []
+    for adapter, summary in summaries.items():
         lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(adapter)}}}}} \\"]
-        lines += [rf"{row} \\" for row in rows]
+        for key, (title, *cells) in zip(summary, table_rows(summary)[1:], strict=True):
+            shown = rf"\textbf{{{tex(title)}}}" if key == headlines[adapter] else tex(title)
+            lines.append(rf"{' & '.join([shown, *map(tex, cells)])} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 

@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from d3_plugin.checks import did_you_mean
 from d3_plugin.errors import InputError, Problems
-from d3_plugin.report.statistics import paired
-from d3_plugin.report.tables import COLUMNS, cell
+from d3_plugin.report.rows import headline
+from d3_plugin.report.statistics import Statistic, Summary, paired
+from d3_plugin.report.tables import METRICS, cell
 
 SYNTAX = "[ADAPTER:][ROW.]NAME[.low|.high] (< <= > >=) NUMBER"
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
-Statistic = dict[str, float | None]
 
-
-def verdict(adapter: str, summary: dict[str, Any]) -> str:
-    """What +D³ changes, in one sentence; a gain or a loss only where the interval excludes 0.
-
-    Of the row whose weight and offset are chosen like the rivals' constants, if there is one.
-    """
+def verdict(adapter: str, summary: Summary) -> str:
+    """What the headline changes, in one sentence; significant where the interval excludes 0."""
     row = headline(summary)
-    name = "+D³, its weight and offset chosen," if row == "d3_chosen" else "+D³"
-    metrics = summary[row]["metrics"]
-    ausuc, harmonic = (metrics[name]["difference"] for name in ("ausuc", "harmonic"))
+    metrics, name = summary[row]["metrics"], f"{adapter}: {summary[row]['title']}"
+    ausuc, harmonic = (metrics[metric]["difference"] for metric in ("ausuc", "harmonic"))
     seeds = len(metrics["ausuc"]["per_seed"])
     shown, of_h = cell(ausuc, signed=True), cell(harmonic, signed=True)
     if seeds < 2:
-        said = f"no verdict from a single seed, AUSUC {shown}, H {of_h}"
-        return f"{adapter}: {said}{_rival(summary, row)}"
-    sign, of_seeds = _sign(ausuc), f"over {seeds} seeds"
-    if sign == 0:
-        said = f"no significant gain in AUSUC, {shown} {of_seeds}"
-    else:
-        said = f"{name} {'gains' if sign > 0 else 'loses'} AUSUC {shown} {of_seeds}"
+        said = f"AUSUC {shown}, H {of_h}, no verdict from a single seed"
+        return f"{name}: {said}{_rival(summary, row)}"
+    gains = {1: "gains AUSUC", -1: "loses AUSUC", 0: "no significant gain in AUSUC,"}
+    colon = "" if _sign(ausuc) else ":"
     doubt = "" if _sign(harmonic) else ", not significant"
-    return f"{adapter}: {said}; H {of_h}{doubt}{_rival(summary, row)}"
+    said = f"{gains[_sign(ausuc)]} {shown} over {seeds} seeds; H {of_h}{doubt}"
+    return f"{name}{colon} {said}{_rival(summary, row)}"
 
 
-def headline(summary: Mapping[str, Any]) -> str:
-    """Key of the row that +D³ is judged by."""
-    return "d3_chosen" if "d3_chosen" in summary else "d3"
-
-
-def _rival(summary: dict[str, Any], d3: str) -> str:
+def _rival(summary: Summary, d3: str) -> str:
     """What the cheap rival gains without D³: a constant, or in an ablation L_cls alone."""
     for row, metric, what in (
         ("baseline_calibrated", "harmonic", "calibrated stacking alone gives"),
@@ -102,7 +90,8 @@ def read_conditions(
     """The conditions of ``--fail-if``, written as :data:`SYNTAX`.
 
     Args:
-        given: such as ``d_ausuc < 0`` or ``fclswgan:d3.d_harmonic_to_baseline_calibrated <= 0``.
+        given: such as ``d_ausuc < 0`` or ``fclswgan:d3.d_harmonic_to_baseline_calibrated <= 0``;
+            without a row, of the headline.
         adapters: host families that are compared.
         rows: that the table has with these settings.
         seeds: how many; with one there is no interval.
@@ -112,50 +101,72 @@ def read_conditions(
     """
     problems = Problems("--fail-if")
     conditions = []
-    for text in given:
-        match = re.fullmatch(r"\s*(\S+?)\s*([<>]=?)\s*([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*", text)
-        if match is None:
+    for text in [given] if isinstance(given, str) else map(str, given):
+        parts = _CONDITION.fullmatch(text)
+        if parts is None:
             problems.add(f"{text!r} is not a condition: {SYNTAX}")
             continue
-        figure, sign, number = match.groups()
-        adapter, _, figure = figure.rpartition(":")
-        parts = figure.split(".")
-        bound = parts.pop() if parts[-1] in ("low", "high") else ""
-        name, row = parts[-1], ".".join(parts[:-1]) or "d3"
-        metric, _, beside = name.removeprefix("d_").partition("_to_")
+        adapter, row, name, bound = parts["adapter"], parts["row"], parts["name"], parts["bound"]
+        metric, to, beside = name.removeprefix("d_").partition("_to_")
         differs = name.startswith("d_")
         for word, known, kind in (
-            (adapter, ["", *adapters], "adapter"),
+            (adapter, adapters, "adapter"),
             (row, rows, "row"),
-            (metric, COLUMNS, "metric"),
-            (beside, ["", *rows] if differs else [""], "row"),
+            (metric, METRICS, "metric"),
+            (beside if to else None, rows, "row"),
+            (parts["sign"], _OPERATORS, "operator"),
         ):
-            problems.check(
-                word in known, f"{text!r}: no {kind} {word!r} here{did_you_mean(word, [*known])}"
-            )
+            if word is not None and word not in known:
+                problems.add(f"{text!r}: no {kind} {word!r} here{did_you_mean(word, [*known])}")
+        problems.check(differs or not to, f"{text!r}: a difference is written d_{name}")
         problems.check(not bound or seeds > 1, f"{text!r}: one seed has no interval")
-        of = (adapter,) if adapter else tuple(adapters)
-        against = (beside or "baseline") if differs else None
-        shown = f"{figure} {sign} {number}"
-        conditions.append(Condition(of, row, metric, against, bound, sign, float(number), shown))
+        number = _number(parts["number"])
+        problems.check(math.isfinite(number), f"{text!r}: {parts['number']!r} is not a number")
+        condition = Condition(
+            adapters=tuple(adapters) if adapter is None else (adapter,),
+            row=headline(rows) if row is None else row,
+            metric=metric,
+            beside=(beside or "baseline") if differs else None,
+            bound=bound or "",
+            sign=parts["sign"],
+            number=number,
+            text=text.rpartition(":")[2].strip(),
+        )
+        conditions.append(condition)
     problems.raise_as(InputError)
     return conditions
 
 
-def failures(conditions: Sequence[Condition], summaries: Mapping[str, Any]) -> list[str]:
+_CONDITION = re.compile(
+    r"\s*(?:(?P<adapter>.*):)?(?:(?P<row>[^\s<>=]*?)\.)??(?P<name>[\w-]+?)"
+    r"(?:(?<=\w)\.(?P<bound>low|high))?\s*(?P<sign>[^\w\s.+-]+)\s*(?P<number>\S+)\s*"
+)
+
+
+def _number(text: str) -> float:
+    """NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def failures(conditions: Sequence[Condition], summaries: Mapping[str, Summary]) -> list[str]:
     """One line for each adapter that a condition holds for: the condition and the figure."""
     lines = []
     for condition in conditions:
         for adapter in condition.adapters:
             summary = summaries[adapter]
-            figure = summary[condition.row]["metrics"][condition.metric]
+            figure: Statistic = summary[condition.row]["metrics"][condition.metric]
             if condition.beside is not None:
                 figure = paired(summary, condition.row, condition.beside, condition.metric)
             low, high = bounds(figure)
-            value = {"low": low, "high": high}.get(condition.bound, figure["mean"])
+            mean = figure["mean"] or 0.0
+            value = {"low": low, "high": high}.get(condition.bound, mean)
             if _OPERATORS[condition.sign](value, condition.number):
-                mean = f"mean {figure['mean']:.4g}, " if condition.bound else ""
-                interval = f" ({mean}95 % interval {low:.4g} to {high:.4g})"
+                of_mean = f"mean {mean:.4g}, " if condition.bound else ""
+                interval = f" ({of_mean}95 % interval {low:.4g} to {high:.4g})"
                 known = interval if figure["half_width"] is not None else ""
-                lines.append(f"{adapter} {condition.text}: it is {value:.4g}{known}")
+                title = summary[condition.row]["title"]
+                lines.append(f"{adapter} {condition.text}: of {title} it is {value:.4g}{known}")
     return lines

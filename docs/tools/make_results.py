@@ -1,9 +1,9 @@
 """Writes docs/results.md and its pictures from finished comparisons, and its summary into README.
 
-    python docs/tools/make_results.py docs/results/digits docs/results/cub50 ...
+    python docs/tools/make_results.py --readme README.md
 
-Each folder is the ``--out`` of a ``d3 compare``, or has its results.json, and the ablation.json of
-a ``d3 ablate`` if there was one; nothing else is read.
+Each folder, by default all of docs/results, is the ``--out`` of a ``d3 compare``, or has its
+results.json, and the ablation.json of a ``d3 ablate`` if there was one; nothing else is read.
 """
 
 from __future__ import annotations
@@ -12,38 +12,40 @@ import argparse
 import re
 import shlex
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import Contents, claims, data_of
+from claims import Contents, claims, data_of, holm
 from matplotlib import rc_context
 
-from d3_plugin import D3Settings, InputError
-from d3_plugin.report import results
-from d3_plugin.report.figures import TITLES, curve_figure
+from d3_plugin import InputError
+from d3_plugin.report.figures import curve_figure
 from d3_plugin.report.results import read_results, runs_by_variant
-from d3_plugin.report.statistics import paired
+from d3_plugin.report.rows import drawn, headline
+from d3_plugin.report.statistics import differences, paired
 from d3_plugin.report.tables import aligned, cell, table_rows
 
 LOSS = "▼ "
 MARKS = ("<!-- results -->", "<!-- /results -->")
 BESIDE = {
-    "baseline_calibrated": ("ΔH to calibrated stacking", "harmonic"),
-    "cls": ("ΔAUSUC to L_cls", "ausuc"),
+    "baseline_calibrated": ("ΔH vs calibrated stacking", "harmonic"),
+    "cls": ("ΔAUSUC vs L_cls", "ausuc"),
 }
 """Row that all others of its table are set beside, with title and measure of that column."""
 GLANCE = {
-    "ΔH": ("baseline", "harmonic"),
-    "ΔH to calibrated stacking": ("baseline_calibrated", "harmonic"),
-    "ΔH to logit adjustment": ("baseline_adjusted", "harmonic"),
     "ΔAUSUC": ("baseline", "ausuc"),
-    "ΔAUSUC to an ensemble": ("baseline_summed", "ausuc"),
+    "ΔAUSUC vs ensemble": ("baseline_summed", "ausuc"),
+    "ΔH": ("baseline", "harmonic"),
+    "ΔH vs calibrated stacking": ("baseline_calibrated", "harmonic"),
+    "ΔH vs logit adjustment": ("baseline_adjusted", "harmonic"),
 }
 """Columns of the overview: the row that +D³ is set beside, and the measure."""
-HEADLINES = {"d3_chosen": "chosen", "d3": "fixed"}
-"""The +D³ rows of the overview, and what their weight and offset are."""
+JUDGED = {"d3_chosen": "tuned", "d3": "defaults"}
+"""The +D³ rows of the overview, and where their weight and offset come from."""
+TRAININGS = {"baseline": "baseline", "d3": "+D³", "released": "released formulas"}
+COLUMNS = 7  # of a row's table: without ZSL and oracle H
+FOLDERS = sorted(path.parent for path in Path(__file__).parents[1].glob("results/*/results.json"))
 HEAD = """\
 # Results
 
@@ -53,17 +55,19 @@ in [results](results); it stops if a sentence of the list no longer holds.
 
 READING = """\
 Percent; mean ± half-width of the 95 % t interval over seeds. Differences are paired: same seed,
-data draw and initialisation. ▼ marks a negative difference. *Significant* means an interval without
-0; among so many, some are by chance.
+data draw and initialisation. ▼ marks a negative difference. *Significant* counts all settings of a
+column together (Holm's procedure: a chance of 5 % for any false one) and has a \\*; *by its own
+interval* means an interval without 0.
 
-- **Chosen**: the student's weight and the offset of the seen scores are chosen on the pseudo-unseen
-  classes on which the rivals' constants are chosen, cut from the training classes; weight 0, the
-  baseline, is among the choices. **Fixed**: the defaults, which `attach(...).evaluate()` uses,
-  chosen once for all data ([defaults.md](defaults.md)).
+- **Tuned on validation classes**: the student's weight and the offset of the seen scores are chosen
+  on the pseudo-unseen classes on which the rivals' constants are chosen, cut from the training
+  classes; weight 0, the baseline, is among the choices. A script gets this row with
+  `d3.calibrate()`. **Defaults**: what `d3.evaluate()` uses, chosen once for all data
+  ([defaults.md](defaults.md)).
 - The rivals cost no training. **Calibrated stacking** subtracts a constant from the seen scores,
   **logit adjustment** the log of the classes' prior; both raise H but not AUSUC. The **ensemble**
   has the baseline's own classifiers, one per draw of synthetic features, which reduces variance.
-- The row *+ L_cls* of an ablation is a student without distillation losses: **ΔAUSUC to L_cls** is
+- The row *+ L_cls* of an ablation is a student without distillation losses: **ΔAUSUC vs L_cls** is
   what these add to it.
 
 ## What the numbers do not show
@@ -85,21 +89,27 @@ data draw and initialisation. ▼ marks a negative difference. *Significant* mea
 - Seconds were measured on one machine that also did other work, and are of a training that carries
   all variants which leave the generator alone.
 - The runs were made before teacher and student saw the rows of a step in one pass, which changes
-  the last digits of a training. Other processors round differently, too.
+  the last digits of a training. Results vary slightly between CPUs, too.
+- Of these runs the curves of the trainings are kept: pictures show that of *+D³ (defaults)*, and of
+  the tuned row the dots, which lie on a curve of nearly the same area.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, help="--out of finished d3 compare")
+    parser.add_argument(
+        *("folders",), nargs="*", type=Path, help="--out of finished d3 compare", default=FOLDERS
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results.md")
     parser.add_argument(
         "--readme", type=Path, help="update the part between <!-- results --> marks in this file"
     )
     options = parser.parse_args()
-    comparisons = [(folder.name, read(folder)) for folder in options.folders]
+    comparisons = [
+        (folder.name, read_results(folder / "results.json")) for folder in options.folders
+    ]
     ablations = [
-        (folder.name, read(folder, "ablation.json"))
+        (folder.name, read_results(folder / "ablation.json"))
         for folder in options.folders
         if (folder / "ablation.json").exists()
     ]
@@ -113,27 +123,6 @@ def main() -> None:
         told = re.sub(r"\[([\w.]+)\]\(\1\)", r"`docs/\1`", told)  # no link works on every index
         text = f"{before}{mark}\n{told}\n\n{glance(comparisons, ['d3_chosen'])}\n{end}{after}"
         options.readme.write_text(text, encoding="utf-8")
-
-
-def read(folder: Path, file: str = "results.json") -> dict[str, Any]:
-    """The content of a comparison's ``results.json``, or of its ablation's file.
-
-    Raises:
-        InputError: there is none, or it is of an older version.
-    """
-    content = read_results(folder / file)
-    settings = content["settings"]
-    used = settings.get("d3") or settings.get("variants", {}).get("d3") or {}
-    if (
-        any("curve" not in run for run in content["runs"])
-        or not (settings.keys() & {"cuts", "variants"})
-        or used.keys() != asdict(D3Settings()).keys()
-    ):
-        raise InputError(
-            f"{folder / file} is of an older version: start its command again, which "
-            "writes the file anew from the finished runs where these are still the same"
-        )
-    return content
 
 
 def write_page(
@@ -152,9 +141,8 @@ def write_page(
     told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations))
     sections = [HEAD, f"{told}\n", f"{glance(comparisons)}\n", READING]
     for name, content in comparisons:
-        settings = content["settings"]
         data = data_of(content)
-        sections.append(f"## {data}\n\n```bash\n{command(name, settings)}\n```\n")
+        sections.append(f"## {data}\n\n```bash\n{command(name, content)}\n```\n")
         for adapter, summary in content["summary"].items():
             picture = pictures / f"{name}-{adapter}.svg"
             draw_curves(content, adapter, f"{adapter} on {data}", picture)
@@ -166,8 +154,7 @@ def write_page(
     for name, content in ablations:
         data = data_of(content)
         sections.append(
-            f"## Which part does it: ablation on {data}\n\n"
-            f"```bash\n{command(name, content['settings'])}\n```\n"
+            f"## Which part does it: ablation on {data}\n\n```bash\n{command(name, content)}\n```\n"
         )
         sections += [
             f"### {adapter} on {data}, its parts\n\n{aligned(table(summary))}\n"
@@ -176,39 +163,55 @@ def write_page(
     out.write_text("\n".join(sections), encoding="utf-8")
 
 
-def glance(comparisons: Contents, keys: Collection[str] = tuple(HEADLINES)) -> str:
+def glance(comparisons: Contents, keys: Collection[str] = tuple(JUDGED)) -> str:
     """For each data set and host family what +D³ changes, against the baseline and its rivals.
 
     Args:
         comparisons: see :func:`write_page`.
-        keys: the +D³ rows, of :data:`HEADLINES`.
+        keys: the +D³ rows, of :data:`JUDGED`; of a single one the column that names it is left out.
     """
-    lines = [["", "+D³", "seeds", "baseline H", "+D³ H", *GLANCE]]
-    for _, content in comparisons:
-        for adapter, summary in content["summary"].items():
-            for key in (key for key in keys if key in summary):
+    cells = [
+        (f"{adapter}, {data_of(content)}", summary)
+        for _, content in comparisons
+        for adapter, summary in content["summary"].items()
+    ]
+    columns = {
+        key: [starred([s for _, s in cells], key, *other) for other in GLANCE.values()]
+        for key in keys
+    }
+    lines = [["", *(["+D³"] if len(keys) > 1 else []), *GLANCE, "baseline H", "+D³ H"]]
+    for number, (name, summary) in enumerate(cells):
+        for key in keys:
+            if key in summary:
                 levels = (summary[row]["metrics"]["harmonic"] for row in ("baseline", key))
-                lines.append(
-                    [
-                        f"{adapter}, {data_of(content)}",
-                        HEADLINES[key],
-                        str(content["settings"]["seeds"]),
-                        *map(cell, levels),
-                        *(beside(summary, key, *other) for other in GLANCE.values()),
-                    ]
-                )
-    return aligned(lines)
+                kind = [JUDGED[key]] if len(keys) > 1 else []
+                changes = [column[number] for column in columns[key]]
+                lines.append([name, *kind, *changes, *map(cell, levels)])
+    seeds = ", ".join(f"{data_of(c)} {c['settings']['seeds']}" for _, c in comparisons)
+    return f"{aligned(lines)}\n\nSeeds: {seeds}."
 
 
-def command(name: str, settings: dict[str, Any]) -> str:
-    """The ``d3`` command that these settings are of, without paths of the machine."""
-    without_path = {**settings, "data": Path(settings["data"]).name}
-    return f"{results.command(without_path)} --out {shlex.quote(f'runs/{name}')}"
+def starred(summaries: list[dict[str, Any]], row: str, other: str, metric: str) -> list[str]:
+    """A column of the overview; those cells that are significant among all of it have a star."""
+    known = [number for number, summary in enumerate(summaries) if {row, other} <= {*summary}]
+    sure = holm(differences(summaries[number], row, other, metric) for number in known)
+    stars = dict(zip(known, sure, strict=True))
+    return [
+        beside(summary, row, other, metric) + (r" \*" if stars.get(number) else "")
+        for number, summary in enumerate(summaries)
+    ]
+
+
+def command(name: str, content: dict[str, Any]) -> str:
+    """The command that made these results, without paths of the machine."""
+    path = shlex.quote(content["settings"]["data"])
+    told = content["command"].replace(f"--data {path}", f"--data {shlex.quote(data_of(content))}")
+    return f"{told} --out {shlex.quote(f'runs/{name}')}"
 
 
 def table(summary: dict[str, Any]) -> list[list[str]]:
     """Header and rows with marked losses; the last column depends on the rows there are."""
-    rows = table_rows(summary, ("unseen", "seen", "harmonic", "ausuc"), mark=LOSS)
+    rows = [row[:COLUMNS] for row in table_rows(summary, mark=LOSS)]
     reference = next((key for key in BESIDE if key in summary), None)
     if reference:
         title, measure = BESIDE[reference]
@@ -220,7 +223,7 @@ def table(summary: dict[str, Any]) -> list[list[str]]:
 
 def beside(summary: dict[str, Any], row: str, other: str, metric: str) -> str:
     """Cell of ``row`` minus ``other``, marked where it loses; empty where ``other`` is missing."""
-    if other not in summary:
+    if not {row, other} <= {*summary}:
         return ""
     return cell(paired(summary, row, other, metric), signed=True, mark=LOSS)
 
@@ -228,7 +231,7 @@ def beside(summary: dict[str, Any], row: str, other: str, metric: str) -> str:
 def run_time(content: dict[str, Any], adapter: str) -> str:
     """One line of mean run times."""
     parts = [
-        f"{TITLES[variant]} {np.mean([run['seconds'] for run in runs]):.0f}"
+        f"{TRAININGS.get(variant, variant)} {np.mean([run['seconds'] for run in runs]):.0f}"
         for variant, runs in runs_by_variant(content, adapter).items()
     ]
     settings, versions = content["settings"], content["versions"]
@@ -240,7 +243,11 @@ def run_time(content: dict[str, Any], adapter: str) -> str:
 
 def draw_curves(content: dict[str, Any], adapter: str, title: str, path: Path) -> None:
     """The seen-unseen curves as SVG; the same numbers give the same file, and text stays text."""
-    figure = curve_figure(runs_by_variant(content, adapter), title)
+    summary = content["summary"][adapter]
+    keys = drawn(summary)
+    if not summary[headline(summary)]["curves"]:  # not kept: that of the same training
+        keys.append("d3")
+    figure = curve_figure(summary, keys, title, wide=True)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "d3"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -16,7 +15,8 @@ from d3_plugin.evaluation.calibration import WEIGHTS, choose_ensemble, chosen_en
 from d3_plugin.evaluation.final_classifier import final_scores
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.run import Outcome
-from d3_plugin.report.statistics import seed_rows
+from d3_plugin.report.rows import COMPARISON, FinishedRun
+from d3_plugin.report.statistics import score
 from tests.experiments.tiny import SEEN, UNSEEN, outcome
 from tests.toys import ScriptHost, attach
 
@@ -77,20 +77,22 @@ def test_weight_zero_where_the_student_is_noise() -> None:
 def test_test_labels_change_no_choice() -> None:
     """All rows of a table: permuted labels give the metrics of the same scores."""
     rng = np.random.default_rng(0)
-    outcomes, shuffled = {}, {}
-    for split, variant in product(("validation", "test"), ("baseline", "d3")):
-        made = scored(split == "test", bias=1.0)
-        outcomes["a", 0, split, variant] = shuffled["a", 0, split, variant] = made
-        if split == "test":
-            labels = rng.permutation(made.evaluation.labels)
-            evaluation = replace(made.evaluation, labels=labels)
-            shuffled["a", 0, split, variant] = replace(made, evaluation=evaluation)
-    chosen = choose_ensemble(evaluations(outcomes["a", 0, "validation", "d3"]))
-    for of in (outcomes, shuffled):
-        row = seed_rows(of, "a", 0, [0], ["d3_chosen"])["d3_chosen"]
-        test = of["a", 0, "test", "d3"]
-        assert row.harmonic == pytest.approx(measured(test, "harmonic", *chosen.values()))
-        assert row.ausuc == pytest.approx(measured(test, "ausuc", chosen["ensemble_weight"]))
+    cut, test = scored(0, bias=1.0), scored(1, bias=1.0)
+    shuffled = replace(test.evaluation, labels=rng.permutation(test.evaluation.labels))
+    chosen = choose_ensemble(evaluations(cut))
+    (row,) = (row for row in COMPARISON if row.key == "d3_chosen")
+    for made in (test, replace(test, evaluation=shuffled)):
+        runs = [
+            FinishedRun("a", 0, split, "d3", each.evaluation, "d")
+            for split, each in (("validation", cut), ("test", made))
+        ]
+        metrics = score(runs, row, 0, [0]).metrics
+        for name, constants in (
+            ("harmonic", chosen.values()),
+            ("ausuc", [chosen["ensemble_weight"]]),
+        ):
+            mean = np.mean([each[name] for each in metrics])
+            assert mean == pytest.approx(measured(made, name, *constants))
 
 
 def test_the_offset_has_the_unit_of_the_setting() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from d3_plugin import D3Settings
 from d3_plugin.experiments import ablate, compare
-from d3_plugin.experiments.comparison import ABLATION_ROWS, ablation
+from d3_plugin.experiments.comparison import ablation
+from d3_plugin.report.rows import ABLATION
 from d3_plugin.report.statistics import interval
 from tests.experiments.tiny import SMALL
 
@@ -32,7 +33,7 @@ def test_terms_of_every_row() -> None:
     }
     assert variants["baseline"] is None
     assert variants["released"] == D3Settings.released()
-    assert variants.keys() == ABLATION_ROWS.keys() - {"d3_host", "d3_plain"}
+    assert variants.keys() == {row.variant for row in ABLATION}
 
 
 def test_shares_its_runs_with_a_comparison(
@@ -44,7 +45,7 @@ def test_shares_its_runs_with_a_comparison(
     summary = ablate("fclswgan", "digits", tmp_path, seeds=1, **SMALL)["fclswgan"]
     out = capsys.readouterr().out
     assert "8 runs, 2 of them finished earlier" in out
-    assert list(summary) == list(ABLATION_ROWS)
+    assert list(summary) == [row.key for row in ABLATION]
     for row in ("baseline", "d3", "d3_host"):
         assert summary[row]["metrics"] == comparison["summary"]["fclswgan"][row]["metrics"]
     for row in summary.values():

@@ -21,13 +21,16 @@ from d3_plugin.__main__ import main
 from d3_plugin.experiments import ablate, compare
 from d3_plugin.report import page as report
 from d3_plugin.report.details import details
-from d3_plugin.report.results import command, results
-from d3_plugin.report.statistics import ROWS, rows_of, summarize
-from d3_plugin.report.tables import COLUMNS, cell, csv_table, tex, tex_table
-from tests.experiments.tiny import SMALL, VARIANTS, outcome
+from d3_plugin.report.results import write_results
+from d3_plugin.report.statistics import Scored
+from d3_plugin.report.tables import COLUMNS, METRICS, csv_table, table_rows, tex, tex_table
+from tests.experiments.tiny import SMALL
+from tests.report.made_up import content as made_up
+from tests.report.made_up import finished as finished_run
+from tests.report.made_up import runs as made_up_runs
 
 SCHEMA = json.loads(Path(report.__file__).with_name("results.schema.json").read_text())
-PICTURES = ("curves", "teacher", "losses", "terms", "classes", "projection")
+PICTURES = ("curves", "classes", "teacher", "losses", "terms", "projection")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def test_results_follow_the_schema(finished: Path, file: str) -> None:
     content = read(finished / file)
     validator = Draft202012Validator(SCHEMA)
     assert [error.message for error in validator.iter_errors(content)] == []
-    for change in ({"version": 2}, {"summary": {"a": {}}}, {"undocumented": 1}):
+    for change in ({"version": 3}, {"summary": {"a": {}}}, {"undocumented": 1}):
         assert not validator.is_valid({**content, **change})
     content["runs"][0]["d3_history"] = [{"cls": 1.0}]
     assert not validator.is_valid(content), "an entry without its step"
@@ -73,7 +76,7 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
     for text in ("+D³", "calibrated stacking", "AUSUC", "ΔAUSUC", "prefers-color-scheme: dark"):
         assert text in page
     content = read(finished / "results.json")
-    assert f"<pre>{content['command']}</pre>" in unescape(page)
+    assert f'<pre class="command">{content["command"]}</pre>' in unescape(page)
     assert content["versions"]["torch"] in page
     assert content["finished"][:10] in page
     assert page.index('class="verdict"') < page.index("<table>"), "the verdict comes first"
@@ -102,26 +105,16 @@ def test_rendered_again_without_training(
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), path
 
 
-def test_results_of_earlier_versions_are_rendered(finished: Path, tmp_path: Path) -> None:
-    content = read(finished / "results.json")
-    for name in ("version", "command", "finished", "notes", "details"):
-        del content[name]
-    for run in content["runs"]:
-        del run["d3_history"], run["finished"]
-    (tmp_path / "results.json").write_text(json.dumps(content))
-    assert main(["report", str(tmp_path)]) == 0
-    page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg ") == 2, "curves and the host's losses"
-    assert "d3 compare --adapter fclswgan --data digits" in page
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (None, "holds no results.json or ablation.json"),
         ("[1]", "is not of a finished comparison"),
         ("{", "is not of a finished comparison"),
-        ('{"version": 99}', "has version 99, this d3_plugin knows 1"),
+        ("NaN", "NaN is no number in JSON"),
+        ("[" * 100_000, "is not of a finished comparison"),
+        ('{"version": 2}', "'command' is a required property"),
+        ('{"version": 99}', "has version 99, this d3_plugin knows 2"),
     ],
 )
 def test_folders_without_usable_results(
@@ -142,31 +135,41 @@ def test_without_the_extra_it_says_what_to_install(
     assert "this needs jinja2: pip install 'd3-plugin[compare]'" in capsys.readouterr().err
 
 
-def test_csv_has_the_numbers_of_the_summary(finished: Path) -> None:
-    summary = read(finished / "results.json")["summary"]
+def test_csv_has_every_number(finished: Path) -> None:
+    """Of all seeds together, of each, and of each draw."""
+    summary = read(finished / "results.json")["summary"]["fclswgan"]
     with (finished / "table.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["row"] for row in rows] == list(summary["fclswgan"])
-    for row in rows:
-        of_row = summary[row["adapter"]][row["row"]]
-        assert row["title"] == of_row["title"]
-        for metric in COLUMNS:
-            statistic = of_row["metrics"][metric]
-            for name, each in ((metric, statistic), (f"d_{metric}", statistic["difference"])):
-                assert float(row[name]) == each["mean"]
-                assert float(row[f"{name}_half_width"]) == each["half_width"]
+        lines = list(csv.DictReader(file))
+    assert list(dict.fromkeys(line["row"] for line in lines)) == list(summary)
+    baseline = summary["baseline"]["metrics"]
+    for line in lines:
+        of_row, seed, draw = summary[line["row"]], line["seed"], line["draw"]
+        assert line["title"] == of_row["title"]
+        assert line["headline"] == ("yes" if line["row"] == "d3_chosen" else "")
+        for metric in METRICS:
+            statistic, shown = of_row["metrics"][metric], (line[metric], line[f"d_{metric}"])
+            if not seed:
+                assert shown == (str(statistic["mean"]), str(statistic["difference"]["mean"]))
+                assert float(line[f"{metric}_half_width"]) == statistic["half_width"]
+            elif not draw:
+                value, other = (m["per_seed"][int(seed)] for m in (statistic, baseline[metric]))
+                assert shown == (str(value), str(value - other))
+            else:
+                assert shown == (str(statistic["per_draw"][int(seed)][int(draw)]), "")
+    counted = [(line["seed"], line["draw"]) for line in lines if line["row"] == "d3"]
+    assert counted == [("", ""), ("0", ""), ("0", "0"), ("1", ""), ("1", "0")]
 
 
 def test_tex_has_the_cells_of_the_table(finished: Path) -> None:
     summary = read(finished / "results.json")["summary"]["fclswgan"]
     text = (finished / "table.tex").read_text()
-    lines = [line for line in text.splitlines() if line.endswith(r" \\")][2:]
+    lines = [line for line in text.splitlines() if line.endswith(r" \\")]
+    lines = [line for line in lines if not line.startswith(r"\multicolumn")][1:]
     assert len(lines) == len(summary)
-    for line, row in zip(lines, summary.values(), strict=True):
-        cells = [each.strip() for each in line.removesuffix(r"\\").split(" & ")]
-        assert len(cells) == len(COLUMNS) + 3
-        shown = [cell(row["metrics"][metric]) for metric in COLUMNS]
-        assert [each.replace("$\\pm$", "±") for each in cells[1:7]] == shown
+    for line, (_, *cells) in zip(lines, table_rows(summary)[1:], strict=True):
+        _, *shown = (each.strip() for each in line.removesuffix(r"\\").split(" & "))
+        assert shown == [tex(each) for each in cells]
+        assert len(shown) == len(COLUMNS)
     for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrrrrrrrr}"):
         assert text.count(rule) == 1
 
@@ -179,47 +182,17 @@ def test_special_characters_in_tex() -> None:
         r"+D$^3$, ID$^2$SD, Ätna, $\Delta$H $<$-2.0 $\pm$ 1.0$>$"
     )
     assert tex("-2.0 ± 1.0") == r"$-$2.0 $\pm$ 1.0"
-    assert tex_table({}, "a\n% b").splitlines()[0] == "% a % b", "stays a comment"
+    assert tex_table({}, {}, "a\n% b").splitlines()[0] == "% a % b", "stays a comment"
 
 
-def made_up(seeds: int = 2) -> dict[str, Any]:
-    """Results in which +D³ has less bias, with difficult class names."""
-    outcomes = {}
-    for seed in range(seeds):
-        for split in ("validation", "test"):
-            for variant, bias in (("baseline", 2.0), ("d3", 1.0)):
-                made = outcome(10 * seed + (split == "test"), bias=bias)
-                score = np.linspace(0, 1, len(made.evaluation.labels))
-                with_teacher = replace(made.evaluation, teacher_score=score, teacher_auroc=0.7)
-                real, synthetic = [[[0.0, 1.0]]] * 5, [[[0.0, 1.0], [float("nan"), 2.0]]] * 5
-                projection = {"classes": [1, 4, 0, 2, 3], "real": real, "synthetic": synthetic}
-                entry = {"step": 1, "cls": float("nan"), "total": 2.0}
-                outcomes["a", seed, split, variant] = replace(
-                    made,
-                    evaluation=with_teacher,
-                    projection=projection,
-                    d3_history=[entry],
-                    history=[{"step": 1, "critic": float("inf")}],
-                )
-    chosen_on = {seed: [seed] for seed in range(seeds)}
-    summary = summarize(outcomes, "a", chosen_on, rows_of(ROWS, VARIANTS, draws=2))
-    settings = {
-        **{"adapters": ["fclswgan"], "data": "50%_of & <b>birds</b>", "seeds": seeds, "cuts": 1},
-        **{"draws": 2, "device": "cpu", "hosts": {}, "d3": {"weight": 0.5}},
-    }
-    return results(settings, outcomes, {"a": summary})
-
-
-def test_the_command_of_code_that_is_not_installed() -> None:
-    """With all its settings: which are defaults is not known."""
-    settings = made_up()["settings"]
-    settings |= {"adapters": ["mine"], "hosts": {"mine": {"steps": 7, "lr": 0.1}}}
-    assert " --host steps=7 --host lr=0.1 --set weight=0.5" in command(settings)
+def written(folder: Path, content: dict[str, Any]) -> str:
+    """The page of these results."""
+    write_results(folder / "results.json", content)
+    return report.write_report(folder).read_text()
 
 
 def test_class_names_are_shown_as_they_are(tmp_path: Path) -> None:
-    report.write_report(tmp_path, made_up())
-    page = (tmp_path / "report.html").read_text()
+    page = written(tmp_path, made_up())
     assert "&lt;dog&gt; &amp; co" in page
     assert "<dog>" not in page
     assert "<b>birds" not in page
@@ -227,45 +200,92 @@ def test_class_names_are_shown_as_they_are(tmp_path: Path) -> None:
         picture = (tmp_path / "figures" / f"a-{name}.svg").read_text()
         for shown in ("50% $off_", "Ätna", "&lt;dog&gt; &amp; co"):
             assert shown in picture
-    assert (tmp_path / "table.tex").read_text().startswith("% 50%_of & <b>birds</b>, 2 seeds\n")
+    assert (tmp_path / "table.tex").read_text().startswith("% b>, 2 seeds\n"), "no path"
 
 
-def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+def test_the_name_of_an_experiment_is_its_title(tmp_path: Path) -> None:
+    page = written(tmp_path, made_up(name="Larger critic <1>"))
+    assert "<h1>Larger critic &lt;1&gt;</h1>" in page
+    assert "<title>Larger critic &lt;1&gt;</title>" in page
+    assert (tmp_path / "table.tex").read_text().startswith("% Larger critic <1>, 2 seeds\n")
+    assert "<h1>Baseline and +D³ on cub</h1>" in written(tmp_path, made_up(data="/home/me/cub"))
+
+
+def test_where_it_was_made(tmp_path: Path) -> None:
+    """Machine, versions, digests, and a command to copy."""
+    page = written(tmp_path, made_up())
+    for shown in ("x86_64, cpu, 1 thread<", "torch", "ab12", "cd34", "2026-01-02, 03:04 UTC"):
+        assert shown in page
+    assert '<pre class="command">d3 compare --data d</pre>' in page
+
+
+def test_every_seed_and_draw_is_on_the_page(tmp_path: Path) -> None:
     content = made_up()
-    run = content["runs"][0]
+    page = written(tmp_path, content)
+    values = content["summary"]["a"]["d3_chosen"]["metrics"]["ausuc"]
+    for value, draws in zip(values["per_seed"], values["per_draw"], strict=True):
+        assert f"<td>{100 * value:.1f} ({100 * draws[0]:.1f}, {100 * draws[1]:.1f})</td>" in page
+
+
+def test_one_generator_is_shown_once(tmp_path: Path) -> None:
+    """With weight 0 it is the baseline's; another weight makes another."""
+    page = written(tmp_path, made_up())
+    assert page.count("first principal component") == 1
+    assert "baseline and +D³: critic" in page
+    other = [[[1.0, 1.0]]] * 5
+    moved = [
+        run
+        if run.variant == "baseline"
+        else replace(
+            run,
+            projection={**(run.projection or {}), "synthetic": other},
+            history=[{"step": 1, "critic": 0.7}],
+        )
+        for run in made_up_runs()
+    ]
+    page = written(tmp_path, made_up(made=moved))
+    assert page.count("first principal component") == 2
+    assert "baseline: critic" in page
+    assert "+D³: critic" in page
+
+
+def test_numbers_that_are_not_finite_are_null() -> None:
+    content = made_up()
+    run = next(run for run in content["runs"] if run["variant"] == "d3")
     assert run["d3_history"] == [{"step": 1, "cls": None, "total": 2.0}]
-    assert run["history"] == [{"step": 1, "critic": None}]
-    assert content["details"]["a"]["projection"]["d3"][0] == [[0.0, 1.0]]
+    assert run["history"][0] == {"step": 1, "critic": None}
+    assert content["details"]["a"]["projection"]["synthetic"]["baseline"][0] == [[0.0, 1.0]]
     json.dumps(content, allow_nan=False)
 
 
 def test_details_by_hand() -> None:
     """Two draws of six rows: class 0 is seen; 1 and 4 are unseen."""
     labels = np.array([0, 0, 1, 1, 4, 4])
-    predicted = {"baseline": [[0, 1, 0, 1, 0, 0], [0, 0, 0, 1, 0, 4]], "d3": [labels, labels]}
-    tests = {}
-    for variant, each in predicted.items():
-        scores = np.eye(5, dtype=np.float32)[np.array(each)]
-        evaluation = replace(outcome(0).evaluation, labels=labels, scores=scores)
-        made = replace(outcome(0), evaluation=evaluation)
-        tests[variant] = [made]
-    made_details = details(tests)
-    assert [(c["class"], c["unseen"], c["baseline"], c["d3"]) for c in made_details["classes"]] == [
-        (0, False, 0.75, 1.0),
-        (1, True, 0.5, 1.0),
-        (4, True, 0.25, 1.0),
-    ]
-    assert made_details["confusion"] == {
-        "baseline": {"seen_as_seen": 0.75, "unseen_as_seen": 0.625},
-        "d3": {"seen_as_seen": 1.0, "unseen_as_seen": 0.0},
+    run = finished_run(0)
+    run = replace(run, evaluation=replace(run.evaluation, labels=labels))
+    scored = {
+        key: [Scored(run, [], np.zeros(51), np.array(predicted))]
+        for key, predicted in (
+            ("baseline", [[0, 1, 0, 1, 0, 0], [0, 0, 0, 1, 0, 4]]),
+            ("d3", [labels, labels]),
+        )
     }
-    assert made_details["mistakes"] == [
-        {"class": "fox", "taken_for": "cat", "unseen": False, "baseline": 0.75, "d3": 0.0},
-        {"class": "<dog> & co", "taken_for": "cat", "unseen": False, "baseline": 0.5, "d3": 0.0},
+    made = details(scored)
+    assert made["row"] == "d3"
+    classes = [(c["class"], c["unseen"], c["baseline"], c["headline"]) for c in made["classes"]]
+    assert classes == [(0, False, 0.75, 1.0), (1, True, 0.5, 1.0), (4, True, 0.25, 1.0)]
+    assert made["confusion"] == {
+        "baseline": {"seen_as_seen": 0.75, "unseen_as_seen": 0.625},
+        "headline": {"seen_as_seen": 1.0, "unseen_as_seen": 0.0},
+    }
+    common = {"taken_for": "cat", "unseen": False, "headline": 0.0}
+    assert made["mistakes"] == [
+        {"class": "fox", "baseline": 0.75, **common},
+        {"class": "<dog> & co", "baseline": 0.5, **common},
     ]
 
 
 def test_one_seed_has_no_interval_in_csv() -> None:
-    text = csv_table({"a": made_up(seeds=1)["summary"]["a"]})
+    text = csv_table({"a": made_up(seeds=1)["summary"]["a"]}, {"a": "d3"})
     row = next(csv.DictReader(io.StringIO(text)))
     assert row["ausuc_half_width"] == row["d_ausuc_half_width"] == ""

@@ -41,33 +41,31 @@ GAIN, NOISE, LOSS = [1.5, 1.9, 1.7, 1.2, 2.1], [1, -1, 2, -2, 0.5], [-1.5, -1.9,
     [
         (
             summary(d3_a=GAIN, d3_h=[10, 9, 11, 10, 9], baseline_calibrated_h=[6, 7, 6, 6, 6]),
-            "a: +D³ gains AUSUC +1.7 ± 0.4 over 5 seeds; H +9.8 ± 1.0, of which calibrated "
+            "a: d3 gains AUSUC +1.7 ± 0.4 over 5 seeds; H +9.8 ± 1.0, of which calibrated "
             "stacking alone gives +6.2",
         ),
         (
             summary(d3_a=NOISE, d3_h=GAIN, baseline_calibrated_h=[3.0] * 5),
-            "a: no significant gain in AUSUC, +0.1 ± 2.0 over 5 seeds; H +1.7 ± 0.4; calibrated "
-            "stacking alone gives +3.0",
+            "a: d3: no significant gain in AUSUC, +0.1 ± 2.0 over 5 seeds; H +1.7 ± 0.4; "
+            "calibrated stacking alone gives +3.0",
         ),
         (
             summary(d3_a=LOSS, d3_h=NOISE, baseline_calibrated_h=LOSS),
-            "a: +D³ loses AUSUC -1.7 ± 0.4 over 5 seeds; H +0.1 ± 2.0, not significant; calibrated "
+            "a: d3 loses AUSUC -1.7 ± 0.4 over 5 seeds; H +0.1 ± 2.0, not significant; calibrated "
             "stacking alone gives -1.7",
         ),
         (
             summary(d3_a=[4.0], d3_h=[-3.0], baseline_calibrated_h=[1.0]),
-            "a: no verdict from a single seed, AUSUC +4.0, H -3.0; calibrated stacking alone gives "
-            "+1.0",
+            "a: d3: AUSUC +4.0, H -3.0, no verdict from a single seed; calibrated stacking alone "
+            "gives +1.0",
         ),
         (
             summary(d3_a=GAIN, d3_h=GAIN, cls_a=[1.8] * 5),
-            "a: +D³ gains AUSUC +1.7 ± 0.4 over 5 seeds; H +1.7 ± 0.4; L_cls alone gives AUSUC "
-            "+1.8",
+            "a: d3 gains AUSUC +1.7 ± 0.4 over 5 seeds; H +1.7 ± 0.4; L_cls alone gives AUSUC +1.8",
         ),
         (
             summary(d3_a=LOSS, d3_h=LOSS, d3_chosen_a=GAIN, d3_chosen_h=GAIN),
-            "a: +D³, its weight and offset chosen, gains AUSUC +1.7 ± 0.4 over 5 seeds; H +1.7 ± "
-            "0.4",
+            "a: d3_chosen gains AUSUC +1.7 ± 0.4 over 5 seeds; H +1.7 ± 0.4",
         ),
     ],
     ids=["gain", "no gain", "loss", "one seed", "ablation", "chosen like the rivals"],
@@ -93,6 +91,10 @@ TABLE = {"a": summary(d3_a=GAIN, d3_h=LOSS, d3_host_a=NOISE, baseline_calibrated
         ("d_harmonic_to_baseline_calibrated < -0.0267", True),
         ("d_harmonic_to_baseline_calibrated < -0.027", False),
         (" d3.d_harmonic_to_baseline.high  <  -1e-3 ", True),
+        ("ausuc < 5.", True),
+        ("ausuc>.5", True),
+        ("ausuc > 5e-1", True),
+        ("ausuc > +.6E0", False),
     ],
 )
 def test_conditions(condition: str, fails: bool) -> None:
@@ -100,16 +102,31 @@ def test_conditions(condition: str, fails: bool) -> None:
     assert bool(failures(read, TABLE)) == fails
 
 
+def test_verdict_and_gate_are_of_one_row() -> None:
+    """The tuned row gains where the defaults lose: without a row, the gate judges it too."""
+    tables = {"a": summary(d3_a=LOSS, d3_h=LOSS, d3_chosen_a=GAIN, d3_chosen_h=GAIN)}
+    assert "d3_chosen gains" in verdict("a", tables["a"])
+    gate = read_conditions(["d_ausuc.high < 0", "d3.d_ausuc.high < 0"], tables, tables["a"], 5)
+    assert [line.partition(" (")[0] for line in failures(gate, tables)] == [
+        "a d3.d_ausuc.high < 0: of d3 it is -0.01246"
+    ]
+
+
+def test_one_condition_in_python_needs_no_list() -> None:
+    (read,) = read_conditions("ausuc < 0", ["a"], ["d3"], 5)
+    assert (read.row, read.metric, read.number) == ("d3", "ausuc", 0.0)
+
+
 def test_a_failure_names_condition_and_figure() -> None:
     tables = {"a": TABLE["a"], "b": summary(d3_a=LOSS, d3_h=GAIN), "c": summary(d3_a=GAIN)}
     read = read_conditions(["d_ausuc < 0", "a:d_ausuc.low < 0.02"], tables, ["d3"], 5)
     assert failures(read, tables) == [
-        "b d_ausuc < 0: it is -0.0168 (95 % interval -0.02114 to -0.01246)",
-        "a d_ausuc.low < 0.02: it is 0.01246 (mean 0.0168, 95 % interval 0.01246 to 0.02114)",
+        "b d_ausuc < 0: of d3 it is -0.0168 (95 % interval -0.02114 to -0.01246)",
+        "a d_ausuc.low < 0.02: of d3 it is 0.01246 (mean 0.0168, 95 % interval 0.01246 to 0.02114)",
     ]
     one = {"a": summary(d3_a=[-3.0])}
     assert failures(read[:1], {**one, "b": one["a"], "c": one["a"]})[0] == (
-        "a d_ausuc < 0: it is -0.03"
+        "a d_ausuc < 0: of d3 it is -0.03"
     )
 
 
@@ -117,15 +134,25 @@ def test_a_failure_names_condition_and_figure() -> None:
     ("condition", "why"),
     [
         ("d_ausuc", "'d_ausuc' is not a condition"),
-        ("d_ausuc < many", "is not a condition"),
-        ("d_ausuc < nan", "is not a condition"),
-        ("d_ausuc == 0", "is not a condition"),
+        ("d_ausuc < many", "'many' is not a number"),
+        ("d_ausuc < nan", "'nan' is not a number"),
+        ("d_ausuc < 1e999", "'1e999' is not a number"),
+        ("d_ausuc == 0", "no operator '==' here; there are <, <=, >, >="),
+        ("ausuc<<1", "no operator '<<' here"),
+        ("ausuc < 1 < 2", "is not a condition"),
+        ("low < 0", "no metric 'low' here; there are unseen, seen"),
+        ("high > 0", "no metric 'high' here"),
+        ("d3.low < 0", "no metric 'd3' here"),
+        (".ausuc < 0", "no row '' here"),
+        (":ausuc < 0", "no adapter '' here"),
+        ("d_ausuc_to_ < 0", "no row '' here"),
+        ("fclswgn:ausuc < 0", "no adapter 'fclswgn' here; did you mean 'fclswgan'"),
         ("", "is not a condition"),
         ("d_ausc < 0", "no metric 'ausc' here; did you mean 'ausuc'"),
         ("d4.ausuc < 0", "no row 'd4' here"),
         ("released.ausuc < 0", "no row 'released' here"),
         ("d_ausuc_to_baselin < 0", "no row 'baselin' here; did you mean 'baseline'"),
-        ("ausuc_to_baseline < 0", "no row 'baseline' here"),
+        ("ausuc_to_baseline < 0", "a difference is written d_ausuc_to_baseline"),
         ("diffusion:ausuc < 0", "no adapter 'diffusion' here"),
     ],
 )
@@ -159,11 +186,12 @@ def test_exit_status_of_conditions(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*ARGUMENTS, "--out", str(tmp_path), *failing]) == 1
     lines = capsys.readouterr().err.splitlines()
     lines = [line for line in lines if line.startswith("d3:")]
-    mean = json.loads((tmp_path / "results.json").read_text())["summary"]["fclswgan"]["d3"]
-    mean = mean["metrics"]["ausuc"]["mean"]
+    mean = json.loads((tmp_path / "results.json").read_text())["summary"]["fclswgan"]
+    mean = mean["d3_chosen"]["metrics"]["ausuc"]["mean"]
     assert len(lines) == 2
-    assert lines[0].startswith(f"d3: failed: fclswgan ausuc <= 1: it is {mean:.4g} (95 % ")
-    assert lines[1].startswith("d3: failed: fclswgan d_zsl.low < 9: it is ")
+    title = "of +D³ (tuned on validation classes) it is"
+    assert lines[0].startswith(f"d3: failed: fclswgan ausuc <= 1: {title} {mean:.4g} (95 % ")
+    assert lines[1].startswith(f"d3: failed: fclswgan d_zsl.low < 9: {title} ")
     assert (tmp_path / "report.html").exists(), "results first"
 
 

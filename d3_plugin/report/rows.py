@@ -1,0 +1,205 @@
+"""The rows of a comparison's table: what each is called, what it needs, how it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.evaluation.calibration import (
+    choose_ensemble,
+    choose_offset,
+    choose_strength,
+    rescored,
+)
+from d3_plugin.evaluation.result import Evaluation
+
+Scores = npt.NDArray[np.floating]
+History = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a report needs of one training and its scoring.
+
+    Attributes:
+        adapter: name of the host family.
+        seed: of host, data draw and validation cut; the same for all variants.
+        split: ``test`` or ``validation``.
+        variant: ``baseline``, ``d3``, or the name of another training.
+        evaluation: scores on the rows of the split.
+        data_name: name of the GZSL problem.
+        class_names: C names, or empty.
+        d3: settings of D³; None for the host without it.
+        history: dicts of ``step`` and the host's mean losses since the entry before.
+        d3_history: the same of D³'s terms; empty without D³.
+        projection: real and synthetic rows of some classes in two dimensions; see the schema.
+        generator_start, generator_mean: mean absolute parameter before and after the training.
+        seconds: of training and scoring.
+        finished: date and time in UTC, ISO 8601.
+    """
+
+    adapter: str
+    seed: int
+    split: str
+    variant: str
+    evaluation: Evaluation
+    data_name: str
+    class_names: Sequence[str] = ()
+    d3: D3Settings | None = None
+    history: History = ()
+    d3_history: History = ()
+    projection: Mapping[str, Any] | None = None
+    generator_start: float = 0.0
+    generator_mean: float = 0.0
+    seconds: float = 0.0
+    finished: str = ""
+
+
+def as_scored(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
+    return run.evaluation.scores
+
+
+def calibrated_stacking(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
+    """Chao, Changpinyo, Gong, Sha, ECCV 2016: a constant less for every seen class."""
+    scores = run.evaluation.scores.astype(np.float64)
+    scores[:, :, run.evaluation.seen_classes] -= choose_offset(validations)
+    return scores
+
+
+def logit_adjustment(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
+    """Menon et al., ICLR 2021, post hoc: less for classes with many training rows."""
+    log_prior = np.log(np.asarray(run.evaluation.prior))
+    adjusted: Scores = run.evaluation.scores - choose_strength(validations) * log_prior
+    return adjusted
+
+
+def summed_draws(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
+    """One ensemble of the classifiers of all draws: what lower variance alone gives.
+
+    Logits can be added without normalising them: a row's normaliser is the same for all classes.
+    """
+    summed: Scores = run.evaluation.scores.sum(axis=0, keepdims=True, dtype=np.float64)
+    return summed
+
+
+def tuned_ensemble(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
+    return rescored(run.evaluation, **choose_ensemble(validations)).scores
+
+
+def host_classifier(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
+    return np.asarray(run.evaluation.host_scores)
+
+
+def without_offset(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
+    weight = (run.d3 or D3Settings()).ensemble_weight
+    return rescored(run.evaluation, ensemble_weight=weight, seen_offset=0.0).scores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        key: its name in ``results.json`` and for ``--fail-if``.
+        title: its name for readers.
+        variant: the training whose test run is scored.
+        scores: the (draws, N, C) scores, from that run and the validation runs of its variant.
+        tuned: something is chosen on these validation runs; the other rows get none.
+        possible: whether the settings of D³ and the number of draws allow it.
+        color: of its curve; "" for rows without one.
+    """
+
+    key: str
+    title: str
+    variant: str
+    scores: Callable[[FinishedRun, Sequence[Evaluation]], Scores] = as_scored
+    tuned: bool = False
+    possible: Callable[[D3Settings, int], bool] = field(default=lambda d3, draws: True)
+    color: str = ""
+
+
+COMPARISON = (
+    Row("baseline", "baseline", "baseline", color="#808080"),
+    Row(
+        *("baseline_calibrated", "baseline + calibrated stacking", "baseline"),
+        scores=calibrated_stacking,
+        tuned=True,
+        color="#d98c00",
+    ),
+    Row(
+        *("baseline_adjusted", "baseline + logit adjustment", "baseline"),
+        scores=logit_adjustment,
+        tuned=True,
+        color="#8f6fc4",
+    ),
+    Row(
+        *("baseline_summed", "baseline + classifier ensemble", "baseline"),
+        scores=summed_draws,
+        possible=lambda d3, draws: draws > 1,
+        color="#009e73",
+    ),
+    Row(
+        *("d3_chosen", "+D³ (tuned on validation classes)", "d3"),
+        scores=tuned_ensemble,
+        tuned=True,
+        possible=lambda d3, draws: d3.final_classifier == "both",
+    ),
+    Row(
+        *("d3_host", "+D³ (host classifier only)", "d3"),
+        scores=host_classifier,
+        possible=lambda d3, draws: d3.final_classifier != "student",
+    ),
+    Row(
+        *("d3_plain", "+D³ (no offset)", "d3"),
+        scores=without_offset,
+        possible=lambda d3, draws: d3.final_classifier != "host" and d3.seen_offset != 0,
+    ),
+    Row("d3", "+D³ (defaults)", "d3"),
+    Row(
+        *("d3_calibrated", "+D³ + calibrated stacking", "d3"),
+        scores=calibrated_stacking,
+        tuned=True,
+    ),
+    Row("released", "+D³ (released formulas)", "released", color="#c06fa0"),
+)
+"""The rows of ``d3 compare``, in the order of the table."""
+
+ABLATION = (
+    Row("baseline", "baseline", "baseline"),
+    Row("cls", "+ L_cls: a student without distillation", "cls", color="#009e73"),
+    Row("cls-kl", "+ L_cls, ID²SD in label space", "cls-kl"),
+    Row("cls-be", "+ L_cls, ID²SD in embedding space", "cls-be"),
+    Row("cls-id2sd", "+ L_cls, ID²SD in both", "cls-id2sd"),
+    Row("cls-od", "+ L_cls, O²DBD", "cls-od"),
+    *(row for row in COMPARISON if row.key in ("d3_host", "d3_plain")),
+    Row("d3", "+D³ (all terms)", "d3"),
+    COMPARISON[-1],
+)
+"""The rows of ``d3 ablate``."""
+
+COLORS = {row.key: row.color for row in (*ABLATION, *COMPARISON) if row.color}
+HEADLINE_COLOR = "#2b8cc4"
+
+
+def headline(keys: Collection[str]) -> str:
+    """The row that a table is judged by: +D³, tuned as the rivals are if the table has that."""
+    return "d3_chosen" if "d3_chosen" in keys else "d3"
+
+
+def drawn(keys: Iterable[str]) -> list[str]:
+    """Keys of the rows whose curves are shown."""
+    keys = list(keys)
+    return [key for key in keys if key == headline(keys) or key in COLORS]
+
+
+def rows_of(
+    rows: Iterable[Row], variants: Mapping[str, D3Settings | None], draws: int
+) -> tuple[Row, ...]:
+    """The rows that a table of these variants and this number of draws has."""
+    d3 = variants["d3"] or D3Settings()
+    return tuple(row for row in rows if row.variant in variants and row.possible(d3, draws))
