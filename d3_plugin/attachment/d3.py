@@ -23,7 +23,7 @@ from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import weights_from
 
@@ -161,7 +161,8 @@ class D3:
             D3Warning: D³ has made no step.
         """
         scoring = self._scoring(D3.evaluate, locals())
-        with weights_from(self.host.generator, generator):
+        own = self.host.generator
+        with plain_pytorch(own), weights_from(own, generator):
             return score_host(self.host, self._hooks, draws=draws, **scoring)
 
     def classifier(
@@ -187,7 +188,8 @@ class D3:
             D3Warning: D³ has made no step.
         """
         scoring = self._scoring(D3.classifier, locals())
-        with weights_from(self.host.generator, generator):
+        own = self.host.generator
+        with plain_pytorch(own), weights_from(own, generator):
             return make_classifier(self.host, self._hooks, **scoring)
 
     def _scoring(self, method: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,15 +260,17 @@ class D3:
             HostError: the state is damaged, or of other classes, features or settings; nothing is
                 changed then.
         """
-        before = copy.deepcopy(self.state_dict())
-        try:
-            _check_same_problem(state, before)
-            self._load(state)
-        except Exception as error:  # a damaged part makes PyTorch and Python raise almost anything
-            self._load(before)
-            raise HostError(
-                f"this state is damaged, or of other data or settings ({error!r}); nothing changed"
-            ) from error
+        with plain_pytorch():
+            before = copy.deepcopy(self.state_dict())
+            try:
+                _check_same_problem(state, before)
+                self._load(state)
+            except Exception as error:  # a damaged part makes PyTorch raise almost anything
+                self._load(before)
+                raise HostError(
+                    f"this state is damaged, or of other data or settings ({error!r}); nothing "
+                    "changed"
+                ) from error
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])

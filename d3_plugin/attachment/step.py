@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import pluggy
@@ -19,12 +17,9 @@ from d3_plugin.distillation.student_step import LOOK_EVERY, StudentUpdate
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, PluginError
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank, together
+from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
 from d3_plugin.hosts.labels import HostBatches, LabelForm
 from d3_plugin.hosts.synthesis import synthesize
-
-# A step borrows the global random streams: two in threads of one process would mix them.
-_one_at_a_time = threading.RLock()
 
 
 class Step:
@@ -91,17 +86,8 @@ class Step:
                 D3Warning,
                 stacklevel=3,
             )
-        grad_mode = partial(torch._C._set_grad_enabled, torch.is_grad_enabled())
-        with _one_at_a_time:
-            undo = together([self.stream.outside(), grad_mode])
-            try:
-                self.stream.begin(again=not update)
-                torch._C._set_grad_enabled(True)
-                synthetic, gradient, good = self._distil(reaches_generator, update, *batch_parts)
-                if update:
-                    self.stream.end()
-            finally:
-                undo()
+        with self.stream.drawing(again=not update), torch.enable_grad():
+            synthetic, gradient, good = self._distil(reaches_generator, update, *batch_parts)
         total = self._terms["total"]
         value = (weight * total).masked_fill(~good, 0.0) if weight else torch.zeros_like(total)
         if update:

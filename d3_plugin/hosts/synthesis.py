@@ -28,15 +28,10 @@ def synthesize(
     Raises:
         HostError: the hook or the user's function returned something else, or lost the gradient.
     """
-    state = ModuleState(host.modules)
-    try:
-        with torch.set_grad_enabled(differentiable):
-            rows: Tensor = hooks.d3_synthesize_features(
-                host=host, class_ids=classes, differentiable=differentiable
-            )
-    finally:
-        state.undo()
-        state.drop_added()
+    with ModuleState(host.modules), torch.set_grad_enabled(differentiable):
+        rows: Tensor = hooks.d3_synthesize_features(
+            host=host, class_ids=classes.clone(), differentiable=differentiable
+        )
     shape = (len(classes), host.data.feature_dim)
     fits = (
         isinstance(rows, Tensor)
