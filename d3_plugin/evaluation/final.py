@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import FinalClassifier
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError
-from d3_plugin.evaluation.softmax import DefaultClassifier
-from d3_plugin.hooks.defaults import UserHooks
+from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
+from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.synthesis import synthesize
 
@@ -78,6 +78,7 @@ class Final:
         of_host = of_student = None
         if self.scorer is not None:
             features = self.hooks.d3_transform_features(host=self.host, features=rows)
+            features = rows if features is None else features
             of_host = self.scorer(features)
             expected = (rows.shape[0], self.host.data.num_classes)
             if of_host.shape != expected:
@@ -102,11 +103,8 @@ class Final:
 def train_final(
     host: Host,
     hooks: pluggy.HookRelay,
-    distiller: Distiller | None = None,
-    *,
-    final_classifier: FinalClassifier = "host",
-    ensemble_weight: float = 1.0,
-    seen_offset: float = 0.0,
+    distiller: Distiller | None,
+    settings: D3Settings,
 ) -> Final:
     """Synthesise features and train the host's classifier, unless the student needs none.
 
@@ -114,17 +112,17 @@ def train_final(
         host: in eval mode; its generator is used as it stands.
         hooks: ``manager.hook``.
         distiller: needed unless ``final_classifier`` is ``host``.
-        final_classifier: see :class:`~d3_plugin.D3Settings`.
-        ensemble_weight, seen_offset: see there; no effect on the host's classifier alone.
+        settings: which classifier, and how it is combined.
 
     Raises:
         HostError: the host returns features of a wrong shape.
     """
     scorer = prior = None
-    if final_classifier != "student":
+    if settings.final_classifier != "student":
         scorer, prior = _train_scorer(host, hooks)
-    student = None if final_classifier == "host" else distiller
-    return Final(host, hooks, scorer, student, ensemble_weight, seen_offset, prior)
+    student = None if settings.final_classifier == "host" else distiller
+    weights = settings.ensemble_weight, settings.seen_offset
+    return Final(host, hooks, scorer, student, *weights, prior)
 
 
 def _train_scorer(host: Host, hooks: pluggy.HookRelay) -> tuple[Scorer, npt.NDArray[np.float64]]:
@@ -134,11 +132,14 @@ def _train_scorer(host: Host, hooks: pluggy.HookRelay) -> tuple[Scorer, npt.NDAr
     synthetic = synthesize(host, hooks, classes, differentiable=False)
     features = torch.cat([data.train_features, synthetic.to(data.train_features)])
     labels = torch.cat([data.train_labels, classes])
-    features = hooks.d3_transform_features(host=host, features=features)
+    transformed = hooks.d3_transform_features(host=host, features=features)
+    features = features if transformed is None else transformed
     with torch.enable_grad():  # evaluation runs without gradient, but training needs it
-        scorer: Scorer = hooks.d3_train_classifier(
+        scorer: Scorer | None = hooks.d3_train_classifier(
             host=host, features=features, labels=labels, num_classes=data.num_classes
         )
+        if scorer is None:
+            scorer = train_default(features, labels, data.num_classes)
     # Apple GPUs have no float64.
     prior = labels.bincount(minlength=data.num_classes).cpu().double() / len(labels)
     return scorer, prior.numpy()

@@ -12,8 +12,9 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.checks import Count, Seed, check_arguments
+from d3_plugin.checks import Count, Seed, checked
 from d3_plugin.distillation.distiller import Distiller
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.captured import EXAMPLES, capture
 from d3_plugin.evaluation.classifier import Classifier
@@ -21,17 +22,19 @@ from d3_plugin.evaluation.final import Final, train_final
 from d3_plugin.evaluation.metrics import ood_auroc
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
-from d3_plugin.hooks.describe import describe, take_arguments
-from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hooks.describe import host_of
 from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
-from d3_plugin.hosts.synthesis import synthesize
+from d3_plugin.hosts.parts import HostParts
+from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
+_HOST_ALONE = D3Settings(final_classifier="host")
 _GAP = 0.2  # less may be chance, or a training that has just begun
 
 
+@checked
 def evaluate(
     trainer: Any = None,
     *,
@@ -64,9 +67,23 @@ def evaluate(
         InputError: ``draws`` is below 1.
         HostError: no plugin knows the trainer, or parts of a script are missing.
     """
-    given = dict(locals())
-    check_arguments(evaluate, given)
-    return score_host(*_described(**given), seed=seed, draws=draws)
+    parts = HostParts(
+        function="evaluate",
+        trainer=trainer,
+        generator=generator,
+        data=data,
+        seed=seed,
+        noise_dim=noise_dim,
+        synthesize=synthesize,
+        modules=modules,
+        transform_features=transform_features,
+        train_classifier=train_classifier,
+        synthetic_per_class=synthetic_per_class,
+        plugins=plugins,
+    )
+    host, hooks = _scored_host(parts)
+    with plain_pytorch(host.generator):
+        return score_host(host, hooks, seed=seed, draws=draws)
 
 
 def classifier(
@@ -91,27 +108,38 @@ def classifier(
     Raises:
         InputError, HostError: as :func:`evaluate`.
     """
-    given = dict(locals())
-    check_arguments(classifier, given)
-    return make_classifier(*_described(**given), seed=seed)
+    parts = HostParts(
+        function="classifier",
+        trainer=trainer,
+        generator=generator,
+        data=data,
+        seed=seed,
+        noise_dim=noise_dim,
+        synthesize=synthesize,
+        modules=modules,
+        transform_features=transform_features,
+        train_classifier=train_classifier,
+        synthetic_per_class=synthetic_per_class,
+        plugins=plugins,
+    )
+    host, hooks = _scored_host(parts)
+    with plain_pytorch(host.generator):
+        return make_classifier(host, hooks, seed=seed)
 
 
-def _described(
-    trainer: Any,
-    generator: nn.Module | None,
-    data: Any,
-    plugins: Iterable[object],
-    **arguments: Any,
-) -> tuple[Host, pluggy.HookRelay]:
-    manager = make_manager(plugins)
-    host = describe(manager, trainer, generator, None, data, only_scored=True)
-    take_arguments(manager, host, **arguments)
-    if trainer is None:  # networks behind a script's synthesis are scored in eval mode, too
+def _scored_host(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
+    """The host and its hooks; networks that a script's synthesis calls are scored in eval mode."""
+    host, hooks = host_of(parts)
+    if parts.trainer is None:
         classes = host.data.unseen_classes[:1].repeat(2)
-        with modules_noticed(host.modules) as found, RandomStream(0, host.device, "trial"):
-            synthesize(host, manager.hook, classes, differentiable=False)
+        with (
+            plain_pytorch(host.generator),
+            modules_noticed(host.modules) as found,
+            RandomStream(0, host.device, "trial"),
+        ):
+            synthesize_rows(host, hooks, classes, differentiable=False)
         host.modules += tuple(found)
-    return host, manager.hook
+    return host, hooks
 
 
 def score_host(
@@ -121,7 +149,7 @@ def score_host(
     seed: int,
     draws: int = 1,
     distiller: Distiller | None = None,
-    **scoring: Any,
+    settings: D3Settings = _HOST_ALONE,
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
@@ -134,7 +162,7 @@ def score_host(
         seed: of the noise and of the final classifier.
         draws: how many times features are synthesised and the final classifier is trained.
         distiller: teacher and student; needed unless ``final_classifier`` is ``host``.
-        scoring: see :func:`~d3_plugin.evaluation.final.train_final`.
+        settings: which classifier is scored, and how it is combined.
 
     Returns:
         Metrics as means over the draws, and the scores they are computed from.
@@ -152,8 +180,8 @@ def score_host(
     host_scores: list[Tensor] = []
     student_scores = teacher_score = teacher_auroc = None
     with RandomStream(seed, host.device, "evaluation"), eval_mode(host.modules), torch.no_grad():
-        for _ in range(draws if scoring.get("final_classifier") != "student" else 1):
-            final = train_final(host, hooks, distiller, **scoring)
+        for _ in range(draws if settings.final_classifier != "student" else 1):
+            final = train_final(host, hooks, distiller, settings)
             of_host, student_scores = final.parts(rows)
             scores.append(final.combined(of_host, student_scores))
             host_scores += [] if of_host is None else [of_host]
@@ -209,7 +237,7 @@ def make_classifier(
     *,
     seed: int,
     distiller: Distiller | None = None,
-    **scoring: Any,
+    settings: D3Settings = _HOST_ALONE,
 ) -> Classifier:
     """The first draw's final classifier, the one that :func:`score_host` scores.
 
@@ -217,7 +245,7 @@ def make_classifier(
     that cannot be captured runs in the host's modules, in eval mode.
 
     Args:
-        host, hooks, seed, distiller, scoring: as for :func:`score_host`.
+        host, hooks, seed, distiller, settings: as for :func:`score_host`.
 
     Raises:
         HostError: the host returns features or scores of a wrong shape.
@@ -226,7 +254,7 @@ def make_classifier(
     rows = data.train_features[torch.arange(EXAMPLES) % len(data.train_features)]
     obstacle = ""
     with RandomStream(seed, host.device, "evaluation"), eval_mode(host.modules), torch.no_grad():
-        final = train_final(host, hooks, distiller, **scoring)
+        final = train_final(host, hooks, distiller, settings)
         function: Scorer = final
         try:
             with ModuleState(host.modules):

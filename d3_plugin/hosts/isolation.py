@@ -18,11 +18,7 @@ from d3_plugin.distributed import process_rank
 _one_at_a_time = threading.RLock()
 
 _numpy_random: Any = np.random  # its type stubs lack get_bit_generator and set_bit_generator
-_BIT_GENERATORS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM)
-    + (np.random.Philox, np.random.SFC64)
-}
+_KINDS = "MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"  # of NumPy's bit generators
 
 
 @contextmanager
@@ -196,8 +192,8 @@ def _torch_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def _bit_generator(state: dict[str, Any]) -> Any:
-    """A new NumPy bit generator with this state; its name comes from a file, perhaps."""
-    made = _BIT_GENERATORS[state["bit_generator"]]()
+    """A new NumPy bit generator with this state, whose name may come from a file."""
+    made = getattr(np.random, _KINDS[_KINDS.index(state["bit_generator"])])()
     made.state = state
     return made
 

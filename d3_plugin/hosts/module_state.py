@@ -91,7 +91,7 @@ def _memory(tensor: Tensor) -> Tensor:
 
 
 def _write(memory: Tensor, values: Tensor) -> None:
-    # What is equal is left alone: it may be mapped from a file, read-only. A GPU would have to wait.
+    # What is equal may be mapped from a file, read-only. A GPU would have to wait for the answer.
     on_cpu = memory.device.type == "cpu" and memory.layout == torch.strided
     if not (on_cpu and torch.equal(memory, values)):
         memory.copy_(values)

@@ -29,9 +29,11 @@ def synthesize(
         HostError: the hook or the user's function returned something else, or lost the gradient.
     """
     with ModuleState(host.modules), torch.set_grad_enabled(differentiable):
-        rows: Tensor = hooks.d3_synthesize_features(
+        rows = hooks.d3_synthesize_features(
             host=host, class_ids=classes.clone(), differentiable=differentiable
         )
+        if rows is None:
+            rows = host.from_noise(classes, host.data.attributes[classes])
     shape = (len(classes), host.data.feature_dim)
     fits = (
         isinstance(rows, Tensor)
@@ -47,4 +49,5 @@ def synthesize(
             f"the generator, attach(synthesize=...) or a plugin must return features {shape}, got "
             f"{describe(rows)}; {advice}"
         )
-    return rows
+    synthetic: Tensor = rows
+    return synthetic
