@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
+import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 import torch
@@ -31,19 +43,27 @@ _IN_RANGE: dict[str, Callable[[float], bool]] = {
 _WORDS = {float: "a finite number", int: "an int", bool: "True or False", type(None): "None"}
 
 
-def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """Check arguments against the annotations of a signature, such as :data:`Positive`.
+P = ParamSpec("P")
+R = TypeVar("R")
 
-    Args:
-        function: a function, or the ``__init__`` of a class.
-        values: its arguments by name: ``locals()`` on its first line.
 
-    Raises:
-        InputError: lists every argument that does not fit.
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a function whose arguments are checked against annotations like :data:`Positive`.
+
+    Its calls raise :class:`InputError`, which lists every argument that does not fit.
     """
-    hints = get_type_hints(function, include_extras=True)
-    given = {name: value for name, value in values.items() if name in hints}
-    _misfits(function.__qualname__.removesuffix(".__init__"), given, hints).raise_as(InputError)
+    signature = inspect.signature(function)
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        hints = get_type_hints(function, include_extras=True)
+        given = signature.bind(*args, **kwargs).arguments
+        given.pop("self", None)
+        _misfits(name, given, hints).raise_as(InputError)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any]) -> Problems:
@@ -85,11 +105,13 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, part) for part in get_args(hint))
     if hint in (int, float):
-        numbers = int if hint is int else (int, float)
+        numbers = (int, np.integer) if hint is int else (int, float, np.integer, np.floating)
         fits = isinstance(value, numbers) and not isinstance(value, bool)
         return fits and abs(value) <= sys.float_info.max
     if origin is collections.abc.Iterable and isinstance(value, (str, list, tuple)):
         return not isinstance(value, str) and all(_fits(v, *get_args(hint)) for v in value)
+    if origin is dict and isinstance(value, dict):
+        return all(_fits(v, get_args(hint)[1]) for v in value.values())
     return isinstance(value, origin or hint)
 
 

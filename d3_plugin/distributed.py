@@ -132,14 +132,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return inner
 
 
-def warn_alone(generator: nn.Module) -> None:
+def warn_alone() -> None:
     """Warn that without ``gather`` every process trains its own student."""
-    if process_count() > 1 and isinstance(generator, DistributedDataParallel):
+    if process_count() > 1:
         warnings.warn(
             f"the generator is trained by {process_count()} processes, but each trains its own "
             "student, with the same synthetic classes and noise; attach(gather=True) shares one",
             D3Warning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

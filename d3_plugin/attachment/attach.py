@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pluggy
 import torch
@@ -12,25 +13,32 @@ from torch import Tensor, nn
 
 from d3_plugin.attachment.d3 import D3, Mode
 from d3_plugin.attachment.hook_mode import check_free
-from d3_plugin.checks import Count, Seed, check_arguments
+from d3_plugin.checks import Count, Seed
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, warn_alone
-from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hooks.describe import (
-    PLAIN_CONTAINER,
-    bare_optimizers,
-    check_optimizers,
-    describe,
-    take_arguments,
-)
-from d3_plugin.hooks.manager import make_manager
+from d3_plugin.errors import D3Warning
+from d3_plugin.hooks.describe import host_of
 from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import modules_noticed, uncovered
+from d3_plugin.hosts.parts import HostParts, check_optimizers
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
+
+
+@dataclass(kw_only=True)
+class _Arguments(HostParts):
+    """The arguments of :func:`attach`."""
+
+    needed: ClassVar = ("generator", "optimizer", "data")
+
+    settings: D3Settings | None
+    mode: Mode | None
+    gather: bool
+    labels_are: LabelForm
+    progress: Callable[[str], None] | None
 
 
 def attach(
@@ -119,34 +127,60 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    if isinstance(generator, (dict, list, tuple)):
-        raise HostError(f"generator= takes one nn.Module: {PLAIN_CONTAINER}")
-    optimizer = bare_optimizers(optimizer)
-    given = dict(locals())
-    check_arguments(attach, given)
-    settings = settings or D3Settings()
-    mode = mode or ("loss" if trainer is None else "hook")
-    manager = make_manager(plugins, strict=strict_plugins)
-    host = describe(manager, trainer, generator, optimizer, data)
-    if not gather:
-        warn_alone(host.generator)
-    take_arguments(manager, host, **given)
-    optimizers = optimizer if isinstance(optimizer, list) else [host.optimizer]
+    given = _Arguments(
+        function="attach",
+        trainer=trainer,
+        data=data,
+        generator=generator,
+        optimizer=optimizer,
+        settings=settings,
+        mode=mode,
+        seed=seed,
+        gather=gather,
+        labels_are=labels_are,
+        noise_dim=noise_dim,
+        synthesize=synthesize,
+        modules=modules,
+        transform_features=transform_features,
+        train_classifier=train_classifier,
+        synthetic_per_class=synthetic_per_class,
+        plugins=plugins,
+        strict_plugins=strict_plugins,
+        progress=progress,
+    )
+    host, hooks = host_of(given)
+    with plain_pytorch(host.generator):
+        return _attach(given, host, hooks)
+
+
+def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
+    settings = given.settings or D3Settings()
+    mode = given.mode or ("loss" if given.trainer is None else "hook")
+    optimizers = given.optimizers or [host.optimizer]
     check_optimizers(host, optimizers)
     if mode == "hook":
         check_free(optimizers)
-    if trainer is None:  # a trainer may be unable to synthesise before it starts
-        _try_synthesis(host, manager.hook, reached=settings.weight > 0)
+    if host.in_ddp and not given.gather:
+        warn_alone()
+    if given.trainer is None:  # a trainer may be unable to synthesise before it starts
+        _try_synthesis(host, hooks, reached=settings.weight > 0)
 
-    stream = RandomStream(seed, host.device, "training")
+    stream = RandomStream(given.seed, host.device, "training")
     with stream:
-        distiller = _make_distiller(host, settings, progress, gather=gather)
-    if gather:
+        distiller = _make_distiller(host, settings, given.progress, gather=given.gather)
+    if given.gather:
         same_start(distiller)
         if process_rank():  # rank 0 keeps the stream of a single process
-            stream = stream_of_rank(seed, host.device)
+            stream = stream_of_rank(given.seed, host.device)
     return D3(
-        host, manager.hook, distiller, settings, stream, mode=mode, labels_are=labels_are, seed=seed
+        host,
+        hooks,
+        distiller,
+        settings,
+        stream,
+        mode=mode,
+        labels_are=given.labels_are,
+        seed=given.seed,
     )
 
 
@@ -156,7 +190,7 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
     reachable = reached and any(p.requires_grad for p in host.generator.parameters())
 
     def rows() -> Tensor:
-        with RandomStream(0, host.device, "trial"), torch.enable_grad():
+        with RandomStream(0, host.device, "trial"):
             return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
 
     with modules_noticed(host.modules) as found:
@@ -173,7 +207,7 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
             f"synthesis changes {', '.join(changed)}, which D³ cannot restore: training differs "
             "from one without D³ even at weight 0",
             D3Warning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

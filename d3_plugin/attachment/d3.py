@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal, NoReturn
 
@@ -12,18 +12,23 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.attachment.hook_mode import StepHook
-from d3_plugin.attachment.step import Step
-from d3_plugin.checks import Count, NonNegative, check_arguments
+from d3_plugin.attachment.generator_loss import GeneratorLoss
+from d3_plugin.attachment.hook_mode import OptimizerHook
+from d3_plugin.checks import Count, NonNegative, checked
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import SCORING, D3Settings, FinalClassifier
-from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.distillation.settings import (
+    CHANGEABLE,
+    SCORING,
+    D3Settings,
+    FinalClassifier,
+)
+from d3_plugin.errors import D3Warning, HostError, InputError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import weights_from
 
@@ -52,24 +57,44 @@ class D3:
     ) -> None:
         self.host, self.distiller = host, distiller
         self._hooks, self._seed = hooks, seed
-        hooked = mode == "hook"
-        self._step = Step(host, hooks, distiller, settings, stream, labels_are, hooked=hooked)
-        self._step_hook = StepHook(host, self._step, gather=distiller.gather) if hooked else None
+        self._loss = GeneratorLoss(
+            host, hooks, distiller, settings, stream, labels_are, hooked=mode == "hook"
+        )
+        self._optimizer_hook = None
+        if mode == "hook":
+            self._optimizer_hook = OptimizerHook(host, self._loss, gather=distiller.gather)
         self._attached = True
 
     @property
     def settings(self) -> D3Settings:
-        """The settings in use; ``weight`` and those of scoring may be replaced at any time."""
-        return self._step.settings
+        """The settings in use.
+
+        Those that take effect at any time may be replaced, as in
+        ``d3.settings = dataclasses.replace(d3.settings, weight=0.1)``: the weight, the numbers of
+        rows, and what ``evaluate()`` combines. For others, attach again.
+
+        Raises:
+            InputError: other settings would change; names them.
+        """
+        return self._loss.settings
 
     @settings.setter
     def settings(self, settings: D3Settings) -> None:
-        self._step.settings = settings
+        if not isinstance(settings, D3Settings):
+            raise InputError(f"d3.settings must be D3Settings, got {settings!r}")
+        before, after = asdict(self.settings), asdict(settings)
+        fixed = [n for n in before if before[n] != after[n] and n not in CHANGEABLE]
+        if fixed:
+            raise InputError(
+                f"{', '.join(fixed)} cannot change once D³ is attached: attach again with "
+                f"settings=. d3.settings takes other values of {', '.join(CHANGEABLE)}"
+            )
+        self._loss.settings = settings
 
     @property
     def steps(self) -> int:
         """How many steps the student has made."""
-        return self._step.update.steps
+        return self._loss.student.steps
 
     @property
     def values(self) -> dict[str, Tensor]:
@@ -81,7 +106,7 @@ class D3:
         the parameters that D³ reaches: in hook mode of the last step; in loss form of the last
         tenth step, in the host's backward pass, before clipping, with all accumulated gradients.
         """
-        return self._step.values
+        return self._loss.values
 
     def loss(
         self,
@@ -120,14 +145,15 @@ class D3:
             raise HostError("this D³ was detached; attach again to use its loss")
         if torch.is_inference_mode_enabled():
             raise HostError("call loss() in the training loop, not under torch.inference_mode()")
-        if self._step_hook is not None:
+        if self._optimizer_hook is not None:
             raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # nothing public tells
             raise HostError(
                 "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
             )
-        return self._step(features, labels, attributes, update=update)
+        return self._loss(features, labels, attributes, update=update)
 
+    @checked
     def evaluate(
         self,
         *,
@@ -160,10 +186,19 @@ class D3:
         Warns:
             D3Warning: D³ has made no step.
         """
-        scoring = self._scoring(D3.evaluate, locals())
-        with weights_from(self.host.generator, generator):
-            return score_host(self.host, self._hooks, draws=draws, **scoring)
+        settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
+        own = self.host.generator
+        with plain_pytorch(own), weights_from(own, generator):
+            return score_host(
+                self.host,
+                self._hooks,
+                seed=self._seed,
+                draws=draws,
+                distiller=self.distiller,
+                settings=settings,
+            )
 
+    @checked
     def classifier(
         self,
         *,
@@ -186,26 +221,42 @@ class D3:
         Warns:
             D3Warning: D³ has made no step.
         """
-        scoring = self._scoring(D3.classifier, locals())
-        with weights_from(self.host.generator, generator):
-            return make_classifier(self.host, self._hooks, **scoring)
+        settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
+        own = self.host.generator
+        with plain_pytorch(own), weights_from(own, generator):
+            return make_classifier(
+                self.host,
+                self._hooks,
+                seed=self._seed,
+                distiller=self.distiller,
+                settings=settings,
+            )
 
-    def _scoring(self, method: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        """Seed, student, and the settings of the final classifier: those given, where not None."""
-        check_arguments(method, given)
-        self._step.update.look()
-        names = ("final_classifier", *SCORING)
-        settings = replace(self.settings, **{n: given[n] for n in names if given[n] is not None})
+    def _scoring(
+        self,
+        final_classifier: FinalClassifier | None,
+        ensemble_weight: float | None,
+        seen_offset: float | None,
+    ) -> D3Settings:
+        """The settings, with those of scoring that are given; warns if D³ has made no step."""
+        self._loss.student.look()
+        own = self.settings
+        settings = replace(
+            own,
+            final_classifier=own.final_classifier if final_classifier is None else final_classifier,
+            ensemble_weight=own.ensemble_weight if ensemble_weight is None else ensemble_weight,
+            seen_offset=own.seen_offset if seen_offset is None else seen_offset,
+        )
         if self.steps == 0 and (settings.weight or settings.final_classifier != "host"):
             why = "d3.loss() was never called"
-            if self._step_hook is not None:
+            if self._optimizer_hook is not None:
                 why = "the optimizer given to attach was never stepped; was it created again later?"
             warnings.warn(
                 f"D³ has made no step, so neither generator nor student learnt from it: {why}",
                 D3Warning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return {"seed": self._seed, "distiller": self.distiller, "settings": settings}
+        return settings
 
     def __repr__(self) -> str:
         return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"
@@ -233,17 +284,17 @@ class D3:
 
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
-        if self._step_hook is not None:
-            self._step_hook.remove()
+        if self._optimizer_hook is not None:
+            self._optimizer_hook.remove()
         self._attached = False
-        self._step.update.look()
+        self._loss.student.look()
 
     def state_dict(self) -> dict[str, Any]:
         """What continues a run: teacher, student, optimiser, random stream and step."""
         return {
             "distiller": self.distiller.state_dict(),
-            **self._step.state_dict(),
-            "host_steps": 0 if self._step_hook is None else self._step_hook.host_steps,
+            **self._loss.state_dict(),
+            "host_steps": 0 if self._optimizer_hook is None else self._optimizer_hook.host_steps,
             "settings": asdict(self.settings),
             "seen_classes": self.host.data.seen_classes,
         }
@@ -257,21 +308,23 @@ class D3:
             HostError: the state is damaged, or of other classes, features or settings; nothing is
                 changed then.
         """
-        before = copy.deepcopy(self.state_dict())
-        try:
-            _check_same_problem(state, before)
-            self._load(state)
-        except Exception as error:  # a damaged part makes PyTorch and Python raise almost anything
-            self._load(before)
-            raise HostError(
-                f"this state is damaged, or of other data or settings ({error!r}); nothing changed"
-            ) from error
+        with plain_pytorch():
+            before = copy.deepcopy(self.state_dict())
+            try:
+                _check_same_problem(state, before)
+                self._load(copy.deepcopy(dict(state)))  # Adam would keep its tensors
+            except Exception as error:  # a damaged part makes PyTorch raise almost anything
+                self._load(before)
+                raise HostError(
+                    f"this state is damaged, or of other data or settings ({error!r}); nothing "
+                    "changed"
+                ) from error
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])
-        self._step.load_state_dict(state, self._seed)
-        if self._step_hook is not None:
-            self._step_hook.host_steps = int(state["host_steps"])
+        self._loss.load_state_dict(state, self._seed)
+        if self._optimizer_hook is not None:
+            self._optimizer_hook.host_steps = int(state["host_steps"])
 
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.amp import grad_scaler
 
-from d3_plugin.attachment.step import Step
+from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.distributed import average
 from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
@@ -33,20 +33,20 @@ def check_free(optimizers: Sequence[torch.optim.Optimizer]) -> None:
         raise HostError("this optimizer already has a D³: detach() that one first")
 
 
-class StepHook:
+class OptimizerHook:
     """A pre-hook of the optimiser's step, which adds D³'s gradient to its parameters.
 
     Args:
         host: every ``host.interval``-th step of its optimiser gets a gradient.
-        step: makes the steps of D³, and measures its share of the gradient.
+        loss: the generator's extra loss, which also measures D³'s share of the gradient.
         gather: whether to average the gradient over processes; DDP has averaged the host's already.
 
     Attributes:
         host_steps: steps of the optimiser so far.
     """
 
-    def __init__(self, host: Host, step: Step, *, gather: bool) -> None:
-        self._host, self._step, self._gather = host, step, gather
+    def __init__(self, host: Host, loss: GeneratorLoss, *, gather: bool) -> None:
+        self._host, self._loss, self._gather = host, loss, gather
         self.host_steps = 0
         self._handle = host.optimizer.register_step_pre_hook(self._before_step)
         _hooked.add(host.optimizer)
@@ -72,7 +72,7 @@ class StepHook:
         if (self.host_steps - 1) % self._host.interval:
             return
         with torch.enable_grad():
-            extra = self._step()
+            extra = self._loss()
         if not extra.requires_grad:
             return
         parameters = [p for g in optimizer.param_groups for p in g["params"] if p.requires_grad]
@@ -84,4 +84,4 @@ class StepHook:
         reached = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
         for parameter, gradient in reached.items():
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        self._step.share.add(reached)
+        self._loss.share.add(reached)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import Seed, Share, check_arguments, some
+from d3_plugin.checks import Seed, Share, checked, some
 from d3_plugin.data.assemble import Rows, from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning, InputError, Problems
@@ -33,6 +33,7 @@ def without_test_rows(data: GZSLData) -> GZSLData:
     )
 
 
+@checked
 def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZSLData:
     """Cut a class-disjoint GZSL problem out of the training rows of ``data``.
 
@@ -60,7 +61,6 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
 
     Source: the class-disjoint validation split of Xian et al., TPAMI 2019, section 4.
     """
-    check_arguments(pseudo_unseen, locals())
     # Seen classes are sorted, so the position of a class is its new id.
     ids = torch.searchsorted(data.seen_classes, data.train_labels)
     frequent = ids.bincount() >= 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from d3_plugin.checks import Count, NonNegative, Positive, setting_problems
 from d3_plugin.errors import InputError
 from d3_plugin.functional.label_space import KLForm
@@ -17,6 +19,9 @@ StudentStart = Literal["teacher", "semantic", "random"]
 
 SCORING = ("ensemble_weight", "seen_offset")
 """Settings that only ``evaluate()`` uses: with other values finished runs are scored again."""
+
+CHANGEABLE = ("weight", "synthetic_rows", "real_rows", "final_classifier", *SCORING)
+"""Settings that take effect whenever they change; the others shape teacher, student and losses."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,6 +99,9 @@ class D3Settings:
 
     def __post_init__(self) -> None:
         setting_problems("D3Settings", type(self), vars(self)).raise_as(InputError)
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):  # which JSON does not know
+                object.__setattr__(self, name, value.item())
 
     def __repr__(self) -> str:
         """The settings that are not the defaults."""

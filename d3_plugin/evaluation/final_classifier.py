@@ -18,7 +18,7 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError
 from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
-from d3_plugin.hooks.defaults import UserHooks
+from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.synthesis import synthesize
 

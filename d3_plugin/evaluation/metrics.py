@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.checks import Share, check_arguments, check_arrays
+from d3_plugin.checks import Share, check_arrays, checked
 from d3_plugin.errors import InputError, Problems
 
 Floats = npt.NDArray[np.float64]
@@ -34,13 +34,13 @@ class GZSLMetrics:
     oracle_harmonic: float
 
 
+@checked
 def harmonic_mean(unseen: Share, seen: Share) -> float:
     """2US / (U + S), and 0 at 0/0.
 
     Raises:
         InputError: one of them is not a number in [0, 1].
     """
-    check_arguments(harmonic_mean, {"unseen": unseen, "seen": seen})
     return float(harmonic_means(np.asarray(unseen), np.asarray(seen)))
 
 

@@ -12,7 +12,7 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.checks import Count, Seed, check_arguments
+from d3_plugin.checks import Count, Seed, checked
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Warning, HostError
@@ -22,19 +22,20 @@ from d3_plugin.evaluation.final_classifier import HostScorer, train_final
 from d3_plugin.evaluation.metrics import ood_auroc
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
-from d3_plugin.hooks.describe import describe, take_arguments
-from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hooks.describe import host_of
 from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
-from d3_plugin.hosts.synthesis import synthesize
+from d3_plugin.hosts.parts import HostParts
+from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 _HOST_ALONE = D3Settings(final_classifier="host")
 _ADVICE = "; train_classifier= scores your own"
 _GAP = 0.2  # less may be chance, or a training that has just begun
 
 
+@checked
 def evaluate(
     trainer: Any = None,
     *,
@@ -67,9 +68,23 @@ def evaluate(
         InputError: ``draws`` is below 1.
         HostError: no plugin knows the trainer, or parts of a script are missing.
     """
-    given = dict(locals())
-    check_arguments(evaluate, given)
-    return score_host(*_described(**given), seed=seed, draws=draws)
+    parts = HostParts(
+        function="evaluate",
+        trainer=trainer,
+        generator=generator,
+        data=data,
+        seed=seed,
+        noise_dim=noise_dim,
+        synthesize=synthesize,
+        modules=modules,
+        transform_features=transform_features,
+        train_classifier=train_classifier,
+        synthetic_per_class=synthetic_per_class,
+        plugins=plugins,
+    )
+    host, hooks = _scored_host(parts)
+    with plain_pytorch(host.generator):
+        return score_host(host, hooks, seed=seed, draws=draws)
 
 
 def classifier(
@@ -94,27 +109,38 @@ def classifier(
     Raises:
         InputError, HostError: as :func:`evaluate`.
     """
-    given = dict(locals())
-    check_arguments(classifier, given)
-    return make_classifier(*_described(**given), seed=seed)
+    parts = HostParts(
+        function="classifier",
+        trainer=trainer,
+        generator=generator,
+        data=data,
+        seed=seed,
+        noise_dim=noise_dim,
+        synthesize=synthesize,
+        modules=modules,
+        transform_features=transform_features,
+        train_classifier=train_classifier,
+        synthetic_per_class=synthetic_per_class,
+        plugins=plugins,
+    )
+    host, hooks = _scored_host(parts)
+    with plain_pytorch(host.generator):
+        return make_classifier(host, hooks, seed=seed)
 
 
-def _described(
-    trainer: Any,
-    generator: nn.Module | None,
-    data: Any,
-    plugins: Iterable[object],
-    **arguments: Any,
-) -> tuple[Host, pluggy.HookRelay]:
-    manager = make_manager(plugins)
-    host = describe(manager, trainer, generator, None, data, only_scored=True)
-    take_arguments(manager, host, **arguments)
-    if trainer is None:  # networks behind a script's synthesis are scored in eval mode, too
+def _scored_host(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
+    """The host and its hooks; networks that a script's synthesis calls are scored in eval mode."""
+    host, hooks = host_of(parts)
+    if parts.trainer is None:
         classes = host.data.unseen_classes[:1].repeat(2)
-        with modules_noticed(host.modules) as found, RandomStream(0, host.device, "trial"):
-            synthesize(host, manager.hook, classes, differentiable=False)
+        with (
+            plain_pytorch(host.generator),
+            modules_noticed(host.modules) as found,
+            RandomStream(0, host.device, "trial"),
+        ):
+            synthesize_rows(host, hooks, classes, differentiable=False)
         host.modules += tuple(found)
-    return host, manager.hook
+    return host, hooks
 
 
 def score_host(
@@ -154,7 +180,7 @@ def score_host(
     host_scores: list[Tensor] = []
     student_scores = teacher_score = teacher_auroc = None
     with (
-        plain_pytorch(),
+        plain_pytorch(host.generator),
         RandomStream(seed, host.device, "evaluation"),
         eval_mode(host.modules),
         torch.no_grad(),
@@ -246,7 +272,7 @@ def make_classifier(
     """
     data = host.data
     with (
-        plain_pytorch(),
+        plain_pytorch(host.generator),
         RandomStream(seed, host.device, "evaluation"),
         eval_mode(host.modules),
         torch.no_grad(),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
+import warnings
 import weakref
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from d3_plugin.errors import InputError
+from d3_plugin.checks import Count, checked
+from d3_plugin.errors import D3Warning, InputError, StorageError
+from d3_plugin.files import write_atomically
 from d3_plugin.hooks.specs import hookimpl
 
 
@@ -28,47 +33,97 @@ class CSVLog:
 
     Raises:
         InputError: the file exists and is no such log.
+        StorageError: the file cannot be read or written.
+
+    Warns:
+        D3Warning: steps cannot be written, because the disk is full; the training goes on, and
+            they are written with later ones.
     """
 
-    def __init__(self, path: str | Path, every: int = 50) -> None:
-        self._path, self._every = Path(path), every
-        self._names: list[str] = []  # the columns, once the file is begun or continued
-        self._held: list[tuple[int, dict[str, Tensor]]] = []
-        with self._path.open("a+", encoding="utf-8") as file:  # also: can it be written?
-            file.seek(0)
-            header = file.readline()
-            if header and not header.startswith("step,"):
-                raise InputError(f"{path} is not a log of D³: choose another path or delete it")
-        weakref.finalize(self, _write, self._path, self._names, self._held)
+    @checked
+    def __init__(self, path: str | Path, every: Count = 50) -> None:
+        self._file, self._every = _LogFile(Path(path)), every
+        weakref.finalize(self, self._file.write)
 
     @hookimpl
     def d3_after_step(self, step: int, values: dict[str, Tensor]) -> None:
-        self._held.append((step, values))
-        if len(self._held) >= self._every:
+        self._file.held.append((step, values))
+        if step % self._every == 0:
             self.flush()
 
     def flush(self) -> None:
         """Write the steps that are still held."""
-        _write(self._path, self._names, self._held)
+        self._file.write()
 
 
-def _write(path: Path, names: list[str], held: list[tuple[int, dict[str, Tensor]]]) -> None:
-    steps, held[:] = held[:], []
-    if not steps:
-        return
-    numbers = iter(torch.stack([v for _, values in steps for v in values.values()]).tolist())
-    rows: list[dict[str, int | str]] = [
-        {"step": step, **{n: f"{next(numbers):.7g}" for n in values}} for step, values in steps
-    ]
-    columns = dict.fromkeys([*names, *(name for row in rows for name in row)])
-    mode = "a"
-    if len(columns) > len(names):  # the first rows of this run, or a new name
-        with path.open(newline="", encoding="utf-8") as file:
-            old = [r for r in csv.DictReader(file) if int(r["step"]) < int(rows[0]["step"])]
-        rows, mode = [*old, *rows], "w"
-        names[:] = dict.fromkeys(name for row in rows for name in row)
-    with path.open(mode, newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        if mode == "w":
-            writer.writeheader()
-        writer.writerows(rows)
+class _LogFile:
+    """The file, and the steps that are not in it yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._columns: list[str] = []  # once a row of this run is written
+        self.held: list[tuple[int, dict[str, Tensor]]] = []
+        try:
+            path.open("ab").close()  # can it be written?
+            self._rows_before = _rows(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise InputError(
+                f"{path} is not a log of D³: choose another path or delete it"
+            ) from error
+
+    def write(self) -> None:
+        """Append the steps held; with a new column, or at first, write the file anew."""
+        if not self.held:
+            return
+        values = iter(torch.stack([v for _, row in self.held for v in row.values()]).tolist())
+        rows = [{"step": f"{s}", **{n: f"{next(values):.7g}" for n in row}} for s, row in self.held]
+        columns = [*dict.fromkeys([*self._columns, *(name for row in rows for name in row)])]
+        try:
+            if columns == self._columns:
+                _append(self._path, _text(rows, columns, header=False))
+            else:
+                first = self.held[0][0]
+                before = self._rows_before or _rows(self._path.read_text(encoding="utf-8"))
+                before = [row for row in before if int(row["step"]) < first]
+                columns = [*dict.fromkeys(name for row in [*before, *rows] for name in row)]
+                write_atomically(self._path, _text([*before, *rows], columns, header=True))
+        except OSError as error:
+            warnings.warn(
+                f"{self._path} lacks the steps from {self.held[0][0]} on ({error}); they are "
+                "written as soon as there is room",
+                D3Warning,
+                stacklevel=2,
+            )
+            return
+        self._columns, self._rows_before = columns, []
+        self.held.clear()
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    """The rows of a log; ValueError if it is none. A last line that was cut off is left out."""
+    rows = [*csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))]
+    if text and not (text.startswith("step,") and all(row["step"].isdigit() for row in rows)):
+        raise ValueError("no log")
+    return rows
+
+
+def _text(rows: list[dict[str, str]], columns: list[str], *, header: bool) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Append all of it, or nothing if the disk is full."""
+    size = path.stat().st_size
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+    except OSError:
+        os.truncate(path, size)
+        raise

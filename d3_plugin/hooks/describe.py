@@ -3,92 +3,47 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pluggy
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.data import GZSLData
 from d3_plugin.data.host_data import as_gzsl_data
 from d3_plugin.distributed import unwrapped
 from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hooks.defaults import UserHooks
-from d3_plugin.hooks.manager import bind
-from d3_plugin.hosts.call_form import Synthesis
-from d3_plugin.hosts.host import Host, Scorer
-
-PLAIN_CONTAINER = (
-    "networks in a plain dict or list belong to no module. Pass the one that makes the features as "
-    "generator= and the others as modules=, or hold them in nn.ModuleDict or nn.ModuleList"
-)
+from d3_plugin.hooks.manager import bind, make_manager
+from d3_plugin.hooks.user_functions import UserHooks
+from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.isolation import plain_pytorch
+from d3_plugin.hosts.parts import HostParts
 
 
-def describe(
-    manager: pluggy.PluginManager,
-    trainer: Any,
-    generator: nn.Module | None,
-    optimizer: Any,
-    data: Any,
-    *,
-    only_scored: bool = False,
-) -> Host:
-    """A host from a trainer that a plugin knows, or from the parts of a script.
-
-    Args:
-        manager: the plugins; those that describe other hosts are unregistered.
-        trainer, generator, optimizer, data: as for ``attach``.
-        only_scored: a script's generator is not trained and needs no optimiser.
+def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
+    """The host that has these parts, and its hooks, which ask the user's functions first.
 
     Raises:
-        HostError: nothing knows the trainer, parts are missing or given twice, or the generator has
-            no parameters.
+        HostError: nothing knows the trainer, or the data are of another problem than the trainer's.
+        PluginError: a plugin is invalid.
     """
-    if trainer is not None:
-        if generator is not None or optimizer is not None:
-            raise HostError("give a trainer, or a script's generator= and other parts, not both")
-        return describe_trainer(manager, trainer, data)
-    if generator is None or data is None or (not optimizer and not only_scored):
-        parts = "generator= and data=" if only_scored else "generator=, optimizer= and data="
-        raise HostError(f"{'this' if only_scored else 'attach()'} needs a trainer, or {parts}")
-    if next(generator.parameters(), None) is None:
-        raise HostError(f"the generator has no parameters: {PLAIN_CONTAINER}")
-    bind(manager, None)
-    first = optimizer[0] if isinstance(optimizer, list) else optimizer
-    if first is None:  # every host has one
-        first = torch.optim.SGD(generator.parameters(), lr=0.0)
-    host = Host("script", generator, first, as_gzsl_data(data))
-    host.data = host.data.to(host.device)
-    return host
-
-
-def take_arguments(
-    manager: pluggy.PluginManager,
-    host: Host,
-    *,
-    noise_dim: int | None,
-    synthesize: Synthesis | None,
-    modules: Iterable[nn.Module] | dict[str, nn.Module],
-    transform_features: Callable[[Tensor], Tensor] | None,
-    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None,
-    synthetic_per_class: int | None,
-    **_: Any,
-) -> None:
-    """Apply these arguments of ``attach``, which take precedence over the plugins' answers."""
-    host.generator = unwrapped(host.generator)
-    modules = modules.values() if isinstance(modules, dict) else modules
-    host.modules = tuple(unwrapped(module) for module in (*host.modules, *modules))
-    host.synthetic_per_class = synthetic_per_class or host.synthetic_per_class
-    if noise_dim is not None:
-        host.noise_dim = noise_dim
+    with plain_pytorch():
+        manager = make_manager(parts.plugins, strict=parts.strict_plugins)
+        if parts.generator is None:
+            host = describe_trainer(manager, parts.trainer, parts.data)
+        else:
+            bind(manager, None)
+            optimizers = parts.optimizers or [torch.optim.SGD(parts.generator.parameters(), lr=0.0)]
+            host = Host("script", parts.generator, optimizers[0], as_gzsl_data(parts.data))
+            host.data = host.data.to(host.device)
+    host.modules += tuple(map(unwrapped, parts.other_modules))
+    host.synthetic_per_class = parts.synthetic_per_class or host.synthetic_per_class
+    synthesize = parts.synthesize
+    if parts.noise_dim is not None:
+        host.noise_dim = parts.noise_dim
         synthesize = synthesize or host.from_noise
-    manager.register(
-        UserHooks(synthesize, transform_features, train_classifier), "arguments of attach"
-    )
+    functions = UserHooks(synthesize, parts.transform_features, parts.train_classifier)
+    manager.register(functions, "functions of the user")
+    return host, manager.hook
 
 
 def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = None) -> Host:
@@ -136,32 +91,3 @@ def _user_data(own: GZSLData, data: Any) -> GZSLData:
             stacklevel=5,
         )
     return given
-
-
-def bare_optimizers(given: Any) -> Any:
-    """An optimiser, or a list of them, without the wrappers of accelerate and Lightning."""
-    if isinstance(given, (list, tuple, Iterator)):
-        return [bare_optimizers(each) for each in given]
-    return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
-
-
-def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:
-    """Check that the optimisers step every trainable parameter of the generator.
-
-    Raises:
-        HostError: they do not; names the missing parameters.
-    """
-    if any(map(is_lazy, host.generator.parameters())):
-        raise HostError("the generator has lazy layers: call it once, then make the optimizer")
-    owned = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
-    foreign = [
-        name
-        for name, parameter in host.generator.named_parameters()
-        if parameter.requires_grad and id(parameter) not in owned
-    ]
-    if foreign:
-        advice = "is it the critic's, or was it made before .to()? Several optimizers go in a list"
-        if isinstance(host.generator, AveragedModel):
-            advice = "attach to the generator, and give its average to evaluate(generator=...)"
-        missing = f"{len(foreign)} parameters of the generator ({', '.join(foreign[:5])})"
-        raise HostError(f"the optimizer lacks {missing}: {advice}")

@@ -14,12 +14,12 @@ from typing import Any
 import pluggy
 
 from d3_plugin.errors import D3Warning, PluginError
-from d3_plugin.hooks import defaults, specs
+from d3_plugin.hooks import specs
 from d3_plugin.hosts.host import Host, HostFamily
 
 
 def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> pluggy.PluginManager:
-    """A plugin manager with the defaults, the installed plugins and ``plugins``.
+    """A plugin manager with the installed plugins and ``plugins``.
 
     Args:
         plugins: other plugin modules or objects, which take precedence over installed ones.
@@ -30,7 +30,6 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
     """
     manager = pluggy.PluginManager(specs.PROJECT)
     manager.add_hookspecs(specs)
-    manager.register(defaults, "d3_plugin defaults")
     for point in sorted(entry_points(group=specs.PROJECT), key=lambda p: p.name):
         with _ctrl_c_noticed() as noticed:
             try:

@@ -4,8 +4,9 @@ A plugin is a module or object with functions marked :data:`hookimpl`, registere
 entry-point group ``d3_plugin`` or passed to ``attach(..., plugins=[...])``. A plugin with
 ``d3_describe_host`` is called only for the hosts that it describes, a plugin without it (a logger,
 an extra loss term) for every host. The first answer other than None is used: functions given to
-``attach`` come first, then plugins from the last registered to the first, then
-:mod:`d3_plugin.hooks.defaults`.
+``attach`` come first, then plugins from the last registered to the first. If all answers are None,
+D³ calls the generator on noise and attributes, leaves features as they are, and trains the linear
+softmax of the field. Tensors are copies: a hook may change them in place.
 """
 
 from __future__ import annotations

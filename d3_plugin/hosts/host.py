@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from d3_plugin.data import GZSLData
+from d3_plugin.distributed import unwrapped
 from d3_plugin.errors import PluginError
 from d3_plugin.hosts.call_form import Synthesis, default_synthesis
 
@@ -25,7 +27,7 @@ class Host:
 
     Attributes:
         name: of the family, shown in messages.
-        generator: the module that D³'s gradient goes to.
+        generator: the module that D³'s gradient goes to, without DistributedDataParallel.
         optimizer: the generator's; holds the generator's parameters.
         data: the GZSL problem, on the generator's device.
         trainer: the trainer object, if there is one; for the hooks of its adapter.
@@ -35,6 +37,7 @@ class Host:
             optimiser, from the first on. Above 1 where the host's own step is as short as D³'s.
         noise_dim: width of the generator's noise, for the default synthesis; None to read it from
             the generator's first linear layer.
+        in_ddp: whether the generator was given in DistributedDataParallel.
     """
 
     name: str
@@ -46,9 +49,12 @@ class Host:
     synthetic_per_class: int = 200
     interval: int = 1
     noise_dim: int | None = None
+    in_ddp: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.modules = self.modules or (self.generator,)
+        self.in_ddp = isinstance(self.generator, DistributedDataParallel)
+        self.generator = unwrapped(self.generator)
+        self.modules = tuple(map(unwrapped, self.modules)) or (self.generator,)
 
     @property
     def device(self) -> torch.device:

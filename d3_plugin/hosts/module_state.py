@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -18,66 +18,92 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.errors import HostError
-from d3_plugin.hosts.isolation import Undo, together
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _PLAIN = vars(nn.Module()).keys()  # the attributes that every module has
 
 
 class ModuleState:
-    """Everything that a forward pass may change in modules, to be restored.
+    """Everything that a forward pass may change in modules; restored after the ``with`` block.
 
     These are buffers (batch-norm statistics, spectral-norm vectors), also new and re-bound ones;
     layers and parameters that are made in a forward pass; parameters that are not trained, such as
     averages; modes and other plain attributes, such as counters; NumPy arrays; and random
     generators held as attributes. Changes inside a list, dict or other object are not covered, see
     :func:`uncovered`.
-
-    As a context manager it restores everything after the block.
-
-    Attributes:
-        undo: restores it, except for attributes that were added.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        calls: list[Undo] = []
-        self._saved: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for part in [part for module in modules for part in module.modules()]:
+        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._contents: list[Callable[[], object]] = []  # calls that restore them
+        for part in (part for module in modules for part in module.modules()):
             if isinstance(part, torch.jit.ScriptModule):  # without Python dicts
                 values: list[Any] = [*part.buffers(recurse=False)]
             else:
                 parts = (part._buffers, part._parameters, part._modules, vars(part))
-                self._saved += [(own, dict(own)) for own in parts]
+                self._attributes += [(own, dict(own)) for own in parts]
                 added = [value for name, value in vars(part).items() if name not in _PLAIN]
                 values = [*part._buffers.values(), *part._parameters.values(), *added]
-            for value in values:
-                if isinstance(value, Tensor) and not value.requires_grad:
-                    # .data: no version bump, so graphs that saved the buffer still run backward.
-                    calls.append(partial(value.data.copy_, value.detach().clone()))
-                elif isinstance(value, np.ndarray):
-                    calls.append(partial(value.__setitem__, ..., value.copy()))
-                elif isinstance(value, (torch.Generator, np.random.RandomState)):
-                    restore: Any = value.set_state
-                    calls.append(partial(restore, value.get_state()))
-                elif isinstance(value, np.random.Generator):
-                    bits = value.bit_generator
-                    calls.append(partial(setattr, bits, "state", bits.state))
-                elif isinstance(value, random.Random):
-                    calls.append(partial(value.setstate, value.getstate()))
-        self.undo = together([*[partial(own.update, was) for own, was in self._saved], *calls])
-
-    def drop_added(self) -> None:
-        """Remove the attributes, buffers and layers that were not there before."""
-        for own, was in self._saved:
-            for name in own.keys() - was.keys():
-                del own[name]
+            self._contents += [undo for value in values if (undo := _restoring(value)) is not None]
 
     def __enter__(self) -> None:
         """Everything is saved already."""
 
     def __exit__(self, *_: object) -> None:
-        self.undo()
-        self.drop_added()
+        _even_if_interrupted(self._restore)
+
+    def _restore(self) -> None:
+        for own, before in self._attributes:
+            own.update(before)
+            for name in own.keys() - before.keys():
+                del own[name]
+        for restore in self._contents:
+            restore()
+
+
+def _restoring(value: Any) -> Callable[[], object] | None:
+    """A call that gives an attribute the content that it has now; None if it has none."""
+    if isinstance(value, Tensor):
+        if value.requires_grad or value.is_inference():  # trained; cannot be changed
+            return None
+        memory = _memory(value)
+        return partial(_write, memory, memory.clone())
+    if isinstance(value, np.ndarray):
+        return partial(value.__setitem__, ..., value.copy()) if value.flags.writeable else None
+    if isinstance(value, (torch.Generator, np.random.RandomState)):
+        restore: Any = value.set_state
+        return partial(restore, value.get_state())
+    if isinstance(value, np.random.Generator):
+        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return partial(value.setstate, value.getstate())
+    return None
+
+
+def _memory(tensor: Tensor) -> Tensor:
+    """The tensor without the repetitions of ``expand``, which cannot be written to."""
+    # .data: no version bump, so graphs that saved the tensor still run backward.
+    memory = tensor.data
+    if memory.layout == torch.strided and 0 in memory.stride():
+        for dim, stride in enumerate(memory.stride()):
+            memory = memory.narrow(dim, 0, min(1, memory.shape[dim])) if stride == 0 else memory
+    return memory
+
+
+def _write(memory: Tensor, values: Tensor) -> None:
+    # What is equal may be mapped from a file, read-only. A GPU would have to wait for the answer.
+    on_cpu = memory.device.type == "cpu" and memory.layout == torch.strided
+    if not (on_cpu and torch.equal(memory, values)):
+        memory.copy_(values)
+
+
+def _even_if_interrupted(restore: Callable[[], None]) -> None:
+    """Restore, and once more from the start if Ctrl-C comes in the middle."""
+    try:
+        restore()
+    except KeyboardInterrupt:
+        restore()
+        raise
 
 
 def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
@@ -123,28 +149,40 @@ def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
     Raises:
         HostError: they have other layers.
     """
+    if other is None:
+        yield
+        return
     if isinstance(other, (AveragedModel, nn.DataParallel, DistributedDataParallel)):
         other = other.module
-    own, given = ([*net.parameters(), *net.buffers()] for net in (module, other or module))
+    own, given = ([*net.parameters(), *net.buffers()] for net in (module, other))
     if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
         raise HostError("evaluate(generator=...) takes a generator with the same layers")
-    undo = together([partial(tensor.data.copy_, tensor.detach().clone()) for tensor in own])
+    own, given = ([_memory(tensor) for tensor in tensors] for tensors in (own, given))
+    before = [tensor.clone() for tensor in own]
+
+    def take(values: list[Tensor]) -> None:
+        for tensor, value in zip(own, values, strict=True):
+            _write(tensor, value)
+
     try:
-        for tensor, value in zip(own, given, strict=True):
-            tensor.data.copy_(value)
+        take(given)
         yield
     finally:
-        undo()
+        _even_if_interrupted(partial(take, before))
 
 
 @contextmanager
 def eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Every submodule in eval mode, and afterwards each in the mode it had."""
     modes = [(m, m.training) for module in modules for m in module.modules()]
+
+    def restore() -> None:
+        for module, training in modes:
+            module.training = training
+
     try:
         for module, _ in modes:
             module.training = False
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        _even_if_interrupted(restore)

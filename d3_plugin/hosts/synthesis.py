@@ -28,15 +28,12 @@ def synthesize(
     Raises:
         HostError: the hook or the user's function returned something else, or lost the gradient.
     """
-    state = ModuleState(host.modules)
-    try:
-        with torch.set_grad_enabled(differentiable):
-            rows: Tensor = hooks.d3_synthesize_features(
-                host=host, class_ids=classes, differentiable=differentiable
-            )
-    finally:
-        state.undo()
-        state.drop_added()
+    with ModuleState(host.modules), torch.set_grad_enabled(differentiable):
+        rows = hooks.d3_synthesize_features(
+            host=host, class_ids=classes.clone(), differentiable=differentiable
+        )
+        if rows is None:
+            rows = host.from_noise(classes, host.data.attributes[classes])
     shape = (len(classes), host.data.feature_dim)
     fits = (
         isinstance(rows, Tensor)
@@ -52,4 +49,5 @@ def synthesize(
             f"the generator, attach(synthesize=...) or a plugin must return features {shape}, got "
             f"{describe(rows)}; {advice}"
         )
-    return rows
+    synthetic: Tensor = rows
+    return synthetic

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from d3_plugin.checks import (
     NonNegative,
     Positive,
-    check_arguments,
     check_labels,
     check_matrices,
     check_seen_classes,
+    checked,
 )
 from d3_plugin.distributed import gather_rows, mean_over_processes
 from d3_plugin.errors import InputError
@@ -56,6 +56,7 @@ class ID2SDLoss(nn.Module):
 
     seen_classes: Tensor
 
+    @checked
     def __init__(
         self,
         seen_classes: Tensor,
@@ -68,7 +69,6 @@ class ID2SDLoss(nn.Module):
         relation_temperature: Positive = 0.1,
         gather: bool = False,
     ) -> None:
-        check_arguments(ID2SDLoss.__init__, locals())
         check_seen_classes("ID2SDLoss", seen_classes)
         super().__init__()
         self.width = int(seen_classes.max()) + 1

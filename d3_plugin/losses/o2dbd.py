@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from d3_plugin.checks import (
     Count,
     Positive,
-    check_arguments,
     check_labels,
     check_matrices,
     check_seen_classes,
+    checked,
 )
 from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
@@ -61,6 +61,7 @@ class O2DBDLoss(nn.Module):
     score_std: Tensor
     is_seen: Tensor
 
+    @checked
     def __init__(
         self,
         num_classes: Count,
@@ -77,7 +78,6 @@ class O2DBDLoss(nn.Module):
         initial_offset: float = 1.0,
         gather: bool = False,
     ) -> None:
-        check_arguments(O2DBDLoss.__init__, locals())
         check_seen_classes("O2DBDLoss", seen_classes, num_classes)
         super().__init__()
         self.score, self.score_temperature = score, score_temperature

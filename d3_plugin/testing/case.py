@@ -21,6 +21,7 @@ from d3_plugin.checks import describe, setting_problems
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, InputError
+from d3_plugin.evaluation.softmax import train_default
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host
@@ -104,7 +105,13 @@ class TrainedHost:
 
     def call(self, name: str, **inputs: Any) -> Any:
         """The result of a hook for these inputs, which it must not change."""
-        return on_copies(name, partial(getattr(self.hook, name), host=self.host), **inputs)
+        answer = on_copies(name, partial(getattr(self.hook, name), host=self.host), **inputs)
+        if answer is not None:
+            return answer
+        if name == "d3_synthesize_features":
+            ids = inputs["class_ids"]
+            return self.host.from_noise(ids, self.host.data.attributes[ids])
+        return inputs["features"] if name == "d3_transform_features" else train_default(**inputs)
 
     def rows(self, differentiable: bool, ids: Tensor | None = None, seed: int = 0) -> Tensor:
         """Features (N, D) as D³ asks for them, from a seed; of 20 unseen class ids by default."""

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from d3_plugin.checks import describe
 from d3_plugin.errors import AdapterError
-from d3_plugin.hooks.describe import check_optimizers
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.module_state import eval_mode
+from d3_plugin.hosts.parts import check_optimizers
 from d3_plugin.testing.case import (
     AdapterCase,
     differences,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 
-from d3_plugin import D3Settings, D3Warning, HostError
+from d3_plugin import D3Settings, D3Warning, HostError, InputError
 from d3_plugin.data import GZSLData
+from d3_plugin.distillation.settings import CHANGEABLE
 from tests.toys import SMALL, WEIGHT_ZERO, ScriptHost, assert_equal, attach
 
 
@@ -63,7 +65,7 @@ def test_gradient_is_that_of_the_weighted_terms(toy_data: GZSLData, device: torc
     d3 = attach(host)
     host.sample()
     before = copy.deepcopy(d3.distiller)
-    stream = copy.deepcopy(d3._step.stream)
+    stream = copy.deepcopy(d3._loss.stream)
     loss = d3.loss(features=host.input_res, labels=host.input_label)
     got = torch.autograd.grad(loss, list(host.net_g.parameters()))
 
@@ -169,3 +171,67 @@ def test_the_weight_may_follow_a_schedule(host: ScriptHost) -> None:
     first = d3.loss(update=False).item()  # draws alike every time
     d3.settings = replace(d3.settings, weight=SMALL.weight / 2)
     assert d3.loss(update=False).item() == pytest.approx(first / 2)
+
+
+@pytest.mark.parametrize("name", ["weight", "synthetic_rows", "real_rows"])
+def test_settings_that_may_change_take_effect(toy_data: GZSLData, name: str) -> None:
+    values = []
+    for changed in (False, True):
+        d3 = attach(ScriptHost(toy_data))
+        if changed:
+            other = getattr(SMALL, name) * 2
+            d3.settings = replace(d3.settings, **{name: other})
+            assert getattr(d3.settings, name) == other
+        values.append(d3.loss().item())
+    assert values[0] != values[1]
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(D3Settings)])
+def test_settings_that_have_no_effect_are_refused(host: ScriptHost, name: str) -> None:
+    d3 = attach(host)
+    other = next(v for v in OTHER[type(getattr(SMALL, name))] if accepted(name, v))
+    settings = replace(SMALL, **{name: other})
+    if name in CHANGEABLE:
+        d3.settings = settings
+        assert d3.settings == settings
+        return
+    with pytest.raises(InputError, match=f"^{name} cannot change.*attach again"):
+        d3.settings = settings
+    assert d3.settings == SMALL
+
+
+OTHER = {
+    float: (0.123,),
+    int: (77,),
+    bool: (True, False),
+    str: (
+        "random",
+        "energy",
+        "class",
+        "host",
+        "probabilities",
+        "double_softmax",
+        "bce",
+        "contrastive",
+    ),
+}
+
+
+def accepted(name: str, value: object) -> bool:
+    try:
+        return getattr(replace(SMALL, **{name: value}), name) != getattr(SMALL, name)
+    except InputError:
+        return False
+
+
+@pytest.mark.parametrize("junk", [None, {"weight": 1.0}, 0.5, D3Settings])
+def test_settings_that_are_none(host: ScriptHost, junk: object) -> None:
+    d3 = attach(host)
+    with pytest.raises(InputError, match=r"d3\.settings must be D3Settings"):
+        d3.settings = junk
+    d3.loss()
+
+
+def test_settings_of_numpy_numbers() -> None:
+    settings = D3Settings(weight=np.float32(0.5), synthetic_rows=np.int64(8))
+    assert (type(settings.weight), type(settings.synthetic_rows)) == (float, int)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin import D3, D3Warning, hookimpl
-from d3_plugin.distillation.student_step import StudentUpdate
+from d3_plugin.distillation.student_trainer import StudentTrainer
 from d3_plugin.errors import NotFiniteError
 from d3_plugin.hosts.host import Host, StepBatch
 from tests.toys import SMALL, ScriptHost, assert_equal, attach
@@ -78,8 +78,8 @@ def test_a_diverged_generator_ends_the_training(host: ScriptHost, mode: str) -> 
         step()
 
 
-def student_update(host: ScriptHost) -> StudentUpdate:
-    return StudentUpdate(attach(host).distiller, host.net_g, 1e-3)
+def student_update(host: ScriptHost) -> StudentTrainer:
+    return StudentTrainer(attach(host).distiller, host.net_g, 1e-3)
 
 
 def test_warnings_come_ever_more_seldom(host: ScriptHost) -> None:
@@ -89,7 +89,7 @@ def test_warnings_come_ever_more_seldom(host: ScriptHost) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             value = torch.tensor(float("nan") if step % 2 else 1.0)
-            _, good = update(torch.zeros(()), None, {"a": value})
+            _, good = update.train(torch.zeros(()), None, {"a": value})
         assert bool(good) == (step % 2 == 0)
         warned += [str(step)] if caught else []
     assert warned == ["1", "3", "7", "15", "31"], "the first, second, fourth, eighth, sixteenth"
@@ -100,9 +100,9 @@ def test_elsewhere_than_on_the_cpu_it_looks_every_fifty_steps(host: ScriptHost) 
     update._on_cpu = False
     for step in range(1, 50):
         value = torch.tensor(float("nan") if step == 7 else 1.0)
-        update(torch.zeros(()), None, {"a": value})
+        update.train(torch.zeros(()), None, {"a": value})
     with pytest.warns(D3Warning, match="skipped 1 of its first 50"):
-        update(torch.zeros(()), None, {"a": torch.tensor(1.0)})
+        update.train(torch.zeros(()), None, {"a": torch.tensor(1.0)})
 
 
 def test_without_any_term_a_bad_step_is_still_named(host: ScriptHost) -> None:

@@ -91,7 +91,7 @@ def test_mode(attach: Attach, form: str) -> None:
     other = "loss" if form == "trainer" else "hook"
     d3 = attach(mode=other)
     for attached, mode in ((default, "hook" if other == "loss" else "loss"), (d3, other)):
-        assert (attached._step_hook is None) == (mode == "loss")
+        assert (attached._optimizer_hook is None) == (mode == "loss")
     if other == "loss":
         d3.loss().backward()
     else:

@@ -18,7 +18,7 @@ from torch import nn
 from d3_plugin import D3Settings
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.networks import EmbeddingClassifier
-from d3_plugin.distillation.student_step import StudentUpdate
+from d3_plugin.distillation.student_trainer import StudentTrainer
 from tests.benchmarks.table import resident
 
 SMALL = {"B": 128, "C": 1000, "D": 2048}
@@ -33,7 +33,7 @@ def one_cell(answer: Connection, rows: int, classes: int, width: int) -> None:
     seen = torch.arange(classes // SEEN_SHARE)
     teacher = EmbeddingClassifier(width, settings.embedding_dim, len(seen)).requires_grad_(False)
     distiller = Distiller(teacher, classes, seen, settings, torch.randn(1000, len(seen)))
-    update = StudentUpdate(distiller, nn.Linear(1, 1), settings.student_lr)
+    update = StudentTrainer(distiller, nn.Linear(1, 1), settings.student_lr)
     synthetic, real = torch.rand(rows // 2, width), torch.rand(rows // 2, width)
     labels = torch.cat(
         [
@@ -46,7 +46,7 @@ def one_cell(answer: Connection, rows: int, classes: int, width: int) -> None:
         start = time.process_time()
         synthetic = synthetic.detach().requires_grad_()
         terms = distiller.terms(distiller.batch(synthetic, real, labels))
-        update(torch.stack(list(terms.values())).sum(), synthetic, terms)
+        update.train(torch.stack(list(terms.values())).sum(), synthetic, terms)
         taken.append(time.process_time() - start)
     answer.send((min(taken[1:]), resident("VmHWM") - before))
 

@@ -65,7 +65,7 @@ def two_steps(part: int, parts: int, *, ddp: bool) -> dict[str, Tensor]:
         gather=ddp,
     )
     learned: list[Tensor] = []
-    d3._step.update.optimizer.register_step_pre_hook(
+    d3._loss.student.optimizer.register_step_pre_hook(
         lambda *_: learned.append(torch.cat([p.grad.flatten() for p in d3.distiller.learned()]))
     )
     answer = {"start": flat(iter(d3.distiller.learned()))}
@@ -202,7 +202,7 @@ def run(way: str, step: Callable[[ScriptHost, D3], None]) -> dict[str, Any]:
 
 
 def draw(d3: D3) -> Tensor:
-    with d3._step.stream:
+    with d3._loss.stream:
         return torch.rand(4)
 
 

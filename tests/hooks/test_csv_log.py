@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from d3_plugin import InputError
+from d3_plugin import D3Warning, InputError, StorageError
 from d3_plugin.data import GZSLData
 from d3_plugin.hooks import CSVLog
 from tests.toys import ScriptHost, attach
@@ -52,6 +56,7 @@ def test_values_are_read_when_they_are_written(tmp_path: Path) -> None:
         log.d3_after_step(step, unreadable)
     with pytest.raises(NotImplementedError):
         log.d3_after_step(3, unreadable)
+    log._file.held.clear()
 
 
 def test_names_may_come_and_go(tmp_path: Path) -> None:
@@ -100,5 +105,52 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"results\.csv is not a log of D³"):
         CSVLog(path)
     assert path.read_text() == "name,H\nmine,50\n"
-    with pytest.raises(FileNotFoundError):
-        CSVLog(tmp_path / "missing" / "d3.csv")
+    path.write_bytes(b"step,total\n\xff\xfe")
+    with pytest.raises(InputError, match="is not a log"):
+        CSVLog(path)
+    path.write_text("step,total\none,0.5\n")
+    with pytest.raises(InputError, match="not a log"):
+        CSVLog(path)
+    for unwritable in (tmp_path / "missing" / "d3.csv", tmp_path):
+        with pytest.raises(StorageError, match="cannot write"):
+            CSVLog(unwritable)
+    with pytest.raises(InputError, match="every must be"):
+        CSVLog(tmp_path / "d3.csv", every=0)
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """No file grows above this size: a write is cut off there, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_full_disk_does_not_end_the_training(tmp_path: Path, resumed: bool) -> None:
+    path = tmp_path / "d3.csv"
+    log = CSVLog(path, every=2)
+    for step in range(1, 5):
+        log.d3_after_step(step, one(step))
+    whole = path.read_text()
+    if resumed:
+        log = CSVLog(path, every=2)
+    log.d3_after_step(5, one(5))
+    with at_most(path.stat().st_size + 3), pytest.warns(D3Warning, match="lacks the steps from 5"):
+        log.d3_after_step(6, one(6))
+    assert path.read_text() == whole, "nothing is half written"
+    assert os.listdir(tmp_path) == ["d3.csv"]
+    for step in (7, 8):
+        log.d3_after_step(step, one(step))
+    assert path.read_text().splitlines() == ["step,total", *(f"{n},{n}" for n in range(1, 9))]
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "d3.csv"
+    path.write_text("step,total\n1,0.5\n12")  # of 123
+    log = CSVLog(path, every=1)
+    log.d3_after_step(123, one(2.0))
+    assert path.read_text().splitlines() == ["step,total", "1,0.5", "123,2"]

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -212,7 +213,7 @@ def test_a_plugin_whose_terms_are_unusable_is_named(
             return answer()
 
     d3 = attach(ScriptHost(toy_data), Terms())
-    with pytest.raises(PluginError, match=r"d3_extra_terms \(plugins: .*failed"):
+    with pytest.raises(PluginError, match=r"d3_extra_terms of plugin Terms.*(failed|must)"):
         d3.loss()
 
 
@@ -234,3 +235,121 @@ def test_after_step_sees_every_step(toy_data: GZSLData) -> None:
     d3.loss()
     names = ["be", "cls", "kl", "od", "teacher_real", "teacher_synthetic", "total"]
     assert log == [(1, names, False), (2, names, False)]
+
+
+@pytest.mark.parametrize("name", ["od", "total", "step", "teacher_real", "gradient_share"])
+def test_extra_terms_with_a_name_in_the_log(toy_data: GZSLData, name: str) -> None:
+    with pytest.raises(PluginError, match=f"of plugin Plugin.*named '{name}' already"):
+        attach(ScriptHost(toy_data), term_plugin(name, 1.0)).loss()
+
+
+@pytest.mark.parametrize(
+    ("term", "found"),
+    [
+        (torch.tensor(3), "torch.int64"),
+        (torch.tensor(True), "torch.bool"),
+        (torch.tensor(1 + 2j), "torch.complex64"),
+        (torch.ones((), device="meta"), "on meta"),
+        (np.float64(5.0), "float64"),
+        (np.array(5.0), "an array"),
+        (torch.ones(1), r"\(1,\)"),
+        (None, "NoneType"),
+    ],
+)
+def test_extra_terms_that_are_no_numbers(toy_data: GZSLData, term: Any, found: str) -> None:
+    class Terms:
+        @hookimpl
+        def d3_extra_terms(self) -> Any:
+            return {"mine": term}
+
+    d3 = attach(ScriptHost(toy_data), Terms())
+    match = f"d3_extra_terms of plugin Terms: 'mine' must be a 0-dim floating tensor.*{found}"
+    with pytest.raises(PluginError, match=match):
+        d3.loss()
+
+
+def test_extra_terms_get_copies(toy_data: GZSLData) -> None:
+    """Whatever a plugin changes in place, student, teacher, other plugins and log stay."""
+
+    class InPlace:
+        @hookimpl
+        def d3_extra_terms(self, batch: StepBatch) -> dict[str, Tensor]:
+            with torch.no_grad():
+                for value in vars(batch).values():
+                    if isinstance(value, Tensor):
+                        value.zero_()
+            batch.num_synthetic = 0
+            return {"mine": torch.zeros(())}
+
+    class OutOfPlace:
+        @hookimpl
+        def d3_extra_terms(self, batch: StepBatch) -> dict[str, Tensor]:
+            return {"mine": torch.zeros(())}
+
+    found = []
+    for plugin in (InPlace(), OutOfPlace()):
+        for order in ((plugin, term_plugin("z", 1.0)), (term_plugin("z", 1.0), plugin)):
+            host = ScriptHost(toy_data)
+            d3 = attach(host, *order)
+            for _ in range(2):
+                d3.loss().backward()
+            gradients = [p.grad for p in host.net_g.parameters()]
+            values = [d3.values[name] for name in sorted(d3.values)]
+            found.append([*values, *d3.distiller.state_dict().values(), *gradients])
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
+def test_after_step_gets_copies(toy_data: GZSLData) -> None:
+    seen: list[dict[str, Tensor]] = []
+
+    class InPlace:
+        @hookimpl
+        def d3_after_step(self, values: dict[str, Tensor]) -> None:
+            for value in values.values():
+                value.fill_(7)
+            values.clear()
+
+    class Log:
+        @hookimpl
+        def d3_after_step(self, values: dict[str, Tensor]) -> None:
+            seen.append(values)
+
+    d3 = attach(ScriptHost(toy_data), InPlace(), Log(), InPlace())
+    d3.loss()
+    for value in d3.values.values():
+        value.fill_(9)
+    assert seen[0].keys() == d3.values.keys()
+    assert 7 not in {v.item() for v in (*seen[0].values(), *d3.values.values())}
+    assert 9 not in {v.item() for v in (*seen[0].values(), *d3.values.values())}
+
+
+@pytest.mark.parametrize("form", ["argument", "plugin"])
+def test_synthesize_gets_copies(toy_data: GZSLData, form: str) -> None:
+    """In place or not, the step, the data and the evaluation are the same."""
+
+    def synthesis(host: ScriptHost, in_place: bool) -> Any:
+        def synthesize(class_ids: Tensor, attributes: Tensor) -> Tensor:
+            rows = host.net_g(torch.randn_like(attributes), attributes.clone())
+            if in_place:
+                class_ids.zero_()
+                attributes.zero_()
+            return rows
+
+        class Plugin:
+            @hookimpl
+            def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor:
+                return synthesize(class_ids, host.data.attributes[class_ids])
+
+        return {"synthesize": synthesize} if form == "argument" else {"plugins": [Plugin()]}
+
+    found = []
+    for in_place in (False, True):
+        host = ScriptHost(toy_data)
+        before = toy_data.unseen_classes.clone(), toy_data.attributes.clone()
+        d3 = toys.attach(host, **synthesis(host, in_place))
+        d3.loss()
+        scores = torch.from_numpy(d3.evaluate().scores)
+        found.append([*d3.values.values(), *d3.distiller.state_dict().values(), scores])
+        assert all(map(torch.equal, before, (host.data.unseen_classes, host.data.attributes)))
+    assert all(map(torch.equal, *found))

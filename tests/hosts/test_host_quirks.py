@@ -176,4 +176,4 @@ def test_learning_rate_decay_over_param_groups(toy_data: GZSLData) -> None:
     for group in host.optimizer_g.param_groups:
         group["lr"] *= 0.99
     host.run(1, d3)
-    assert [g["lr"] for g in d3._step.update.optimizer.param_groups] == [d3.settings.student_lr]
+    assert [g["lr"] for g in d3._loss.student.optimizer.param_groups] == [d3.settings.student_lr]

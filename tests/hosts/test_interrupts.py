@@ -1,10 +1,10 @@
-"""A KeyboardInterrupt inside ``loss()`` leaves the host's state as it was, wherever it comes."""
+"""After Ctrl-C flags, modes, weights and hooks are the host's, and the next call works."""
 
 from __future__ import annotations
 
-import random
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,29 +14,32 @@ import torch
 from d3_plugin.data import GZSLData
 from tests.toys import ScriptHost, attach
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient"),
+    pytest.mark.filterwarnings("ignore:D³ has made no step"),
+]
+
 
 def state(host: ScriptHost) -> list[Any]:
-    """What a step of D³ changes meanwhile: random streams, grad mode, buffers."""
-    numpy = np.random.get_state()  # noqa: NPY002
-    buffers = [buffer.clone() for buffer in host.net_g.buffers()]
-    streams = [torch.get_rng_state(), torch.from_numpy(numpy[1].astype(np.int64))]
-    return [*streams, *buffers, numpy[2:], random.getstate(), torch.is_grad_enabled()]
+    """Weights and buffers, gradients, flags, modes, hooks, and whether gradients are on."""
+    nets = (host.net_g, host.net_d)
+    tensors = [v.clone() for net in nets for v in net.state_dict().values()]
+    tensors += [p.grad.clone() for net in nets for p in net.parameters() if p.grad is not None]
+    return [*tensors, *host.traces(), torch.is_grad_enabled(), torch.get_default_dtype()]
 
 
 def same(one: list[Any], other: list[Any]) -> bool:
-    return all(
+    return len(one) == len(other) and all(
         torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
         for a, b in zip(one, other, strict=True)
     )
 
 
-def traces_of_interrupts(wanted: int, data: GZSLData) -> int:
-    """After how many of the wanted interrupts inside ``loss()`` something was not as before."""
-    host = ScriptHost(data)
-    d3 = attach(host)
-    host.run(2, d3)
+def traces_of_interrupts(wanted: int, host: ScriptHost, call: Callable[[], object]) -> int:
+    """After how many of the wanted interrupts inside the call something was not as before."""
+    call()
     started = time.perf_counter()
-    d3.loss(host.input_res, host.input_label)
+    call()
     longest = 1.2 * (time.perf_counter() - started)
     rng = np.random.default_rng(0)
 
@@ -47,28 +50,47 @@ def traces_of_interrupts(wanted: int, data: GZSLData) -> int:
     hit = traces = 0
     try:
         while hit < wanted:
-            np.random.randn()  # noqa: NPY002 - every other time a second number is waiting
             before = state(host)
             try:
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, longest))
-                d3.loss(host.input_res, host.input_label)
+                call()
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 hit += 1
             traces += not same(before, state(host))
-            torch.set_grad_enabled(True)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before_handler)
+    call()
     return traces
 
 
-@pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
-def test_interrupts_leave_no_trace(toy_data: GZSLData) -> None:
-    assert traces_of_interrupts(150, toy_data) == 0
+def call_of(name: str, host: ScriptHost) -> Callable[[], object]:
+    if name == "attach":
+        return lambda: attach(host)
+    d3 = attach(host)
+    host.run(2, d3)
+    other = ScriptHost(host.data, seed=1).net_g
+    calls: dict[str, Callable[[], object]] = {
+        "loss": lambda: d3.loss(host.input_res, host.input_label),
+        "evaluate": lambda: d3.evaluate(generator=other),
+        "classifier": d3.classifier,
+        "load_state_dict": lambda: d3.load_state_dict(d3.state_dict()),
+    }
+    return calls[name]
+
+
+CALLS = {"loss": 100, "evaluate": 15, "attach": 10, "classifier": 10, "load_state_dict": 50}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_interrupts_leave_no_trace(toy_data: GZSLData, name: str) -> None:
+    host = ScriptHost(toy_data)
+    assert traces_of_interrupts(CALLS[name], host, call_of(name, host)) == 0
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
-def test_three_thousand_interrupts_leave_no_trace(toy_data: GZSLData) -> None:
-    assert traces_of_interrupts(3000, toy_data) == 0
+@pytest.mark.parametrize("name", CALLS)
+def test_many_interrupts_leave_no_trace(toy_data: GZSLData, name: str) -> None:
+    host = ScriptHost(toy_data)
+    assert traces_of_interrupts(30 * CALLS[name], host, call_of(name, host)) == 0

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from d3_plugin.hosts.isolation import RandomStream
+import d3_plugin
+from d3_plugin.data import GZSLData
+from d3_plugin.hosts.isolation import RandomStream, global_streams, set_global_streams
 from d3_plugin.hosts.module_state import ModuleState, eval_mode
+from tests.toys import PlainGenerator, parts_of
 
 
 def draw() -> list[float]:
@@ -86,3 +91,90 @@ def test_eval_mode_restores_each_module() -> None:
     with eval_mode([net]):
         assert not any(m.training for m in net.modules())
     assert [m.training for m in net.modules()] == modes
+
+
+class WithBuffer(nn.Module):
+    """A generator with one more buffer or array, which it does not change."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.net = PlainGenerator()
+        if isinstance(value, torch.Tensor):
+            self.register_buffer("held", value)
+        else:
+            self.held = value
+
+    def forward(self, noise: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        return self.net(noise, attributes)
+
+
+def mapped(path: Path) -> np.ndarray:
+    """An array in a file that is mapped read-only: writing to it ends the process."""
+    np.save(path, np.arange(4.0))
+    return np.load(path, mmap_mode="r")
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: torch.arange(3.0).expand(4, 3),
+        lambda path: torch.zeros(()).expand(2, 2),
+        lambda path: torch.zeros(0).expand(5, 0),
+        lambda path: torch.from_numpy(mapped(path)),
+        mapped,
+        lambda path: np.broadcast_to(np.arange(3), (2, 3)),
+        lambda path: torch.eye(2).to_sparse(),
+        lambda path: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8),
+        lambda path: torch.zeros(2, device="meta"),
+        lambda path: torch.ones(2, dtype=torch.complex64),
+    ],
+    ids=["expanded", "number", "empty", "mapped", "array", "broadcast", "sparse", "quantised",
+         "meta", "complex"],
+)  # fmt: skip
+def test_buffers_that_cannot_be_written_to(toy_data: GZSLData, tmp_path: Path, make: Any) -> None:
+    net = WithBuffer(make(tmp_path / "held.npy"))
+    d3 = d3_plugin.attach(**parts_of(net, toy_data))
+    d3.loss().backward()
+    d3.evaluate()
+
+
+def test_a_buffer_made_in_inference_mode(toy_data: GZSLData) -> None:
+    with torch.inference_mode():
+        made = torch.ones(2)
+    d3_plugin.attach(**parts_of(WithBuffer(made), toy_data)).loss().backward()
+
+
+def test_an_expanded_buffer_is_restored() -> None:
+    net = nn.Module()
+    base = torch.arange(3.0)
+    net.register_buffer("held", base.expand(4, 3))
+    with ModuleState([net]):
+        base.zero_()
+    assert torch.equal(net.held, torch.arange(3.0).expand(4, 3))
+
+
+@pytest.mark.parametrize("kind", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_global_streams_of_every_bit_generator(kind: str, elsewhere: bool) -> None:
+    cpu, own = torch.device("cpu"), np.random.get_bit_generator()
+    try:
+        np.random.set_bit_generator(getattr(np.random, kind)(3))
+        np.random.randn()  # noqa: NPY002 - a second normal number is waiting
+        buffer = io.BytesIO()
+        torch.save(global_streams(cpu), buffer)
+        expected = [draw(), np.random.randn(3).tolist()]  # noqa: NPY002
+        if elsewhere:
+            np.random.set_bit_generator(np.random.MT19937(5))
+        buffer.seek(0)
+        set_global_streams(torch.load(buffer, weights_only=True), cpu)
+        assert [draw(), np.random.randn(3).tolist()] == expected  # noqa: NPY002
+    finally:
+        np.random.set_bit_generator(own)
+
+
+def test_a_name_in_a_state_is_no_attribute_of_numpy() -> None:
+    states = global_streams(torch.device("cpu"))
+    states["numpy"]["bit_generator"] = "seed"
+    with pytest.raises(ValueError, match="index"):
+        set_global_streams(states, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Default hooks for hosts without a plugin, and hooks from the arguments of ``attach``."""
+"""The functions that a user gives to ``attach``, as the plugin that is asked first."""
 
 from __future__ import annotations
 
@@ -9,42 +9,19 @@ from typing import TypeVar
 from torch import Tensor
 
 from d3_plugin.errors import HostError
-from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
-
-
-@hookimpl(trylast=True)
-def d3_synthesize_features(host: Host, class_ids: Tensor, differentiable: bool) -> Tensor:
-    """The generator on standard normal noise and attributes."""
-    return host.from_noise(class_ids, host.data.attributes[class_ids])
-
-
-@hookimpl(trylast=True)
-def d3_transform_features(host: Host, features: Tensor) -> Tensor:
-    """The features themselves."""
-    return features
-
-
-@hookimpl(trylast=True)
-def d3_train_classifier(
-    host: Host, features: Tensor, labels: Tensor, num_classes: int
-) -> DefaultClassifier:
-    """The softmax that the field uses."""
-    return train_default(features, labels, num_classes)
-
 
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class UserHooks:
-    """The functions given to ``attach``, as a plugin that takes precedence over all others.
+    """Answers a hook with the user's function; None, if there is none, asks the other plugins.
 
     Attributes:
-        synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`; None if not
-            given.
+        synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`.
     """
 
     synthesize: Synthesis | None

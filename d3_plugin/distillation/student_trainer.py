@@ -1,9 +1,10 @@
-"""The student's step, from the same backward pass that gives the generator its gradient."""
+"""Trains the student, in the backward pass that gives the generator its gradient."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ LOOK_EVERY = 50  # steps; reading values makes a GPU wait
 GIVE_UP = 100  # consecutive steps
 
 
-class StudentUpdate:
+class StudentTrainer:
     """One backward pass per step: updates what D³ learns and returns the gradient of the rows.
 
     A step with NaN or Inf is skipped: it changes neither the student nor the generator. A
@@ -49,7 +50,7 @@ class StudentUpdate:
         self._skipped, self._in_a_row = torch.zeros((2, 1), dtype=torch.long, device=device)
         self._next_warning = 1
 
-    def __call__(
+    def train(
         self, total: Tensor, rows: Tensor | None, values: Mapping[str, Tensor], *, step: bool = True
     ) -> tuple[Tensor | None, Tensor]:
         """Update the student.
@@ -92,6 +93,19 @@ class StudentUpdate:
             for parameter in self._learned:
                 parameter.grad = None
         return (None if rows is None else of_rows[0].masked_fill(~good, 0.0)), good
+
+    def load_state_dict(self, optimizer: Mapping[str, Any], steps: int) -> None:
+        """Continue with these moments of Adam; its options follow from the settings.
+
+        Raises:
+            ValueError: the moments are of other shapes than the parameters.
+        """
+        own = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**optimizer, "param_groups": own})
+        for parameter, moments in self.optimizer.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("Adam's moments are of other shapes than its parameters")
+        self.steps = steps
 
     def _finite(self, values: Mapping[str, Tensor], gradients: Sequence[Tensor]) -> Tensor:
         """Whether the step may be made, in every process; 0-dim bool on the device."""

@@ -1,0 +1,121 @@
+"""What a user says of a host, in the arguments of ``attach``, ``evaluate`` or ``classifier``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from d3_plugin.checks import Count, Seed, setting_problems
+from d3_plugin.errors import HostError, InputError
+from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.host import Host, Scorer
+
+_PLAIN_CONTAINER = (
+    "networks in a plain dict or list belong to no module. Pass the one that makes the features as "
+    "generator= and the others as modules=, or hold them in nn.ModuleDict or nn.ModuleList"
+)
+
+
+@dataclass(kw_only=True)
+class HostParts:
+    """A trainer, or the parts of a script, and what the user says of its functions.
+
+    Attributes:
+        function: the one that was called, for messages.
+        trainer, generator, ..., plugins: see :func:`d3_plugin.attach`.
+
+    Raises:
+        InputError: lists every argument of a wrong type or outside its range.
+        HostError: parts are missing or given twice, or the generator has no parameters.
+    """
+
+    needed: ClassVar[Sequence[str]] = ("generator", "data")  # of a script
+
+    function: str
+    trainer: Any
+    generator: nn.Module | None
+    data: Any
+    seed: Seed
+    noise_dim: Count | None
+    synthesize: Synthesis | None
+    modules: Iterable[nn.Module] | dict[str, nn.Module]
+    transform_features: Callable[[Tensor], Tensor] | None
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None
+    synthetic_per_class: Count | None
+    plugins: Iterable[object]
+    strict_plugins: bool = False
+    optimizer: Optimizer | Iterable[Optimizer] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.generator, (dict, list, tuple)):
+            raise HostError(f"generator= takes one nn.Module: {_PLAIN_CONTAINER}")
+        self.optimizer = _bare(self.optimizer)
+        if isinstance(self.modules, nn.Module):
+            self.modules = [self.modules]
+        elif isinstance(self.modules, Iterator):
+            self.modules = [*self.modules]
+        setting_problems(f"{self.function}()", type(self), vars(self)).raise_as(InputError)
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        if self.trainer is not None:
+            if self.generator is not None or self.optimizers:
+                raise HostError(
+                    "give a trainer, or a script's generator= and other parts, not both"
+                )
+            return
+        given = {"generator": self.generator, "optimizer": self.optimizers or None}
+        missing = [name for name in self.needed if given.get(name, self.data) is None]
+        if missing or self.generator is None:
+            *others, last = (f"{name}=" for name in self.needed)
+            raise HostError(
+                f"{self.function}() needs a trainer, or {', '.join(others)} and {last}; missing: "
+                f"{', '.join(f'{name}=' for name in missing)}"
+            )
+        if next(self.generator.parameters(), None) is None:
+            raise HostError(f"the generator has no parameters: {_PLAIN_CONTAINER}")
+
+    @property
+    def other_modules(self) -> list[nn.Module]:
+        return [*(self.modules.values() if isinstance(self.modules, dict) else self.modules)]
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        if self.optimizer is None:
+            return []
+        return [self.optimizer] if isinstance(self.optimizer, Optimizer) else [*self.optimizer]
+
+
+def _bare(given: Any) -> Any:
+    """An optimiser, or a list of them, without the wrappers of accelerate and Lightning."""
+    if isinstance(given, (list, tuple, Iterator)):
+        return [_bare(each) for each in given]
+    return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
+
+
+def check_optimizers(host: Host, optimizers: Sequence[Optimizer]) -> None:
+    """Check that the optimisers step every trainable parameter of the generator.
+
+    Raises:
+        HostError: they do not; names the missing parameters.
+    """
+    if any(is_lazy(p) for module in host.modules for p in module.parameters()):
+        raise HostError("the generator has lazy layers: call it once, then make the optimizer")
+    owned = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
+    foreign = [
+        name
+        for name, parameter in host.generator.named_parameters()
+        if parameter.requires_grad and id(parameter) not in owned
+    ]
+    if foreign:
+        advice = "is it the critic's, or was it made before .to()? Several optimizers go in a list"
+        if isinstance(host.generator, AveragedModel):
+            advice = "attach to the generator, and give its average to evaluate(generator=...)"
+        missing = f"{len(foreign)} parameters of the generator ({', '.join(foreign[:5])})"
+        raise HostError(f"the optimizer lacks {missing}: {advice}")
