@@ -100,11 +100,14 @@ def test_pages_attach_and_add_the_loss(page: Path) -> None:
     assert (attach.where, loss.where) == ("after", "before")
     assert attach.file == loss.file
     assert "d3_plugin.attach(" in attach.code
-    name, d3 = re.fullmatch(r"(\w+)\.backward\(.*\)", loss.anchor)[1], r"(self\.)?d3\.loss\(.*\)\n"
+    name, d3 = (
+        re.fullmatch(r"(\w+)\.backward\(.*\)", loss.anchor)[1],
+        r"(self\.)?d3\.loss\((?s:.*)\)\n",
+    )
     assert re.fullmatch(rf"{name} = {name} \+ {d3}", loss.code)
     compile(attach.code + loss.code, page.name, "exec")
     if page.stem not in IMITATED:
-        assert attach.anchor.startswith("optimizer")
+        assert "optim" in attach.anchor
         assert attach.line < loss.line
 
 
@@ -186,13 +189,13 @@ def test_insertions_take_the_hosts_indentation() -> None:
 
 def test_every_misplaced_anchor_is_listed() -> None:
     wanted = [
-        Insertion("s.py", "after", 1, "a()", ""),
+        Insertion("s.py", "after", 3, "a()", ""),
         Insertion("s.py", "after", 2, "b()", ""),
         Insertion("s.py", "after", 2, "gone()", ""),
     ]
     with pytest.raises(ValueError, match="another version") as error:
         insert("a()\nc()\nb()\na()\n", wanted)
-    for part in ("'a()' must be line 1 alone; it is line 1, 4", "line 3", "it is line none"):
+    for part in ("'a()' must be line 3; it is line 1, 4", "line 3", "it is line none"):
         assert part in str(error.value)
 
 
