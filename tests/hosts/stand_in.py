@@ -43,6 +43,12 @@ def write_folder(target: Path, source: Path | None, width: int | None = None) ->
     files["data"], files["label"] = as_gsmflow(features, splits)
     files["sent_splits"] = splits  # RE-GZSL's attributes of CUB
     files |= as_cizsl(features, splits, target)
+    sounds = {  # ZeroDiffusion's
+        "labels": labels - 1,
+        "features": [torch.tensor(row[None]) for row in features["features"].T],
+        "auxiliary": splits["att"].T[labels - 1],
+    }
+    (target / "sounds.pkl").write_bytes(pickle.dumps(sounds))
     for name, content in files.items():
         kept = {k: v for k, v in content.items() if not k.startswith("__")}
         scipy.io.savemat(target / f"{name}.mat", kept)
