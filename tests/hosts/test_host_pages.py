@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ DRIVER = REPOSITORY / "tests" / "hosts"
 sys.path.insert(0, str(DRIVER))
 from insertions import Insertion, insert, read_insertions  # noqa: E402
 from run_host import HOSTS, problems  # noqa: E402
-from stand_in import as_gsmflow, as_mat  # noqa: E402
+from stand_in import as_cizsl, as_gsmflow, as_mat  # noqa: E402
 
 PAGES = sorted(FOLDER.glob("*.md"))
 MINIATURE = """\
@@ -241,6 +242,17 @@ def test_gsmflows_files_hold_the_same_rows_with_seen_classes_first() -> None:
     assert len(data["train_fea"]) == len(labels["train_idx"])
 
 
+def test_cizsls_files_hold_the_same_rows(tmp_path: Path) -> None:
+    features, splits = as_mat(toy_problem())
+    files = as_cizsl(features, splits, tmp_path)
+    for part, name in (("trainval", "train"), ("test_unseen", "test")):
+        labels = pickle.loads((tmp_path / f"labels_{name}.pkl").read_bytes())
+        rows = splits[f"{part}_loc"][:, 0] - 1
+        classes = files["train_test_split_easy"][f"{name}_cid"]
+        assert (classes[labels] == features["labels"][rows, 0]).all()
+        assert (files[f"pfc_feat_{name}"]["pfc_feat"] == features["features"].T[rows]).all()
+
+
 def outcome(folder: Path, weight: float, printed: str) -> dict[str, object]:
     folder.mkdir()
     stream = {"cpu": torch.get_rng_state()}
@@ -257,6 +269,10 @@ def test_driver_notices_what_is_wrong(tmp_path: Path) -> None:
     }
     assert problems(tmp_path, results) == []
     results["d3"] |= {"gradients": [0.1, 0.0], "finite": False, "student_steps": 1}
+    results["d3"]["calls"] = {
+        "loop": ["c: noise, z: attributes"],
+        "d3": ["c: attributes, z: noise"],
+    }
     torch.rand(1)
     (tmp_path / "zero").rename(tmp_path / "before")
     outcome(tmp_path / "zero", 1.0 + 1e-6, "loss 3")
@@ -264,10 +280,11 @@ def test_driver_notices_what_is_wrong(tmp_path: Path) -> None:
     for part in (
         "d3: a loss was not finite",
         "d3: 2 steps, 1 of the student",
+        "d3: D³ passes ['c: attributes, z: noise'] to the generator, the loop ['c: noise",
         "without gradient at the generator",
         "weight 0 changes netG",
         "weight 0 changes stream",
         "weight 0 changes what the host prints",
     ):
         assert part in found
-    assert found.count(";") == 5
+    assert found.count(";") == 6
