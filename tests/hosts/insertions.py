@@ -63,20 +63,20 @@ def insert(source: str, insertions: list[Insertion]) -> str:
     """The host's source with all insertions for it, each indented as the host's line is.
 
     Raises:
-        ValueError: lists every insertion whose host line is absent, not alone, or elsewhere.
+        ValueError: lists every insertion whose host line is absent or elsewhere.
     """
     lines = source.splitlines()
     problems, placed = [], []
     for one in insertions:
         at = [i for i, line in enumerate(lines) if line.split() == one.anchor.split()]
-        if at != [one.line - 1]:
+        if one.line - 1 not in at:
             numbers = ", ".join(str(i + 1) for i in at) or "none"
-            problems.append(f"{one.anchor!r} must be line {one.line} alone; it is line {numbers}")
+            problems.append(f"{one.anchor!r} must be line {one.line}; it is line {numbers}")
             continue
-        host_line = lines[at[0]]
+        host_line = lines[one.line - 1]
         indent = host_line[: len(host_line) - len(host_line.lstrip())]
         code = textwrap.indent(one.code.rstrip(), indent).splitlines()
-        placed.append((at[0] + (one.where == "after"), code))
+        placed.append((one.line - 1 + (one.where == "after"), code))
     if problems:
         raise ValueError("this is another version of the host: " + "; ".join(problems))
     placed.reverse()  # from the last to the first: each leaves the numbers of those before it

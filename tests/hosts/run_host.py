@@ -71,18 +71,55 @@ HOSTS = {  # script and arguments; the last of two equal options counts
         "--nclass_all {C} --ngh 512 --ndh 512 --nepoch 1 --manualSeed 3483 --preprocessing "
         "--embed_type VA --gamma_ADV 10 --gamma_dist 5 --freeze_dec",
     ),
+    "abp": (
+        "train_ABP.py",
+        "--dataset CUB --dataroot data --manualSeed 3483 --gh_dim 512 --nSample 50 --nepoch 2 "
+        "--disp_interval 7 --evl_interval 14",
+    ),
+    "gazsl": (
+        "train_GBU.py",
+        "--dataset CUB --dataroot data --preprocessing --manualSeed 3483 --evl_interval 120",
+    ),
+    "gdan": (
+        "train_gdan.py",
+        "--data_name CUB --data_root data --x_dim {D} --s_dim {A} --epoch 1 --batch 64",
+    ),
+    "regzsl": (
+        "main.py",
+        "--dataset CUB --dataroot data --epoch 1 --syn_num 50 --c_epoch 2 --critic_iter 1 "
+        "--manualSeed 3483 --c_batch_size 64 --seen_Neighbours 3",
+    ),
+    "bivaegan": (
+        "train.py",
+        "--dataset CUB --dataroot data --resSize {D} --attSize {A} --nclass_all {C} --gzsl "
+        "--transductive --RCritic --preprocessing --batch_size 64 --syn_num 50 --critic_iter 1 "
+        "--nepoch 1 --manualSeed 3483",
+    ),
+    "mdgzsl": (
+        "train.py",
+        "--dataset CUB --dataroot data --gen_nepoch 1 --S_dim 64 --NS_dim 64 --ntrain_class {S} "
+        "--nclass_seen {S} --nSample 50 --disp_interval 7 --evl_interval 13",
+    ),
+    "cizsl": (
+        "train_CIZSL.py",
+        "--dataset CUB --splitmode easy --manualSeed 3483 --evl_interval 60",
+    ),
+    "cgzsl": ("main.py", "--dataset CUB --dataroot data --epochs 1"),
+    "zerodiffusion": ("train.py", "data/CUB/sounds.pkl --dataset UrbanSound8k --split test"),
     "d3gzsl": ("gzsl/main.py", ""),  # no options: see argscub.py, and SHIMS
 }
-WIDE = ("gsmflow", "zerodiff")  # 2048 features are written into their code
+WIDE = ("gsmflow", "zerodiff", "regzsl", "cgzsl")  # 2048 features are written into their code
 SHIMS = [  # patterns in the host's files, and what stands for them
     # 0-dim today
     (r"\b([DGR]_cost|Wasserstein_D|vae_loss_seen|loss|embed_err|entr_seen)\.data\[0\]", r"\1.data"),
+    (r"\b(G_loss|D_loss_\w+)\.data\[0\]", r"\1.data"),
     (r"(requires_grad= ?True\))\.cuda\(\)", r"\1.clone()"),  # changed in place, and no leaf there
     (r"seen_mask = 1 - seen_mask", "seen_mask = ~seen_mask"),
     (r"= \[2048, self", "= [self.dataset.data['train_seen']['resnet_features'].size(1), self"),
     (r"\[8192, 4096\]", "[8192, 512]"),  # widths that no option sets
     (r"\[4096, 8192\]", "[512, 8192]"),
     (r"dec_hidden_size=4096(?=\)$|, use)", "dec_hidden_size=opt.ngh"),
+    (r"dec_hidden_size=4096,feature_type", "dec_hidden_size=512,feature_type"),
     (r"default=\[(4096, |1024,)2048\]", "default=[512, 64]"),  # ZLA's, for digits
     (r"import classifier_cls as classifier2\n", "\n"),  # not in the repository, and not used
     (r"'device': 'cuda'", "'device': 'cpu'"),
@@ -98,7 +135,7 @@ SHIMS = [  # patterns in the host's files, and what stands for them
     (r'folder_name = "\./(log|out)"', r'folder_name = "./\1/CUB"'),
     (r"ZERODIFF\.interval", "zerodiff.interval"),  # the class has none
     (r"x_t\.device", "x_tp1.device"),  # before x_t is set
-    (r"^import (argsawa2?|argsflo|argssun|wandb|seaborn as sns)\n", ""),  # not in D3GZSL, not used
+    (r"^import (argsawa2?|argsflo|argssun|wandb|seaborn as sns|pandas as pd)\n", ""),  # not used
     (r"wandb\.(init|log)\(", "dict("),
     (r"data/cub/", "data/CUB/"),
     (r"self\.([go]_epoch) = \d+", r"self.\1 = 1"),
@@ -106,6 +143,42 @@ SHIMS = [  # patterns in the host's files, and what stands for them
     (r"self\.(attr_dim|nz) = 312", r"self.\1 = {A}"),
     (r"self\.(n_class_all|out_dim) = 200", r"self.\1 = {C}"),
     (r"self\.n_class_seen = 150", "self.n_class_seen = {S}"),
+    (  # the critic steps between a forward and its backward pass, which torch 1.4 let pass
+        r"^( +)D_optimizer\.step\(\)",
+        r"\1with torch.autograd._unsafe_preserve_version_counter("
+        r"tuple(discriminator.parameters())): D_optimizer.step()",
+    ),
+    (
+        r"get_loader\(opt2, batch_size=128\)",
+        "get_loader(opt2, batch_size=8)",
+    ),  # drops the last batch
+    (r"from train_diffusion import", "from train_denoise import"),  # the file's name
+    (r"min\(8, os\.cpu_count\(\) or 1\)", "0"),
+    (r"range\(0, 10\)", "range(0, 2)"),  # trainings
+    (r"_epoch\": [28]0", '_epoch": 8'),
+    (r"train_cls_num(\s+)= 150", r"train_cls_num\1= {S}"),
+    (r"test_cls_num(\s+)= 50", r"test_cls_num\1= {U}"),
+    (r"opt\.batchsize = 10(24|00)", "opt.batchsize = 64"),
+    (r"3000 ?\+ ?1", "121"),  # steps
+    (r"h_dim = 40[89]6", "h_dim = 512"),
+    (
+        r"nn\.Linear\((opt\.\w+ ?\+ ?opt\.\w+|input_size|opt\.resSize ?), ?4096\)",
+        r"nn.Linear(\1, 512)",
+    ),
+    (r"nn\.Linear\(4096,", "nn.Linear(512,"),
+    (r"BatchNorm1d\(4096\)", "BatchNorm1d(512)"),
+    (r"torch\.device\(\"cuda:0\"\)", 'torch.device("cpu")'),
+    (r"^ +(states = torch\.load\(args\.vae_ckpt|gen\.load_state_dict).*\n", ""),  # untrained
+    (r"from \.utils import", "from utils import"),  # a script in no package
+    (r"integrate\.trapz", "integrate.trapezoid"),
+    (r"data/CUB2011/", "data/CUB/"),
+    (r"^from scipy\.stats\.stats import.*\n", ""),
+    (r"if not torch\.cuda\.is_available\(\):", "if False:"),
+    (r"'--seen_classes', default=8", "'--seen_classes', default=3"),
+    (r"'--novel_classes', default=2", "'--novel_classes', default=1"),
+    (r"'--num_tasks', default=5", "'--num_tasks', default=2"),
+    (r"'--all_classes', default=50", "'--all_classes', default={C}"),
+    (r"'--attribute_size', default=85", "'--attribute_size', default={A}"),
 ]
 VARIANTS = {"plain": 0.0, "zero": 0.0, "d3": 0.01}
 
@@ -122,6 +195,7 @@ def prepare(clone: Path, folder: Path, wanted: list[Insertion], facts: dict[str,
             source = re.sub(pattern, replacement.format(**facts), source, flags=re.MULTILINE)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(source, encoding="utf-8")
+    (folder / "log").mkdir(exist_ok=True)
     if wanted:
         raise SystemExit(f"not in {clone}: {sorted({one.file for one in wanted})}")
 
@@ -156,6 +230,9 @@ def problems(work: Path, results: dict[str, dict[str, Any]]) -> list[str]:
             found.append(
                 f"{name}: {len(r['all_gradients'])} steps, {r['student_steps']} of the student"
             )
+        loop, d3 = (r.get("calls", {}).get(who, []) for who in ("loop", "d3"))
+        if loop and not set(d3) <= set(loop):
+            found.append(f"{name}: D³ passes {d3} to the generator, the loop {loop}")
     gradients = results.get("d3", {}).get("gradients", [1.0])
     if not all(g > 0 for g in gradients) or not gradients:
         found.append("d3: steps without gradient at the generator")
@@ -204,6 +281,9 @@ def main() -> None:
             ]
             print(f"  {result['student_steps']} steps; mean norm of the generator's gradient, D³'s")
             print(f"  {sizes[0]:.1e} in all {sizes[1]:.1e}; last values {result['values']}")
+            for who, forms in result["calls"].items():
+                print(f"  generator's inputs, {who}: {' | '.join(forms) or 'none'}")
+            print(f"  seen-class check {result['seen_class_check']}; loop {result['own_rows']}")
             print(f"  host's classifier alone: {result['host_classifier']}")
             print(f"  with the student:        {result['both']}", flush=True)
     found = problems(work, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def write_folder(target: Path, source: Path | None, width: int | None = None) ->
         width: repeat the features up to it; None leaves them as they are.
 
     Returns:
-        Feature width D, attribute width A, number of classes C and of seen classes S.
+        Feature width D, attribute width A, and numbers of all, seen and unseen classes, C, S, U.
     """
     if source is None:
         features, splits = as_mat(load("digits-1"))
@@ -40,12 +41,21 @@ def write_folder(target: Path, source: Path | None, width: int | None = None) ->
     rows = {"features": features["features"].T}  # ZeroDiff's features and its second condition
     files = {"res101": features, "att_splits": splits, "ce_ce": rows, "con_paco": rows}
     files["data"], files["label"] = as_gsmflow(features, splits)
+    files["sent_splits"] = splits  # RE-GZSL's attributes of CUB
+    files |= as_cizsl(features, splits, target)
+    sounds = {  # ZeroDiffusion's
+        "labels": labels - 1,
+        "features": [torch.tensor(row[None]) for row in features["features"].T],
+        "auxiliary": splits["att"].T[labels - 1],
+    }
+    (target / "sounds.pkl").write_bytes(pickle.dumps(sounds))
     for name, content in files.items():
         kept = {k: v for k, v in content.items() if not k.startswith("__")}
         scipy.io.savemat(target / f"{name}.mat", kept)
     seen = np.unique(labels[splits["trainval_loc"].reshape(-1) - 1])
     attributes, classes = splits["att"].shape
-    return {"D": len(features["features"]), "A": attributes, "C": classes, "S": len(seen)}
+    counts = {"C": classes, "S": len(seen), "U": classes - len(seen)}
+    return {"D": len(features["features"]), "A": attributes, **counts}
 
 
 def as_mat(data: GZSLData) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -78,3 +88,18 @@ def as_gsmflow(
     labels = {"train_idx": numbers["trainval"], "train_label_new": numbers["trainval"]}
     labels |= {f"{p}_idex": numbers[p] for p in ("test_seen", "test_unseen")}
     return data, labels
+
+
+def as_cizsl(
+    features: dict[str, Any], splits: dict[str, Any], target: Path
+) -> dict[str, dict[str, Any]]:
+    """The files of CIZSL: class texts, and rows and labels of training and of unseen classes."""
+    ids, texts = features["labels"].reshape(-1), "CUB_Porter_7551D_TFIDF_new"
+    files = {texts: {"PredicateMatrix": splits["att"].T}}
+    cids = {}
+    for part, name in (("trainval", "train"), ("test_unseen", "test")):
+        rows = splits[f"{part}_loc"].reshape(-1) - 1
+        cids[f"{name}_cid"], labels = np.unique(ids[rows], return_inverse=True)
+        files[f"pfc_feat_{name}"] = {"pfc_feat": features["features"].T[rows]}
+        (target / f"labels_{name}.pkl").write_bytes(pickle.dumps(labels))
+    return {**files, "train_test_split_easy": cids}
