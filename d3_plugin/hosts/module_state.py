@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import random
 import warnings
@@ -20,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from d3_plugin.errors import HostError
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_WITH_CONTENT = (Tensor, np.ndarray, *_GENERATORS)
 _PLAIN = vars(nn.Module()).keys()  # the attributes that every module has
 
 
@@ -36,15 +38,19 @@ class ModuleState:
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._contents: list[Callable[[], object]] = []  # calls that restore them
-        for part in (part for module in modules for part in module.modules()):
+        parts = itertools.chain.from_iterable(module.modules() for module in modules)
+        for part in parts:
             if isinstance(part, torch.jit.ScriptModule):  # without Python dicts
-                values: list[Any] = [*part.buffers(recurse=False)]
+                held: list[Any] = [*part.buffers(recurse=False)]
             else:
-                parts = (part._buffers, part._parameters, part._modules, vars(part))
-                self._attributes += [(own, dict(own)) for own in parts]
+                for own in (part._buffers, part._parameters, part._modules, vars(part)):
+                    self._attributes.append((own, dict(own)))
                 added = [value for name, value in vars(part).items() if name not in _PLAIN]
-                values = [*part._buffers.values(), *part._parameters.values(), *added]
-            self._contents += [undo for value in values if (undo := _restoring(value)) is not None]
+                held = [*part._buffers.values(), *part._parameters.values(), *added]
+            for value in held:
+                trained = isinstance(value, Tensor) and value.requires_grad
+                if isinstance(value, _WITH_CONTENT) and not trained:
+                    self._contents.append(_restoring(value))
 
     def __enter__(self) -> None:
         """Everything is saved already."""
@@ -61,23 +67,18 @@ class ModuleState:
             restore()
 
 
-def _restoring(value: Any) -> Callable[[], object] | None:
-    """A call that gives an attribute the content that it has now; None if it has none."""
+def _restoring(value: Any) -> Callable[[], object]:
+    """A call that gives this object the content that it has now."""
     if isinstance(value, Tensor):
-        if value.requires_grad or value.is_inference():  # trained; cannot be changed
-            return None
         memory = _memory(value)
         return partial(_write, memory, memory.clone())
     if isinstance(value, np.ndarray):
-        return partial(value.__setitem__, ..., value.copy()) if value.flags.writeable else None
-    if isinstance(value, (torch.Generator, np.random.RandomState)):
-        restore: Any = value.set_state
-        return partial(restore, value.get_state())
+        return partial(np.copyto, value, value.copy()) if value.flags.writeable else bool
     if isinstance(value, np.random.Generator):
         return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
     if isinstance(value, random.Random):
         return partial(value.setstate, value.getstate())
-    return None
+    return partial(value.set_state, value.get_state())
 
 
 def _memory(tensor: Tensor) -> Tensor:
@@ -93,7 +94,8 @@ def _memory(tensor: Tensor) -> Tensor:
 def _write(memory: Tensor, values: Tensor) -> None:
     # What is equal may be mapped from a file, read-only. A GPU would have to wait for the answer.
     on_cpu = memory.device.type == "cpu" and memory.layout == torch.strided
-    if not (on_cpu and torch.equal(memory, values)):
+    unchanged = memory.is_inference() or (on_cpu and torch.equal(memory, values))
+    if not unchanged:
         memory.copy_(values)
 
 
@@ -111,7 +113,7 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
     found = {}
     for part in (part for module in modules for part in module.modules()):
         for name, value in vars(part).items():
-            plain = isinstance(value, (nn.Module, Tensor, np.ndarray, *_GENERATORS))
+            plain = isinstance(value, (nn.Module, *_WITH_CONTENT))
             compiler = type(part).__module__.startswith("torch._dynamo")  # what it has compiled
             if name in _PLAIN or plain or compiler:
                 continue

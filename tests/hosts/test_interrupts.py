@@ -44,7 +44,7 @@ def traces_of_interrupts(wanted: int, host: ScriptHost, call: Callable[[], objec
     rng = np.random.default_rng(0)
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     before_handler = signal.signal(signal.SIGALRM, interrupt)
     hit = traces = 0
