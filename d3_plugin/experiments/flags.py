@@ -1,30 +1,31 @@
-"""The flags of a ``d3`` command: the arguments of its function, as its docstring explains them."""
+"""The flags of a ``d3`` command: the fields of its options, as their docstrings explain them."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 import re
+import types
 from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from d3_plugin.experiments.comparison import compare
-
-PATHS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE"}
+METAVARS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE", "fail_if": "CONDITION"}
 PROGRESS = (
     ("--quiet", "none", "show no progress, only results"),
-    ("--verbose", "steps", "also show a line per tenth of each training"),
+    ("--verbose", "steps", "also show progress every 10 %% of each training"),
 )
 
 
 def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """A flag for each argument of a function, of its type and with its default.
 
-    What its docstring does not explain is as in :func:`~d3_plugin.experiments.compare`; what
-    follows "In Python" is not for the command line.
+    A function that takes options (:func:`~d3_plugin.experiments.options.takes`) has their docstring
+    for it. What follows "In Python" there is not for the command line.
     """
-    hints, meaning = get_type_hints(function), meanings(function, compare)
+    documented = getattr(function, "options", function)
+    hints, texts = get_type_hints(documented), meanings(documented)
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "progress":
             either = parser.add_mutually_exclusive_group()
@@ -32,38 +33,66 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
                 how = {"dest": name, "const": value, "default": parameter.default, "help": text}
                 either.add_argument(flag[1:3], flag, action="store_const", **how)
             continue
-        default, text = parameter.default, meaning.get(name, "").partition(" In Python ")[0]
-        flag = "--set" if name == "d3" else "--" + name.replace("_", "-")
-        how = {"default": default, "dest": name}
+        default, text = parameter.default, texts.get(name, "").partition(" In Python ")[0]
+        flag, how = f"--{'set' if name == 'd3' else name.replace('_', '-')}", {"dest": name}
         if default is parameter.empty:
             flag, how = name, {}
-        if get_origin(hints[name]) is Literal:
-            choices = get_args(hints[name])
-            how |= {"choices": choices, "metavar": "|".join(choices)}
-        elif name in ("host", "d3", "fail_if"):
-            metavar = "CONDITION" if name == "fail_if" else "NAME=VALUE"
-            how |= {"default": [], "action": "append", "metavar": metavar}
-        elif name in PATHS:
-            how |= {"type": _path, "metavar": PATHS[name]}
-        elif isinstance(default, bool):
-            how |= {"action": "store_true"}
-        elif isinstance(default, int):
-            how |= {"type": int, "metavar": "N"}
+        how |= {"default": default, **_kind(name, hints[name], default)}
         text += "" if default in (None, False, (), parameter.empty) else f" (default: {default})"
         added: Any = parser.add_argument(flag, help=text.replace("%", "%%"), **how)
-        if name in (*PATHS, "data", "folder"):
+        if name in ("out", "settings", "attributes", "data", "folder"):
             added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
 
-def meanings(*documented: object) -> dict[str, str]:
-    """What docstrings say of each argument or attribute, but for "as in ..."; the first counts."""
-    docs = "\n".join(inspect.getdoc(each) or "" for each in documented)
-    docs = re.sub(r":\w+:`~?|`", "", docs)
+def _kind(name: str, hint: Any, default: Any) -> dict[str, Any]:
+    """How argparse reads a value of this type."""
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint), "metavar": "|".join(get_args(hint))}
+    if name in ("host", "d3", "fail_if"):
+        return {"action": "append", "metavar": METAVARS.get(name, "NAME=VALUE"), "default": []}
+    if name in METAVARS:
+        return {"type": _path, "metavar": METAVARS[name]}
+    if isinstance(default, bool):
+        return {"action": "store_true"}
+    return {"type": int, "metavar": "N"} if isinstance(default, int) else {}
+
+
+def meanings(documented: Any) -> dict[str, str]:
+    """What a docstring says of each argument, or those of a dataclass and its bases of each field.
+
+    The first one that names it counts. ``field(metadata={"help": ...})`` comes before all.
+    """
     found: dict[str, str] = {}
-    entry = r"^    (\w+(?:, \w+)*): (?!as in\b)(.*(?:\n {8}.*)*)"
-    for names, text in re.findall(entry, docs, re.MULTILINE):
-        found = dict.fromkeys(names.split(", "), " ".join(text.split())) | found
-    return found
+    for each in getattr(documented, "__mro__", [documented]):
+        docs = re.sub(r":\w+:`~?|`", "", inspect.getdoc(each) or "")
+        for names, text in re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", docs, re.M):
+            found = dict.fromkeys(names.split(", "), " ".join(text.split())) | found
+    written = fields(documented) if is_dataclass(documented) else ()
+    return found | {f.name: f.metadata["help"] for f in written if "help" in f.metadata}
+
+
+def setting_lines(kind: type[Any]) -> list[str]:
+    """A line for each setting of a dataclass: default, allowed values, and meaning."""
+    hints, texts = get_type_hints(kind, include_extras=True), meanings(kind)
+    lines = []
+    for setting in fields(kind):
+        default = setting.default
+        if setting.default_factory is not MISSING:
+            default = setting.default_factory()
+        allowed, text = _allowed(hints[setting.name]), texts.get(setting.name, "")
+        # A module's path means nothing to who only sets values.
+        text = re.sub(r"(?:d3_plugin)?\.(?:\w+\.)+(\w+)", r"\1", text)
+        lines.append(f"{setting.name}={default}{f' ({allowed})' if allowed else ''}: {text}")
+    return lines
+
+
+def _allowed(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, types.UnionType):
+        return " or ".join(filter(None, map(_allowed, inner)))
+    return str(inner[1]) if origin is Annotated else ""
 
 
 def _path(given: str) -> Path:

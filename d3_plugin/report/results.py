@@ -94,7 +94,7 @@ def runs_by_variant(content: dict[str, Any], adapter: str) -> dict[str, list[dic
 
 def command(settings: dict[str, Any]) -> str:
     """The ``d3`` command that these settings are of, without its ``--out``."""
-    from d3_plugin.experiments.run import find_family
+    from d3_plugin.experiments.families import find_family
 
     verb = "ablate" if "variants" in settings else "compare"
     words = ["d3", verb, "--adapter", settings.get("adapter", ",".join(settings["adapters"]))]
