@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from d3_plugin.checks import Effort
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import FailedConditionError
-from d3_plugin.experiments.options import CutOptions, RunOptions, takes
+from d3_plugin.experiments.flags import command_line, takes
+from d3_plugin.experiments.options import CutOptions, RunOptions
 from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.store import RunStore
@@ -283,7 +284,7 @@ def _made(
         **facts,
     }
     content = results(settings, outcomes, summaries, notes)
-    content["command"] = options.command_line(data)
+    content["command"] = command_line(options, data)
     write_atomically(out / file, json.dumps(content, indent=1).encode())
     comparison = Comparison(content, out / file, write_report(out, content, file))
     if lines := failures(conditions, summaries):

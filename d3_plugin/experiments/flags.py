@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
 import re
+import shlex
 import types
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.experiments.options import RunOptions
 
 METAVARS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE", "fail_if": "CONDITION"}
 PROGRESS = (
@@ -17,11 +32,36 @@ PROGRESS = (
     ("--verbose", "steps", "also show progress every 10 %% of each training"),
 )
 
+_REPEATED = (  # in the command that gives the same results
+    *("adapter", "data", "attributes", "validation", "seeds", "cuts", "draws", "variants"),
+    *("device", "threads"),
+)
+
+Arguments = ParamSpec("Arguments")
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+def takes(
+    options: Callable[Arguments, Given],
+) -> Callable[[Callable[[Given], Result]], Callable[Arguments, Result]]:
+    """Decorator: a function of ``options`` as one of the arguments that make them."""
+
+    def decorate(function: Callable[[Given], Result]) -> Callable[Arguments, Result]:
+        @functools.wraps(function)
+        def call(*args: Arguments.args, **named: Arguments.kwargs) -> Result:
+            return function(options(*args, **named))
+
+        vars(call).update(__signature__=inspect.signature(options), options=options)
+        return call
+
+    return decorate
+
 
 def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """A flag for each argument of a function, of its type and with its default.
 
-    A function that takes options (:func:`~d3_plugin.experiments.options.takes`) has their docstring
+    A function that takes options (:func:`takes`) has their docstring
     for it. What follows "In Python" there is not for the command line.
     """
     documented = getattr(function, "options", function)
@@ -99,3 +139,33 @@ def _path(given: str) -> Path:
     if not given:
         raise argparse.ArgumentTypeError("must not be empty")
     return Path(given)
+
+
+def command_line(options: RunOptions, data: str) -> str:
+    """The ``d3`` command that gives the same results, without its ``--out``.
+
+    Args:
+        options: of ``d3 compare`` or ``d3 ablate``.
+        data: name or folder; of data given as an object, where they are.
+    """
+    by_path = isinstance(options.adapter, str) and ":" in options.adapter
+    flags = {f"--{f.name}": vars(options)[f.name] for f in fields(options) if f.name in _REPEATED}
+    flags["--adapter"] = options.adapter if by_path else ",".join(options.families)
+    flags["--data"] = data
+    changes = {"--set": _changed(asdict(options.d3_settings), asdict(D3Settings()))}
+    changes["--host"] = {}
+    for name, family in options.families.items():
+        changes["--host"] |= _changed(options.hosts[name], asdict(family.settings()))
+    words = ["d3", options.command]
+    for flag, value in flags.items():
+        if value is True:
+            words.append(flag)
+        elif value not in (None, False, "default"):
+            words += [flag, str(value)]
+    for flag, changed in changes.items():
+        words += [word for k, v in changed.items() for word in (flag, f"{k}={v}")]
+    return shlex.join(words)
+
+
+def _changed(used: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in used.items() if value != default[name]}

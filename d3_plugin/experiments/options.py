@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import json
-import re
-import shlex
-import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import KW_ONLY, asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import cached_property
-from os import getpid
 from pathlib import Path
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar
 
 from d3_plugin.checks import Effort, setting_problems
 from d3_plugin.data import GZSLData, digest, load, pseudo_unseen
@@ -25,79 +18,12 @@ from d3_plugin.experiments.families import find_family, host_settings
 from d3_plugin.experiments.machines import check_device, check_installed
 from d3_plugin.experiments.parallel import Workers
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.records import first_misfits
+from d3_plugin.experiments.settings_file import SettingsFile, read_settings
+from d3_plugin.experiments.store import store_data
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
 _WRITTEN = (".json", ".html", ".csv", ".tex", ".svg", ".pdf", ".png")  # into ``out``
-_REPEATED = (  # in the command that gives the same results
-    *("adapter", "data", "attributes", "validation", "seeds", "cuts", "draws", "variants"),
-    *("device", "threads"),
-)
-
-Arguments = ParamSpec("Arguments")
-Given = TypeVar("Given")
-Result = TypeVar("Result")
-
-
-def takes(
-    options: Callable[Arguments, Given],
-) -> Callable[[Callable[[Given], Result]], Callable[Arguments, Result]]:
-    """Decorator: a function of ``options`` as one of the arguments that make them."""
-
-    def decorate(function: Callable[[Given], Result]) -> Callable[Arguments, Result]:
-        @functools.wraps(function)
-        def call(*args: Arguments.args, **named: Arguments.kwargs) -> Result:
-            return function(options(*args, **named))
-
-        vars(call).update(__signature__=inspect.signature(options), options=options)
-        return call
-
-    return decorate
-
-
-@dataclass(frozen=True)
-class SettingsFile:
-    """A file for ``--settings``, written by ``d3 tune`` or by hand: a JSON object, all optional.
-
-    Attributes:
-        adapter: host family that ``host`` is for.
-        note: for human readers.
-        host, d3: changes to the settings of the host family and of D³.
-        tuned: how ``d3 tune`` chose them; ``data`` is the name or digest of the data.
-    """
-
-    adapter: str | None = None
-    note: str = ""
-    host: dict[str, Any] = field(default_factory=dict)
-    d3: dict[str, Any] = field(default_factory=dict)
-    tuned: dict[str, Any] = field(default_factory=dict)
-
-
-def read_settings(path: Path) -> SettingsFile:
-    """Read a settings file; the names of the host family's settings are not checked here.
-
-    Raises:
-        InputError: no such file, no JSON object, or other entries; lists everything wrong.
-    """
-    subject = f"settings file {str(path)!r}"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        problem = "" if isinstance(content, dict) else f"it holds a {type(content).__name__}"
-    except (OSError, ValueError, RecursionError) as error:
-        problem = str(error)
-    if problem:
-        raise InputError(
-            f"{subject} cannot be read as a JSON object such as "
-            f'{{"adapter": "fclswgan", "host": {{"lr": 1e-4}}}}: {problem}'
-        )
-    if misfits := first_misfits(content, SettingsFile):
-        raise InputError(f"{subject}: {misfits}")
-    file = SettingsFile(**content)
-    if first_misfits(file.tuned.get("data", ""), str):
-        raise InputError(f"{subject}: tuned.data must be a text, got {file.tuned['data']!r}")
-    setting_problems(f"{subject}: d3", D3Settings, file.d3).raise_as(InputError)
-    return file
 
 
 @dataclass(frozen=True)
@@ -290,7 +216,7 @@ class RunOptions(Options, Workers):
             StorageError: they cannot be written.
         """
         if isinstance(self.data, GZSLData):
-            data = _stored(self.data, Path(self.out))
+            data = store_data(self.data, Path(self.out))
         else:
             data = str(self.data)
         found = digest(data, self.attributes)
@@ -320,30 +246,6 @@ class RunOptions(Options, Workers):
             )
             for name, family in self.families.items()
         ]
-
-    def command_line(self, data: str) -> str:
-        """The ``d3`` command that gives the same results, without its ``--out``.
-
-        Args:
-            data: name or folder; of data given as an object, where they are.
-        """
-        by_path = isinstance(self.adapter, str) and ":" in self.adapter
-        flags = {f"--{f.name}": vars(self)[f.name] for f in fields(self) if f.name in _REPEATED}
-        flags["--adapter"] = self.adapter if by_path else ",".join(self.families)
-        flags["--data"] = data
-        changes = {"--set": _changed(asdict(self.d3_settings), asdict(D3Settings()))}
-        changes["--host"] = {}
-        for name, family in self.families.items():
-            changes["--host"] |= _changed(self.hosts[name], asdict(family.settings()))
-        words = ["d3", self.command]
-        for flag, value in flags.items():
-            if value is True:
-                words.append(flag)
-            elif value not in (None, False, "default"):
-                words += [flag, str(value)]
-        for flag, changed in changes.items():
-            words += [word for k, v in changed.items() for word in (flag, f"{k}={v}")]
-        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -387,23 +289,3 @@ def _noted(problems: Problems, place: str = "") -> Iterator[None]:
     except Exception:  # of an option that has a wrong type, which is among the problems already
         if not problems.found:
             raise
-
-
-def _changed(used: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in used.items() if value != default[name]}
-
-
-def _stored(data: GZSLData, out: Path) -> str:
-    """The folder in ``out`` that these data are written to, or were by an earlier command."""
-    folder = out / "data" / (re.sub(r"[^\w-]+", "-", data.name) or "data")
-    new = folder.with_name(f".{folder.name}.{getpid()}")
-    try:
-        data.save(new)
-        made = digest(str(new))
-        with suppress(OSError):  # there is one, of an earlier command
-            new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    if digest(str(folder)) != made:
-        raise InputError(f"{folder} does not hold these data; use another out, or data.name")
-    return str(folder)

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from d3_plugin.attachment.attach import Mode, attach
-from d3_plugin.attachment.d3 import D3
+from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3, Mode
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import D3Warning, PluginError

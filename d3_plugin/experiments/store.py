@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
+from d3_plugin.data import GZSLData, digest
 from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.calibration import rescored
@@ -252,3 +256,19 @@ def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
         elif old != new:
             lines.append(f"{name} was {old}, is now {new}")
     return "; ".join(lines)
+
+
+def store_data(data: GZSLData, out: Path) -> str:
+    """The folder in ``out`` that these data are written to, or were by an earlier command."""
+    folder = out / "data" / (re.sub(r"[^\w-]+", "-", data.name) or "data")
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        data.save(new)
+        made = digest(str(new))
+        with suppress(OSError):  # there is one, of an earlier command
+            new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    if digest(str(folder)) != made:
+        raise InputError(f"{folder} does not hold these data; use another out, or data.name")
+    return str(folder)

@@ -15,7 +15,8 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.families import host_settings
-from d3_plugin.experiments.options import CutOptions, takes
+from d3_plugin.experiments.flags import takes
+from d3_plugin.experiments.options import CutOptions
 from d3_plugin.experiments.parallel import Workers, run_all
 from d3_plugin.experiments.plan import Run, trial_name, versions
 from d3_plugin.experiments.run import Outcome

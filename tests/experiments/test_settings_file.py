@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from d3_plugin import InputError
-from d3_plugin.experiments.options import SettingsFile, read_settings
+from d3_plugin.experiments.settings_file import SettingsFile, read_settings
 
 
 def test_read(tmp_path: Path) -> None:
