@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from d3_plugin.errors import InputError, MissingExtraError
+from d3_plugin.experiments.plan import versions
 
 Backend = Literal["loky", "dask"]
 
@@ -58,7 +59,7 @@ def dask_cluster(scheduler: str | None) -> Iterator[Any]:
 
     Raises:
         MissingExtraError: Dask is not installed.
-        InputError: no scheduler at the address, or no worker.
+        InputError: no scheduler at the address, no worker, or one with other versions.
     """
     check_installed("dask", "dask", "distributed")
     import dask
@@ -81,6 +82,10 @@ def dask_cluster(scheduler: str | None) -> Iterator[Any]:
     with client:
         if not client.nthreads():
             raise InputError("the Dask cluster has no worker yet: dask worker ADDRESS")
+        here = versions()
+        for worker, there in client.run(versions, on_error="return").items():
+            if there != here:  # or the error of one that lacks d3_plugin: it would try for ever
+                raise InputError(f"Dask worker {worker} has {there!r}, this machine has {here}")
         yield client
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import sys
 import threading
@@ -181,11 +182,14 @@ def _tenths(runs: Sequence[Run]) -> OnStep:
 def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterator[Made]:
     """Make trainings on the workers of a cluster."""
     with dask_cluster(workers.scheduler) as client:
+        import cloudpickle
         from distributed import as_completed
 
-        futures = client.map(_make_there, todo, [versions()] * len(todo), pure=False)
+        # Pickled here: Dask would try for ever on workers that cannot import a host family.
+        pickled = [cloudpickle.dumps(runs) for runs in todo]
+        futures = client.map(_make_there, pickled, [versions()] * len(todo), pure=False)
         runs_of = dict(zip(futures, todo, strict=True))
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             if future.status == "finished":
                 yield from future.result()
                 continue
@@ -195,8 +199,9 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
                 yield Made(run.name, problem=f"on the cluster: {type(error).__name__}: {error}")
 
 
-def _make_there(runs: list[Run], wanted: dict[str, str]) -> list[Made]:
+def _make_there(pickled: bytes, wanted: dict[str, str]) -> list[Made]:
     """Make the runs of a training on a worker of a cluster, which may not share the folder."""
+    runs: list[Run] = pickle.loads(pickled)
     run, problem = runs[0], ""
     if versions() != wanted:  # of a worker that has joined since
         problem = f"this worker has {versions()}, the command was started with {wanted}"
