@@ -44,7 +44,9 @@ class FailedRunsError(D3Error):
 
 
 class FailedConditionError(D3Error):
-    """A condition of ``--fail-if`` holds; the results are stored."""
+    """A condition of ``--fail-if`` holds; ``results`` are stored, and what the command returns."""
+
+    results: object = None
 
 
 class D3Warning(UserWarning):

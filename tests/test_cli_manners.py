@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ import pytest
 from d3_plugin import files
 from d3_plugin.__main__ import main
 from d3_plugin.data import digest
+from d3_plugin.errors import DataError
 from d3_plugin.experiments import parallel
-from d3_plugin.experiments.parallel import _make_here, _watched, run_all
+from d3_plugin.experiments.parallel import Made, Workers, _make_here, run_all
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.store import RunStore
 from tests.data.mat_folders import Variables, make
@@ -114,54 +114,35 @@ def test_data_shows_warnings_and_problems(
 def test_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ARGUMENTS, "-q", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("\nfclswgan on digits-2, 1 seed\n")
+    assert out.startswith("fclswgan on digits-2, 1 seed\n")
     assert str(tmp_path / "results.json") in out
 
 
-class Bar:
-    """A progress bar of a log."""
-
-    disable = True
-    n = 0.0
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, line: str) -> None:
-        self.lines.append(line)
-
-    def set_postfix_str(self, text: str) -> None:
-        self.postfix = text
-
-
-def test_progress_inside_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings write their steps to a file, whichever process they are in."""
+def test_progress_inside_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line per tenth, by the process that trains."""
     shared: dict[str, Any] = {"host": {"steps": 20}, "d3": None, "draws": 1, "device": "cpu"}
-    todo = [[Run("a", "digits", "", seed, "baseline", "test", **shared)] for seed in (0, 1)]
-    store, bar = RunStore(tmp_path), Bar()
-    store.prepare()
+    runs = [Run("a", "digits", "", 0, variant, "test", **shared) for variant in ("one", "two")]
+    store = RunStore(tmp_path)
 
     def trained(runs: list[Run], checkpoint: Path, on_step: Any) -> None:
-        on_step(9)
-        raise ValueError("stopped there")
+        for step in (1, 9, 10, 11, 20):
+            on_step(step)
+        raise DataError("stopped there")
 
     monkeypatch.setattr(parallel, "execute", trained)
-    with _watched(todo, set(), {}, store, bar, "steps") as board:
-        assert _make_here(todo[1], store, board, 1) == (1, [": ValueError: stopped there"])
-        deadline = time.monotonic() + 10
-        while not bar.lines and time.monotonic() < deadline:
-            time.sleep(0.1)
-    assert [line.split() for line in bar.lines] == [[todo[1][0].name, "step", "9", "of", "20"]]
-    assert (bar.n, bar.postfix) == (0.45, "step 9/20")
-    assert list((tmp_path / "runs").iterdir()) == []
-    with _watched(todo, set(), {}, store, bar, "runs") as board:
-        assert board is None, "nothing to show in a log"
+    problem = "DataError: stopped there"
+    assert _make_here(runs, store, True) == [Made(run.name, problem=problem) for run in runs]
+    name = f"{runs[0].name} and 1 more"
+    shown = [f"{name:<40} step {step} of 20" for step in (9, 10, 20)]
+    assert capsys.readouterr().err.splitlines() == shown
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_the_steps_of_workers(tmp_path: Path) -> None:
+def test_verbose_shows_the_steps_of_workers(tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
-    command = [sys.executable, "-m", "d3_plugin", *ARGUMENTS, "--jobs", "2", "--out"]
+    command = [sys.executable, "-m", "d3_plugin", *ARGUMENTS, "-v", "--jobs", "2", "--out"]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     process = subprocess.Popen(
@@ -169,7 +150,7 @@ def test_a_terminal_shows_the_steps_of_workers(tmp_path: Path) -> None:
     )
     os.close(theirs)
     shown = b""
-    while not re.search(rb"0\.\d+/4 .*step \d+/3000", shown):
+    while not re.search(rb"and 1 more +step \d+ of 3000", shown):
         shown += os.read(ours, 10_000)
     process.send_signal(signal.SIGINT)
     process.wait()
@@ -224,4 +205,4 @@ def test_a_folder_that_is_writable_below_only(
     original = files.write_temporary
     monkeypatch.setattr(files, "write_temporary", write)
     with pytest.raises(OSError, match="Permission denied"):
-        run_all([], RunStore(tmp_path))
+        run_all([], RunStore(tmp_path), Workers())

@@ -51,7 +51,7 @@ def as_row_numbers(
     """
     tensor = _tensor(value)
     if tensor is not None and tensor.numel() in tensor.shape:
-        mask = tensor.reshape(-1).double()
+        mask = tensor.reshape(-1)
         zero_or_one = len(mask) > 2 and bool(((mask == 0) | (mask == 1)).all())
         if zero_or_one or tensor.dtype == torch.bool:
             fits = not num_rows or len(mask) in num_rows

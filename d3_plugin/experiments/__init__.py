@@ -1,6 +1,21 @@
 """Paired comparisons of baselines with and without D³, ablations, tuning, and their reports."""
 
-from d3_plugin.experiments.comparison import ablate, compare
-from d3_plugin.experiments.tuning import tune
+from d3_plugin.experiments.comparison import (
+    AblateOptions,
+    CompareOptions,
+    Comparison,
+    ablate,
+    compare,
+)
+from d3_plugin.experiments.tuning import Tuned, TuneOptions, tune
 
-__all__ = ["ablate", "compare", "tune"]
+__all__ = [
+    "AblateOptions",
+    "CompareOptions",
+    "Comparison",
+    "TuneOptions",
+    "Tuned",
+    "ablate",
+    "compare",
+    "tune",
+]

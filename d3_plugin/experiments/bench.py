@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.profiler import profile
 
 from d3_plugin.attachment.attach import attach
-from d3_plugin.data import GZSLData, load
+from d3_plugin.checks import Effort
+from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, FailedRunsError, Problems
-from d3_plugin.experiments.preflight import read_request
-from d3_plugin.experiments.run import host_settings
+from d3_plugin.errors import D3Error, FailedRunsError
+from d3_plugin.experiments.families import host_settings
+from d3_plugin.experiments.flags import takes
+from d3_plugin.experiments.options import Options
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import HostFamily
@@ -52,32 +53,43 @@ class Cost:
         )
 
 
+class Costs(dict[str, Cost]):
+    """By the name of the host family."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{cost.table}\n{name}: {cost}\n" for name, cost in self.items())
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What is timed: a host family on scaled data, with or without D³."""
+
+    family: HostFamily
+    data: GZSLData
+    device: str
+    host: dict[str, Any]
+    d3: D3Settings | None
+
+
 class _Timed:
     """A trainer whose ``fit()`` makes one block of steps, timed between optimiser steps.
 
     What ``fit()`` does before its first step and after its last one is not counted.
     """
 
-    def __init__(
-        self,
-        family: HostFamily,
-        data: str | GZSLData,
-        device: str,
-        host: dict[str, Any],
-        d3: D3Settings | None,
-    ) -> None:
-        self.device = torch.device(device)
-        problem = (data if isinstance(data, GZSLData) else load(data)).scaled()
+    def __init__(self, timing: Timing) -> None:
+        family, data, host = timing.family, timing.data, timing.host
+        self.device = torch.device(timing.device)
         plugins = [] if family.hooks is None else [family.hooks]
-        trainer = family.build(problem, host_settings(family, host), 0, self.device)
+        trainer = family.build(data, host_settings(family, host), 0, self.device)
         interval = describe_trainer(make_manager(plugins), trainer).interval
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.steps = -(-_BLOCK // interval) * interval  # every block has as many steps of D³
         settings = host_settings(family, {**host, "steps": self.steps + 1})
-        self.trainer = family.build(problem, settings, 0, self.device)
-        if d3 is not None:
-            attach(self.trainer, settings=d3, plugins=plugins)
+        self.trainer = family.build(data, settings, 0, self.device)
+        if timing.d3 is not None:
+            attach(self.trainer, settings=timing.d3, plugins=plugins)
         optimizer = describe_trainer(make_manager(plugins), self.trainer).optimizer
         optimizer.register_step_post_hook(self._stepped)
         self._marks: list[float] = []
@@ -101,24 +113,29 @@ class _Timed:
         return (last - first) / self.steps
 
 
-def bench(
-    adapter: str | HostFamily = "all",
-    data: str | GZSLData = "digits",
-    *,
-    rounds: int = 5,
-    host: Mapping[str, Any] | None = None,
-    d3: Mapping[str, Any] | None = None,
-    device: str = "cpu",
-) -> dict[str, Cost]:
-    """Time a generator step with and without D³, and show where the time goes.
+@dataclass(frozen=True)
+class BenchOptions(Options):
+    """Arguments of :func:`bench`, the flags of ``d3 bench``; see :class:`CompareOptions`.
 
-    Blocks of steps of the baseline and of +D³ are timed in turn.
-
-    Args:
+    Attributes:
         adapter: a host family, several separated by commas, or ``all``; their settings must have
             ``steps``.
-        data, host, d3, device: as in :func:`d3_plugin.experiments.compare`.
         rounds: pairs of blocks; one more goes first and is not counted.
+    """
+
+    command: ClassVar[str] = "bench"
+
+    adapter: str | HostFamily | None = "all"
+    _: KW_ONLY
+    rounds: Effort = 5
+
+
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> Costs:
+    """Time a generator step with and without D³, and show where the time goes.
+
+    Blocks of steps of the baseline and of +D³ are timed in turn. The arguments are those of
+    :class:`~d3_plugin.experiments.bench.BenchOptions`.
 
     Returns:
         The cost by host family.
@@ -126,54 +143,53 @@ def bench(
     Raises:
         D3Error: bad arguments, or the training fails.
     """
-    request = read_request(locals(), Problems("bench"))
-    costs: dict[str, Cost] = {}
-    for name, family in request.families.items():
+    costs = Costs()
+    data, device = options.problem.scaled(), options.device
+    for name, family in options.families.items():
+        baseline = Timing(family, data, device, options.host_changes, None)
         try:
-            costs[name] = _cost(rounds, request.d3, (family, data, device, request.host_changes))
+            costs[name] = _cost(options.rounds, baseline, replace(baseline, d3=options.d3_settings))
         except D3Error:
             raise
         except Exception as error:  # as a rule, too large a network or batch
             kind = type(error).__name__
-            raise FailedRunsError(f"{name} cannot train so ({kind}: {error})") from error
-        print(f"{costs[name].table}\n{name}: {costs[name]}\n", flush=True)
+            raise FailedRunsError(f"{name} failed with these settings ({kind}: {error})") from error
     return costs
 
 
-def _cost(
-    rounds: int, d3: D3Settings, host: tuple[HostFamily, str | GZSLData, str, dict[str, Any]]
-) -> Cost:
-    baseline, with_d3 = _Timed(*host, None), _Timed(*host, d3)
-    times = [(baseline.block(), with_d3.block()) for _ in range(rounds + 1)][1:]
-    kind = "cuda" if with_d3.device.type == "cuda" else "cpu"
+def _cost(rounds: int, baseline: Timing, with_d3: Timing) -> Cost:
+    timed, timed_d3 = _Timed(baseline), _Timed(with_d3)
+    times = [(timed.block(), timed_d3.block()) for _ in range(rounds + 1)][1:]
+    kind = torch.device(baseline.device).type
     with profile() as profiler:
-        with_d3.block()
-    table = profiler.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=12)
-    del baseline, with_d3
+        timed_d3.block()
+    sort_by = f"self_{'cuda' if kind == 'cuda' else 'cpu'}_time_total"
+    table = profiler.key_averages().table(sort_by=sort_by, row_limit=12)
+    del timed, timed_d3
     return Cost(
         statistics.median(a for a, _ in times),
         statistics.median(b for _, b in times),
         statistics.median(b / a for a, b in times),
-        _peak_memory(*host, None),
-        _peak_memory(*host, d3),
+        _peak_memory(baseline),
+        _peak_memory(with_d3),
         table,
     )
 
 
-def _peak_memory(*timed: Any) -> int:
+def _peak_memory(timing: Timing) -> int:
     """Peak memory of one block, in a process of its own: peaks never come down again."""
     from joblib.externals.loky import ProcessPoolExecutor  # which can send modules, as hooks are
 
     with ProcessPoolExecutor(1) as pool:
-        peak: int = pool.submit(_one_block, *timed).result()
+        peak: int = pool.submit(_one_block, timing).result()
     return peak
 
 
-def _one_block(*timed: Any) -> int:
-    trainer = _Timed(*timed)
-    trainer.block()
-    if trainer.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(trainer.device)
+def _one_block(timing: Timing) -> int:
+    timed = _Timed(timing)
+    timed.block()
+    if timed.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(timed.device)
     status = Path("/proc/self/status")  # getrusage also counts the parent's peak, before exec
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))

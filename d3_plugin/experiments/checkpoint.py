@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from d3_plugin.attachment.d3 import D3
 from d3_plugin.errors import DataError
+from d3_plugin.experiments.recording import History
+from d3_plugin.experiments.records import first_misfits
 from d3_plugin.files import write_atomically
 from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
 _FORMAT = 2
+
+
+class _Content(TypedDict):
+    """Of the file; what ``trainer`` and ``d3s`` hold, their ``load_state_dict`` knows."""
+
+    format: int
+    identity: str
+    step: int
+    trainer: dict[str, Any]
+    d3s: list[dict[str, Any]]
+    histories: list[History]
+    random: dict[str, Any]
 
 
 @dataclass
@@ -38,7 +52,7 @@ class Checkpoint:
     d3s: Sequence[D3]
     device: torch.device
     identity: Any
-    histories: Sequence[list[dict[str, float]]] = ()
+    histories: Sequence[History] = ()
 
     def save(self, step: int) -> None:
         """Write the file, whole or not at all.
@@ -49,7 +63,7 @@ class Checkpoint:
         Raises:
             StorageError: it cannot be written; a file that was there is unchanged.
         """
-        state = {
+        content: _Content = {
             "format": _FORMAT,
             "identity": json.dumps(self.identity, sort_keys=True),
             "step": step,
@@ -59,7 +73,7 @@ class Checkpoint:
             "random": global_streams(self.device),
         }
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(content, buffer)
         write_atomically(self.path, buffer.getvalue())
 
     def load(self) -> int:
@@ -72,22 +86,50 @@ class Checkpoint:
             DataError: the file is damaged, of another run, or does not fit the trainer. Trainer and
                 random streams may be changed then: start with new ones.
         """
+        content = self._read()
+        if content is None:
+            return 0
+        lengths = len(content["d3s"]), len(content["histories"])
+        if lengths != (len(self.d3s), len(self.histories)):
+            raise self._unusable(f"does not fit this trainer: {lengths} d3s and histories")
+        if content["step"] < 1 or not {"cpu", "numpy", "python"} <= content["random"].keys():
+            raise self._unusable("is damaged: step is not positive, or random lacks a stream")
+        self._put("trainer", self.trainer.load_state_dict, content["trainer"])
+        if misfits := first_misfits(getattr(self.trainer, "history", []), History):
+            raise self._unusable(f"is damaged: trainer: history{misfits}")
+        for position, (d3, state) in enumerate(zip(self.d3s, content["d3s"], strict=True)):
+            self._put(f"d3s[{position}]", d3.load_state_dict, state)
+        for history, entries in zip(self.histories, content["histories"], strict=True):
+            history[:] = entries
+        self._put("random", lambda state: set_global_streams(state, self.device), content["random"])
+        return content["step"]
+
+    def _read(self) -> _Content | None:
+        """What the file holds, if it is of this run; None if there is none."""
         if self.path.exists() and not self.path.is_file():  # reading a FIFO would wait for ever
             raise DataError(f"{self.path} is not a file; remove it")
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if (state["format"], json.loads(state["identity"])) == (_FORMAT, self.identity):
-                self.trainer.load_state_dict(state["trainer"])
-                for d3, of_d3 in zip(self.d3s, state["d3s"], strict=True):
-                    d3.load_state_dict(of_d3)
-                for history, entries in zip(self.histories, state["histories"], strict=True):
-                    history[:] = entries
-                set_global_streams(state["random"], self.device)
-                return int(state["step"])
-            problem = "is the checkpoint of another run or version"
+            content: _Content = torch.load(self.path, map_location="cpu", weights_only=True)
         except FileNotFoundError:  # none yet, or another command has just finished the run
-            return 0
-        except Exception as error:  # of zipfile, pickle, torch, and of the trainer's own code
-            what = f"{type(error).__name__}: {str(error)[:200]}"
-            problem = f"is damaged, or does not fit this trainer ({what})"
-        raise DataError(f"{self.path} {problem}; delete it to train from the start")
+            return None
+        except Exception as error:  # of zipfile, pickle and torch
+            raise self._unusable(f"is damaged ({_short(error)})") from error
+        if misfits := first_misfits(content, _Content):
+            raise self._unusable(f"is damaged: {misfits}")
+        identity = json.dumps(self.identity, sort_keys=True)
+        if (content["format"], content["identity"]) != (_FORMAT, identity):
+            raise self._unusable("is the checkpoint of another run or version")
+        return content
+
+    def _put(self, part: str, load: Callable[[Any], object], state: Any) -> None:
+        try:
+            load(state)
+        except Exception as error:  # of the trainer's own code
+            raise self._unusable(f"does not fit this trainer: {part} ({_short(error)})") from error
+
+    def _unusable(self, why: str) -> DataError:
+        return DataError(f"{self.path} {why}; delete it to train from the start")
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import platform
-import shlex
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from d3_plugin.data import GZSLData
+from d3_plugin.checks import Effort
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import FailedConditionError, Problems
-from d3_plugin.experiments.clusters import Backend
-from d3_plugin.experiments.parallel import Progress, run_all
+from d3_plugin.errors import FailedConditionError
+from d3_plugin.experiments.flags import command_line, takes
+from d3_plugin.experiments.options import CutOptions, RunOptions
+from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
-from d3_plugin.experiments.preflight import Request, read_request
 from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.hosts.host import HostFamily
 from d3_plugin.report.results import results, write_results
 from d3_plugin.report.rows import ABLATION, COMPARISON, FinishedRun, rows_of
 from d3_plugin.report.tables import aligned, table_rows
@@ -51,90 +51,166 @@ TEXTS = {
 """Rows that the table of a file with results may have, and the text beside it."""
 
 
-def compare(
-    adapter: str | HostFamily | None = None,
-    data: str | GZSLData = "digits",
-    out: str | Path = Path("runs/compare"),
-    *,
-    attributes: Path | None = None,
-    validation: bool = False,
-    seeds: int = 3,
-    cuts: int = 3,
-    draws: int = 3,
-    preset: Literal["default", "released"] = "default",
-    variants: Literal["default", "default,released"] = "default",
-    settings: Path | None = None,
-    host: Mapping[str, Any] | None = None,
-    d3: Mapping[str, Any] | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-    jobs: int = 1,
-    backend: Backend = "loky",
-    scheduler: str | None = None,
-    progress: Progress = "runs",
-    fail_if: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Train each baseline with and without D³ on the same seeds and write a report.
+@dataclass(frozen=True)
+class CompareOptions(CutOptions):
+    """Arguments of :func:`compare`, the flags of ``d3 compare``.
 
-    Cheap rivals, which need no training, are in the same table: calibrated stacking, logit
-    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json``,
-    ``report.html``, ``table.csv``, ``table.tex``, and the pictures into ``figures``.
-
-    Args:
-        adapter: a host family: its name, its import path ``package.module:attribute``, several
-            separated by commas, or ``all``; default: that of the settings file, or fclswgan. In
-            Python also a :class:`~d3_plugin.HostFamily`.
-        data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, or a folder with
-            ``res101.mat`` and ``att_splits.mat``. In Python also a
-            :class:`~d3_plugin.data.GZSLData`, which is written to ``out/data``.
-        out: folder for runs and results; finished runs found there are not made again.
-        attributes: another file with the attributes of the data folder, such as
-            ``sent_splits.mat``.
-        validation: choose offsets on the data folder's own validation split, not on random cuts;
-            the number of cuts is then that of trainings on it. In Python see
-            :func:`~d3_plugin.data.load_mat_folder`.
+    Attributes:
         seeds: number of seeds.
         cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on. In
             Python see :func:`~d3_plugin.experiments.plan.validation_cuts`.
-        draws: final classifiers per run, each trained on freshly drawn features.
         preset: D³'s default settings, or those of the released code.
         variants: with ``default,released``, a further row for the released formulas.
-        settings: JSON file with settings, such as ``d3 tune`` writes.
-        host: change of a setting of the host family, which overrides the file; may be repeated. In
-            Python a dict of all changes.
-        d3: change of a setting of D³, which overrides the file; may be repeated. In Python a dict
-            of all changes.
-        device: where to train: cpu, cuda, cuda:1, ...
-        threads: CPU threads of each run; finished runs of another number, which have other rounding
-            errors, are not used.
-        jobs: trainings at the same time on this machine.
-        backend: where runs are made: processes of this machine, or an existing cluster.
-        scheduler: address of the cluster; default: $DASK_SCHEDULER_ADDRESS or $RAY_ADDRESS.
-        progress: see :func:`~d3_plugin.experiments.parallel.run_all`.
         fail_if: exit with status 1 if this condition holds; may be repeated:
             ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary in
             ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
             ADAPTER for each of them; without ROW of the one that the verdict is on, ``d3_chosen``
             if there is one, else ``d3``. NAME is unseen, seen, harmonic, ausuc, zsl or
             oracle_harmonic; ``d_NAME`` its difference to the baseline, ``d_NAME_to_ROW`` that to
-            another row. It compares the mean, or with ``.low`` or ``.high`` an end of the 95 %
-            interval. In Python a list of all conditions.
+            another row. Compares the mean, or .low/.high, the ends of the 95 % interval. In
+            Python a list of all conditions.
+    """
 
-    Returns:
-        The summary of each adapter.
+    command: ClassVar[str] = "compare"
+
+    out: str | Path = Path("runs/compare")
+    _: KW_ONLY
+    seeds: Effort = 3
+    preset: Literal["default", "released"] = "default"
+    variants: Literal["default", "default,released"] = "default"
+    fail_if: Iterable[str] = ()
+
+    @cached_property
+    def d3_settings(self) -> D3Settings:
+        """All settings of D³."""
+        make = D3Settings.released if self.preset == "released" else D3Settings
+        return make(**self.d3_changes)
+
+
+@dataclass(frozen=True)
+class AblateOptions(RunOptions):
+    """Arguments of :func:`ablate`, the flags of ``d3 ablate``; see :class:`CompareOptions`."""
+
+    command: ClassVar[str] = "ablate"
+
+    out: str | Path = Path("runs/ablate")
+    _: KW_ONLY
+    seeds: Effort = 3
+    fail_if: Iterable[str] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` and :func:`ablate` give; all of it is on disk as well.
+
+    Attributes:
+        content: of the JSON file, see ``results.schema.json``.
+        file: its path.
+        page: path of the report.
+        passed: the conditions of ``fail_if``, if none of them holds.
+    """
+
+    content: dict[str, Any]
+    file: Path
+    page: Path
+    passed: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """For each adapter the rows of its table by key: ``title``, and ``metrics`` by name.
+
+        A metric has ``mean``, ``half_width``, ``per_seed``, and its ``difference`` to the baseline.
+        """
+        summary: dict[str, dict[str, Any]] = self.content["summary"]
+        return summary
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """For each adapter, in one sentence, what D³ changes."""
+        return {adapter: verdict(adapter, rows) for adapter, rows in self.rows.items()}
+
+    @property
+    def seeds(self) -> int:
+        """Their number."""
+        return int(self.content["settings"]["seeds"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """:attr:`rows`, of types that JSON has."""
+        return self.rows
+
+    def __repr__(self) -> str:
+        tables = "\n\n".join(
+            f"{caption}\n{aligned(table_rows(rows))}" for caption, rows in self._captioned()
+        )
+        closing = f"passed: none of --fail-if {'; '.join(self.passed)}\n" if self.passed else ""
+        said = "\n".join(self.verdicts.values())
+        notes = self.content["notes"]
+        return f"{tables}\n\n{notes}\n\n{said}\n{closing}\n{self.page}\n{self.file}"
+
+    def _repr_html_(self) -> str:
+        """The tables, for notebooks."""
+        tables = []
+        for caption, rows in self._captioned():
+            lines = (
+                "".join(f"<td>{html.escape(cell)}</td>" for cell in line)
+                for line in table_rows(rows)
+            )
+            body = "".join(f"<tr>{line}</tr>" for line in lines)
+            tables.append(f"<table><caption>{html.escape(caption)}</caption>{body}</table>")
+        return "".join(tables) + "".join(f"<p>{html.escape(v)}</p>" for v in self.verdicts.values())
+
+    def _captioned(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        data, counted = self.content["settings"]["data"], f"{self.seeds} seed"
+        for adapter, rows in self.rows.items():
+            yield f"{adapter} on {data}, {counted}{'s' * (self.seeds != 1)}", rows
+
+
+@takes(CompareOptions)
+def compare(options: CompareOptions) -> Comparison:
+    """Train each baseline with and without D³ on the same seeds and write a report.
+
+    Cheap rivals, which need no training, are in the same table: calibrated stacking, logit
+    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json``,
+    ``report.html``, ``table.csv``, ``table.tex``, and the pictures into ``figures``.
+
+    The arguments are those of :class:`~d3_plugin.experiments.CompareOptions`.
 
     Raises:
-        FailedConditionError: a condition of ``fail_if`` holds; all results are written before.
+        FailedConditionError: a condition of ``fail_if`` holds; all results are written before, and
+            are its ``results``.
         D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
-    given = locals()
-    request = read_request(given, Problems("compare"))
-    released = request.released if variants == "default,released" else None
-    used = {"baseline": None, "d3": request.d3} | ({"released": released} if released else {})
-    facts = {"cuts": cuts, "d3": asdict(request.d3), "released": released and asdict(released)}
-    chosen_on = validation_cuts(request.data, seeds, cuts)
-    return run_grid(given, request, used, facts, chosen_on, "results.json")
+    released = options.released if options.variants == "default,released" else None
+    variants = {"baseline": None, "d3": options.d3_settings}
+    variants |= {"released": released} if released else {}
+    facts = {
+        "cuts": options.cuts,
+        "d3": asdict(options.d3_settings),
+        "released": released and asdict(released),
+        **({"validation": True} if options.validation else {}),
+    }
+    return _made(options, variants, facts)
+
+
+@takes(AblateOptions)
+def ablate(options: AblateOptions) -> Comparison:
+    """Train each baseline without D³, with some of its losses, with all of D³, and as released.
+
+    All on the same seeds; nothing is chosen. Writes ``ablation.json`` and ``ablation.html``. The
+    folder may be that of a comparison: runs that both need are made once.
+
+    The arguments are those of :class:`~d3_plugin.experiments.AblateOptions`.
+
+    Raises:
+        FailedConditionError: a condition of ``fail_if`` holds; all results are written before, and
+            are its ``results``.
+        D3Error: bad arguments, before any training starts; or runs failed.
+        KeyboardInterrupt: finished runs are kept.
+    """
+    variants = ablation(options.d3_settings, options.released)
+    facts = {"variants": {name: used and asdict(used) for name, used in variants.items()}}
+    return _made(options, variants, facts)
 
 
 def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | None]:
@@ -152,115 +228,66 @@ def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | Non
     }
 
 
-def ablate(
-    adapter: str | HostFamily | None = None,
-    data: str | GZSLData = "digits",
-    out: str | Path = Path("runs/ablate"),
-    *,
-    attributes: Path | None = None,
-    seeds: int = 3,
-    draws: int = 3,
-    settings: Path | None = None,
-    host: Mapping[str, Any] | None = None,
-    d3: Mapping[str, Any] | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-    jobs: int = 1,
-    backend: Backend = "loky",
-    scheduler: str | None = None,
-    progress: Progress = "runs",
-    fail_if: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Train each baseline without D³, with some of its losses, with all of D³, and as released.
-
-    All on the same seeds; nothing is chosen. Writes ``ablation.json`` and ``ablation.html``. The
-    folder may be that of a comparison: runs that both need are made once.
-
-    Args:
-        adapter, data, out, attributes, seeds, draws, settings, host, d3, device, threads, jobs,
-            backend, scheduler, progress, fail_if: as in :func:`d3_plugin.experiments.compare`.
-
-    Returns:
-        The summary of each adapter.
-
-    Raises:
-        FailedConditionError: a condition of ``fail_if`` holds; all results are written before.
-        D3Error: bad arguments, before any training starts; or runs failed.
-        KeyboardInterrupt: finished runs are kept.
-    """
-    given = locals()
-    request = read_request(given, Problems("ablate"))
-    variants = ablation(request.d3, request.released)
-    facts = {"variants": {name: used and asdict(used) for name, used in variants.items()}}
-    chosen_on: dict[int, list[int]] = {seed: [] for seed in range(seeds)}
-    return run_grid(given, request, variants, facts, chosen_on, "ablation.json")
-
-
-def run_grid(
-    given: Mapping[str, Any],
-    request: Request,
+def _made(
+    options: CompareOptions | AblateOptions,
     variants: Mapping[str, D3Settings | None],
     facts: Mapping[str, Any],
-    chosen_on: Mapping[int, Collection[int]],
-    file: str,
-) -> dict[str, Any]:
-    """Run every variant on every seed; write the report and print its tables.
+) -> Comparison:
+    """Run every variant on every seed, and write the report.
 
     Args:
-        given, request: arguments of the command, and what they add up to.
+        options: of the command.
         variants: settings of D³ by the variant's name; None for the host without D³.
         facts: further settings for the JSON file.
-        chosen_on: for each seed the seeds of the validation runs that offsets are chosen on.
-        file: name of the JSON file, of :data:`TEXTS`.
 
-    Returns:
-        The summary of each adapter.
+    Raises:
+        FailedConditionError: a condition of ``fail_if`` holds.
     """
     from d3_plugin.report.page import write_report
 
-    data, out, seeds = request.data, Path(given["out"]), given["seeds"]
-    titles, notes = TEXTS[file]
-    rows = rows_of(titles, variants, given["draws"])
-    conditions = read_conditions(given["fail_if"], request.hosts, [row.key for row in rows], seeds)
-    how = {name: given[name] for name in ("draws", "device", "threads")}
-    other = {name: given[name] for name in ("attributes", "validation") if given.get(name)}
-    planned = {**how, **other, "validated": set().union(*chosen_on.values())}
-    runs = plan(
-        request.hosts, data, request.digest, seeds, variants, families=request.foreign, **planned
-    )
-    where = {name: given[name] for name in ("jobs", "backend", "scheduler", "progress")}
-    done = run_all(runs, RunStore(out), **where)
+    file = "results.json" if isinstance(options, CompareOptions) else "ablation.json"
+    known, notes = TEXTS[file]
+    rows = rows_of(known, variants, options.draws)
+    keys = [row.key for row in rows]
+    conditions = read_conditions(options.fail_if, options.hosts, keys, options.seeds)
+    firsts = options.first_runs()
+    data = firsts[0].data
+    chosen_on: Mapping[int, Collection[int]] = dict.fromkeys(range(options.seeds), ())
+    if isinstance(options, CompareOptions):
+        chosen_on = validation_cuts(data, options.seeds, options.cuts)
+    runs = plan(firsts, options.seeds, variants, set().union(*chosen_on.values()))
+    out = Path(options.out)
+    done = run_all(runs, RunStore(out), options)
     finished = [_finished(outcome) for outcome in done.values()]
     settings = {
-        "adapters": list(request.hosts),
+        "adapters": list(options.hosts),
         "data": data,
-        "seeds": seeds,
-        **how,
-        **{name: value if value is True else str(value) for name, value in other.items()},
-        **({"adapter": path} if isinstance(path := given["adapter"], str) and ":" in path else {}),
+        "seeds": options.seeds,
+        "draws": options.draws,
+        "device": options.device,
+        "threads": options.threads,
+        **({"attributes": str(options.attributes)} if options.attributes else {}),
         "machine": platform.machine(),
-        "hosts": request.hosts,
+        "hosts": options.hosts,
         **facts,
     }
-    digests = {"data": request.digest} if request.digest else {}
-    told = command(settings, request.families)
+    digest = firsts[0].data_digest
     content = results(
-        settings, finished, rows, chosen_on, command=told, notes=notes, digests=digests
+        settings,
+        finished,
+        rows,
+        chosen_on,
+        command=command_line(options, data),
+        notes=notes,
+        digests={"data": digest} if digest else {},
     )
     write_results(out / file, content)
-    page, summaries = write_report(out, file), dict(content["summary"])
-    for adapter, summary in summaries.items():
-        counted = f"{seeds} seed{'s' * (seeds != 1)}"
-        print(f"\n{adapter} on {data}, {counted}\n{aligned(table_rows(summary))}")
-    print(f"\n{notes}\n")
-    for adapter, summary in summaries.items():
-        print(verdict(adapter, summary))
-    print(f"\n{page}\n{out / file}")
-    if lines := failures(conditions, summaries):
-        raise FailedConditionError("\n".join(f"failed: {line}" for line in lines))
-    if conditions:
-        print(f"passed: none of --fail-if {'; '.join(given['fail_if'])}")
-    return summaries
+    comparison = Comparison(content, out / file, write_report(out, file))
+    if lines := failures(conditions, content["summary"]):
+        failed = FailedConditionError("\n".join(f"failed: {line}" for line in lines))
+        failed.results = comparison
+        raise failed
+    return replace(comparison, passed=tuple(options.fail_if))
 
 
 def _finished(outcome: Outcome) -> FinishedRun:
@@ -283,24 +310,3 @@ def _finished(outcome: Outcome) -> FinishedRun:
         seconds=outcome.seconds,
         finished=outcome.finished,
     )
-
-
-def command(settings: Mapping[str, Any], families: Mapping[str, HostFamily]) -> str:
-    """The ``d3`` command that these settings are of, without its ``--out``."""
-    verb = "ablate" if "variants" in settings else "compare"
-    words = ["d3", verb, "--adapter", settings.get("adapter", ",".join(settings["adapters"]))]
-    for name in ("data", "attributes", "seeds", "cuts", "draws", "device", "threads"):
-        if name in settings and (name, settings[name]) != ("threads", 1):
-            words += [f"--{name}", str(settings[name])]
-    words += ["--validation"] if settings.get("validation") else []
-    words += ["--variants", "default,released"] if settings.get("released") else []
-    hosts: dict[str, Any] = {}
-    for adapter, used in settings["hosts"].items():
-        default = asdict(families[adapter].settings())
-        hosts |= {name: value for name, value in used.items() if value != default[name]}
-    of_d3 = settings["d3"] if verb == "compare" else settings["variants"]["d3"]
-    d3 = {name: value for name, value in of_d3.items() if value != getattr(D3Settings(), name)}
-    for flag, changes in (("--host", hosts), ("--set", d3)):
-        for key, value in changes.items():
-            words += [flag, f"{key}={value}"]
-    return shlex.join(words)

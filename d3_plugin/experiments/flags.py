@@ -1,30 +1,71 @@
-"""The flags of a ``d3`` command: the arguments of its function, as its docstring explains them."""
+"""The flags of a ``d3`` command: the fields of its options, as their docstrings explain them."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
 import re
+import shlex
+import types
 from collections.abc import Callable
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from d3_plugin.experiments.comparison import compare
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.experiments.options import RunOptions
 
-PATHS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE"}
+METAVARS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE", "fail_if": "CONDITION"}
 PROGRESS = (
     ("--quiet", "none", "show no progress, only results"),
-    ("--verbose", "steps", "also show a line per tenth of each training"),
+    ("--verbose", "steps", "also show progress every 10 %% of each training"),
 )
+
+_REPEATED = (  # in the command that gives the same results
+    *("adapter", "data", "attributes", "validation", "seeds", "cuts", "draws", "variants"),
+    *("device", "threads"),
+)
+
+Arguments = ParamSpec("Arguments")
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+def takes(
+    options: Callable[Arguments, Given],
+) -> Callable[[Callable[[Given], Result]], Callable[Arguments, Result]]:
+    """Decorator: a function of ``options`` as one of the arguments that make them."""
+
+    def decorate(function: Callable[[Given], Result]) -> Callable[Arguments, Result]:
+        @functools.wraps(function)
+        def call(*args: Arguments.args, **named: Arguments.kwargs) -> Result:
+            return function(options(*args, **named))
+
+        vars(call).update(__signature__=inspect.signature(options), options=options)
+        return call
+
+    return decorate
 
 
 def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """A flag for each argument of a function, of its type and with its default.
 
-    What its docstring does not explain is as in :func:`~d3_plugin.experiments.compare`; what
-    follows "In Python" is not for the command line.
+    A function that takes options (:func:`takes`) has their docstring
+    for it. What follows "In Python" there is not for the command line.
     """
-    hints, meaning = get_type_hints(function), meanings(function, compare)
+    documented = getattr(function, "options", function)
+    hints, texts = get_type_hints(documented), meanings(documented)
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "progress":
             either = parser.add_mutually_exclusive_group()
@@ -32,41 +73,99 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
                 how = {"dest": name, "const": value, "default": parameter.default, "help": text}
                 either.add_argument(flag[1:3], flag, action="store_const", **how)
             continue
-        default, text = parameter.default, meaning.get(name, "").partition(" In Python ")[0]
-        flag = "--set" if name == "d3" else "--" + name.replace("_", "-")
-        how = {"default": default, "dest": name}
+        default, text = parameter.default, texts.get(name, "").partition(" In Python ")[0]
+        flag, how = f"--{'set' if name == 'd3' else name.replace('_', '-')}", {"dest": name}
         if default is parameter.empty:
             flag, how = name, {}
-        if get_origin(hints[name]) is Literal:
-            choices = get_args(hints[name])
-            how |= {"choices": choices, "metavar": "|".join(choices)}
-        elif name in ("host", "d3", "fail_if"):
-            metavar = "CONDITION" if name == "fail_if" else "NAME=VALUE"
-            how |= {"default": [], "action": "append", "metavar": metavar}
-        elif name in PATHS:
-            how |= {"type": _path, "metavar": PATHS[name]}
-        elif isinstance(default, bool):
-            how |= {"action": "store_true"}
-        elif isinstance(default, int):
-            how |= {"type": int, "metavar": "N"}
+        how |= {"default": default, **_kind(name, hints[name], default)}
         text += "" if default in (None, False, (), parameter.empty) else f" (default: {default})"
         added: Any = parser.add_argument(flag, help=text.replace("%", "%%"), **how)
-        if name in (*PATHS, "data", "folder"):
+        if name in ("out", "settings", "attributes", "data", "folder"):
             added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
 
-def meanings(*documented: object) -> dict[str, str]:
-    """What docstrings say of each argument or attribute, but for "as in ..."; the first counts."""
-    docs = "\n".join(inspect.getdoc(each) or "" for each in documented)
-    docs = re.sub(r":\w+:`~?|`", "", docs)
+def _kind(name: str, hint: Any, default: Any) -> dict[str, Any]:
+    """How argparse reads a value of this type."""
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint), "metavar": "|".join(get_args(hint))}
+    if name in ("host", "d3", "fail_if"):
+        return {"action": "append", "metavar": METAVARS.get(name, "NAME=VALUE"), "default": []}
+    if name in METAVARS:
+        return {"type": _path, "metavar": METAVARS[name]}
+    if isinstance(default, bool):
+        return {"action": "store_true"}
+    return {"type": int, "metavar": "N"} if isinstance(default, int) else {}
+
+
+def meanings(documented: Any) -> dict[str, str]:
+    """What a docstring says of each argument, or those of a dataclass and its bases of each field.
+
+    The first one that names it counts. ``field(metadata={"help": ...})`` comes before all.
+    """
     found: dict[str, str] = {}
-    entry = r"^    (\w+(?:, \w+)*): (?!as in\b)(.*(?:\n {8}.*)*)"
-    for names, text in re.findall(entry, docs, re.MULTILINE):
-        found = dict.fromkeys(names.split(", "), " ".join(text.split())) | found
-    return found
+    for each in getattr(documented, "__mro__", [documented]):
+        docs = re.sub(r":\w+:`~?|`", "", inspect.getdoc(each) or "")
+        for names, text in re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", docs, re.M):
+            found = dict.fromkeys(names.split(", "), " ".join(text.split())) | found
+    written = fields(documented) if is_dataclass(documented) else ()
+    return found | {f.name: f.metadata["help"] for f in written if "help" in f.metadata}
+
+
+def setting_lines(kind: type[Any]) -> list[str]:
+    """A line for each setting of a dataclass: default, allowed values, and meaning."""
+    hints, texts = get_type_hints(kind, include_extras=True), meanings(kind)
+    lines = []
+    for setting in fields(kind):
+        default = setting.default
+        if setting.default_factory is not MISSING:
+            default = setting.default_factory()
+        allowed, text = _allowed(hints[setting.name]), texts.get(setting.name, "")
+        # A module's path means nothing to who only sets values.
+        text = re.sub(r"(?:d3_plugin)?\.(?:\w+\.)+(\w+)", r"\1", text)
+        lines.append(f"{setting.name}={default}{f' ({allowed})' if allowed else ''}: {text}")
+    return lines
+
+
+def _allowed(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, types.UnionType):
+        return " or ".join(filter(None, map(_allowed, inner)))
+    return str(inner[1]) if origin is Annotated else ""
 
 
 def _path(given: str) -> Path:
     if not given:
         raise argparse.ArgumentTypeError("must not be empty")
     return Path(given)
+
+
+def command_line(options: RunOptions, data: str) -> str:
+    """The ``d3`` command that gives the same results, without its ``--out``.
+
+    Args:
+        options: of ``d3 compare`` or ``d3 ablate``.
+        data: name or folder; of data given as an object, where they are.
+    """
+    by_path = isinstance(options.adapter, str) and ":" in options.adapter
+    flags = {f"--{f.name}": vars(options)[f.name] for f in fields(options) if f.name in _REPEATED}
+    flags["--adapter"] = options.adapter if by_path else ",".join(options.families)
+    flags["--data"] = data
+    changes = {"--set": _changed(asdict(options.d3_settings), asdict(D3Settings()))}
+    changes["--host"] = {}
+    for name, family in options.families.items():
+        changes["--host"] |= _changed(options.hosts[name], asdict(family.settings()))
+    words = ["d3", options.command]
+    for flag, value in flags.items():
+        if value is True:
+            words.append(flag)
+        elif value not in (None, False, "default"):
+            words += [flag, str(value)]
+    for flag, changed in changes.items():
+        words += [word for k, v in changed.items() for word in (flag, f"{k}={v}")]
+    return shlex.join(words)
+
+
+def _changed(used: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in used.items() if value != default[name]}

@@ -9,37 +9,60 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import torch
 
+from d3_plugin.checks import Effort
+from d3_plugin.data import digest
 from d3_plugin.errors import D3Error, DataError, FailedRunsError, Problems, StorageError
-from d3_plugin.experiments.clusters import Backend, runs_on
-from d3_plugin.experiments.plan import Run, trainings
-from d3_plugin.experiments.preflight import unfit
-from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.machines import Backend, dask_cluster
+from d3_plugin.experiments.plan import Run, trainings, versions
+from d3_plugin.experiments.run import OnStep, Outcome, execute
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.files import write_temporary
 
 Progress = Literal["none", "runs", "steps"]
-Answer = TypeVar("Answer", Outcome, None)
 
 # A training seeds PyTorch's global random stream: two in threads of one process would mix them.
 _one_at_a_time = threading.Lock()
 
 
-def run_all(
-    runs: list[Run],
-    store: RunStore,
-    *,
-    jobs: int = 1,
-    backend: Backend = "loky",
-    scheduler: str | None = None,
-    progress: Progress = "runs",
-) -> dict[str, Outcome]:
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Who makes runs, and what is shown meanwhile.
+
+    Attributes:
+        jobs: trainings at the same time on this machine; a cluster has as many as workers.
+        backend: where runs are made: ``loky``, processes of this machine, or an existing ``dask``
+            cluster.
+        scheduler: address of the cluster; default: $DASK_SCHEDULER_ADDRESS.
+        progress: nothing; a line per finished run and, on a terminal, a bar; also a line per tenth
+            of each training, on standard error of its worker.
+    """
+
+    jobs: Effort = 1
+    backend: Backend = "loky"
+    scheduler: str | None = None
+    progress: Progress = "runs"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a worker answers for one run.
+
+    Attributes:
+        name: of the run.
+        outcome: to be stored; None if the worker has stored it.
+        problem: why there is none; empty if there is.
+    """
+
+    name: str
+    outcome: Outcome | None = None
+    problem: str = ""
+
+
+def run_all(runs: Sequence[Run], store: RunStore, workers: Workers) -> dict[str, Outcome]:
     """Every run's outcome: loaded if it is finished, made and stored if not.
 
     On this machine the process that trains stores the runs. On a cluster, whose workers may not
@@ -48,11 +71,7 @@ def run_all(
     Args:
         runs: a grid of independent runs with different names.
         store: where finished runs are.
-        jobs: trainings at the same time on this machine; a cluster has as many as workers.
-        backend: ``loky`` for this machine, or an existing ``dask`` or ``ray`` cluster.
-        scheduler: address of the cluster; default: ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``.
-        progress: what to show: nothing; a line per finished run and, on a terminal, a bar; also a
-            line per tenth of each training.
+        workers: who makes the others.
 
     Returns:
         Outcomes by the run's name.
@@ -67,138 +86,58 @@ def run_all(
 
     store.prepare()
     done = store.load_all(runs)
-    todo = trainings(run for run in runs if run.name not in done)
-    if progress != "none":
+    missing = {run.name: run for run in runs if run.name not in done}
+    silent = workers.progress == "none"
+    if not silent:
         finished = f"{len(runs)} runs, {len(done)} of them finished earlier"
         print(f"{finished}; results in {store.folder.parent}", flush=True)
-    if not todo:
+    if not missing:
         return done
-    answered: set[int] = set()
-    problems = Problems("runs failed; the others are kept, start again after a remedy")
-    hidden = True if progress == "none" else None  # None: unless there is a terminal
-    with (
-        runs_on(backend, scheduler),
-        tqdm(total=len(runs), initial=len(done), unit="run", disable=hidden) as bar,
-        _watched(todo, answered, done, store, bar, progress) as board,
-    ):
-        for place, answers in _answers(todo, store, jobs, backend, board):
-            answered.add(place)
-            for run, answer in zip(todo[place], answers, strict=True):
-                if isinstance(answer, str):
-                    problems.add(f"{run.name}{answer}")
-                    continue
-                if answer is not None:
-                    store.save(answer)
-                done |= store.load_all([run])
-                if progress != "none":
-                    made = done[run.name]
-                    bar.write(f"{run.name:<40} {made.evaluation}  {made.seconds:.0f} s")
-            bar.n = len(done)
-            bar.refresh()
+    problems = Problems("runs failed; the others are kept. Fix the cause and run the command again")
+    make = _on_dask if workers.backend == "dask" else _on_this_machine
+    hidden = True if silent else None  # None: unless there is a terminal
+    with tqdm(total=len(runs), initial=len(done), unit="run", disable=hidden) as bar:
+        for made in make(trainings(missing.values()), store, workers):
+            if made.problem:
+                problems.add(f"{made.name}: {made.problem}")
+                continue
+            if made.outcome is not None:
+                store.save(made.outcome)
+            done |= store.load_all([missing[made.name]])
+            if not silent:
+                outcome = done[made.name]
+                bar.write(f"{made.name:<40} {outcome.evaluation}  {outcome.seconds:.0f} s")
+            bar.update()
     problems.raise_as(FailedRunsError)
     return done
 
 
-@contextmanager
-def _watched(
-    todo: list[list[Run]],
-    answered: set[int],
-    done: dict[str, Outcome],
-    store: RunStore,
-    bar: Any,
-    progress: Progress,
-) -> Iterator[Path | None]:
-    """A file to which trainings write their last finished steps, shown every second."""
-    if bar.disable and progress != "steps":
-        yield None
-        return
-    board = write_temporary(store.folder / "steps", bytes(8 * len(todo)))
-    made, ended = np.memmap(board, np.int64, "r+"), threading.Event()
-    steps = [runs[0].host.get("steps", 0) for runs in todo]
-    shown = [0] * len(todo)  # tenths
+def _on_this_machine(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterator[Made]:
+    """Make trainings in processes of this machine."""
+    from joblib import Parallel, delayed
 
-    def watch() -> None:
-        while not ended.wait(1.0):
-            places = [i for i in np.flatnonzero(made) if steps[i] and i not in answered]
-            begun = sum(len(todo[i]) * made[i] / steps[i] for i in places)
-            bar.n = round(len(done) + begun, 2)
-            bar.set_postfix_str(", ".join(f"step {made[i]}/{steps[i]}" for i in places))
-            for i in places if progress == "steps" else []:
-                if shown[i] < (tenth := 10 * made[i] // steps[i]):
-                    shown[i] = tenth
-                    others = f" and {len(todo[i]) - 1} more" if len(todo[i]) > 1 else ""
-                    name = f"{todo[i][0].name}{others}"
-                    bar.write(f"{name:<40} step {made[i]} of {steps[i]}")
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield board
-    finally:
-        ended.set()
-        watcher.join()
-        board.unlink(missing_ok=True)
-
-
-def _answers(
-    todo: list[list[Run]], store: RunStore, jobs: int, backend: Backend, board: Path | None
-) -> Iterator[tuple[int, Sequence[Outcome | str | None]]]:
-    """Each training's place, as soon as it is made, and for each of its runs what went wrong or
-    the outcome to store."""
-    from joblib import Parallel, delayed, effective_n_jobs
-
-    # Ray's backend has no generators: it gets as many calls at a time as it has workers.
-    how: dict[str, Any] = {} if backend == "ray" else {"return_as": "generator_unordered"}
-    if backend == "loky":
-        calls = [delayed(_make_here)(runs, store, board, i) for i, runs in enumerate(todo)]
-        jobs = min(jobs, len(todo))
+    verbose = workers.progress == "steps"
+    parallel = Parallel(
+        n_jobs=min(workers.jobs, len(todo)),
+        backend="loky",
+        batch_size=1,
+        return_as="generator_unordered",
         # As they start: a worker that has not got a call yet would outlive a killed parent.
         # With the path: workers of an earlier command cannot import from folders added since.
-        how |= {"initializer": _end_with, "initargs": (os.getpid(), *sys.path)}
-    else:
-        import cloudpickle
-
-        versions = todo[0][0].identity()["versions"]
-        # Pickled here: a worker that cannot import a host family would let joblib wait for ever.
-        calls = [
-            delayed(_make_there)(i, len(runs), cloudpickle.dumps(runs), versions)
-            for i, runs in enumerate(todo)
-        ]
-        jobs = -1
-    width = effective_n_jobs(-1) if backend == "ray" else len(calls)
+        initializer=_end_with,
+        initargs=(os.getpid(), *sys.path),
+    )
     try:
-        with Parallel(n_jobs=jobs, batch_size=1, **how) as parallel:
-            for first in range(0, len(calls), width):
-                yield from parallel(calls[first : first + width])
+        with parallel:
+            for made in parallel(delayed(_make_here)(runs, store, verbose) for runs in todo):
+                yield from made
     except D3Error:
         raise
-    except Exception as error:  # of many kinds: a worker was killed, a cluster is gone
+    except Exception as error:  # of many kinds, as a rule a worker was killed
         raise D3Error(
-            f"the {backend} workers failed ({type(error).__name__}: {error}); finished runs are "
+            f"the worker processes failed ({type(error).__name__}: {error}); finished runs are "
             "kept. Start the same command again, with fewer --jobs if memory was short"
         ) from error
-
-
-def _make_here(
-    runs: list[Run], store: RunStore, board: Path | None, place: int
-) -> tuple[int, Sequence[str | None]]:
-    """Make and store the runs of a training; only what failed goes through the pipe to the parent.
-
-    Writes its last finished step to its place on the board.
-    """
-
-    def on_step(step: int) -> None:
-        if board is not None:
-            with suppress(OSError):  # the parent is gone
-                np.memmap(board, np.int64, "r+")[place] = step
-
-    def make(runs: list[Run]) -> list[None]:
-        for outcome in execute(runs, store.checkpoint(runs), on_step):
-            store.save(outcome)
-        store.remove_checkpoints(runs[0])
-        return [None] * len(runs)
-
-    return place, _answered(make, runs)
 
 
 def _end_with(parent: int, *path: str) -> None:
@@ -212,42 +151,89 @@ def _end_with(parent: int, *path: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _make_there(
-    place: int, number: int, pickled: bytes, versions: dict[str, str]
-) -> tuple[int, Sequence[Outcome | str]]:
+def _make_here(runs: list[Run], store: RunStore, verbose: bool) -> list[Made]:
+    """Make and store the runs of a training; outcomes do not go through the pipe to the parent."""
+
+    def make(runs: Sequence[Run]) -> list[Made]:
+        on_step = _tenths(runs) if verbose else None
+        for outcome in execute(runs, store.checkpoint(runs), on_step):
+            store.save(outcome)
+        store.remove_checkpoints(runs[0])
+        return [Made(run.name) for run in runs]
+
+    return _tried(make, runs)
+
+
+def _tenths(runs: Sequence[Run]) -> OnStep:
+    """Prints a line per tenth of a training."""
+    steps, shown = runs[0].host.get("steps", 0), 0
+    others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+
+    def on_step(step: int) -> None:
+        nonlocal shown
+        if steps and (tenth := 10 * step // steps) > shown:
+            shown = tenth
+            name = f"{runs[0].name}{others}"
+            print(f"{name:<40} step {step} of {steps}", file=sys.stderr, flush=True)
+
+    return on_step
+
+
+def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterator[Made]:
+    """Make trainings on the workers of a cluster."""
+    with dask_cluster(workers.scheduler) as client:
+        import cloudpickle
+        from distributed import as_completed
+
+        # Pickled here: Dask would try for ever on workers that cannot import a host family.
+        pickled = [cloudpickle.dumps(runs) for runs in todo]
+        futures = client.map(_make_there, pickled, [versions()] * len(todo), pure=False)
+        runs_of = dict(zip(futures, todo, strict=True))
+        for future in as_completed(futures, loop=client.loop):
+            if future.status == "finished":
+                yield from future.result()
+                continue
+            # The worker cannot import a host family, for example, or was lost again and again.
+            error = future.exception()
+            for run in runs_of[future]:
+                yield Made(run.name, problem=f"on the cluster: {type(error).__name__}: {error}")
+
+
+def _make_there(pickled: bytes, wanted: dict[str, str]) -> list[Made]:
     """Make the runs of a training on a worker of a cluster, which may not share the folder."""
+    runs: list[Run] = pickle.loads(pickled)
+    run, problem = runs[0], ""
+    if versions() != wanted:  # of a worker that has joined since
+        problem = f"this worker has {versions()}, the command was started with {wanted}"
+    try:
+        found = digest(run.data, run.attributes)
+    except OSError:
+        found = None
+    if found != run.data_digest:
+        problem = f"data folder {run.data} is missing here, or has other contents"
+    if problem:
+        return [Made(run.name, problem=f"on {socket.gethostname()}: {problem}") for run in runs]
     with _one_at_a_time:
-        try:
-            runs = pickle.loads(pickled)
-            problems = unfit(runs[0], versions)
-        except Exception as error:
-            problems = [f"its host family cannot be loaded ({type(error).__name__}: {error})"]
-        if problems:
-            return place, [f", on {socket.gethostname()}: {'; '.join(problems)}"] * number
-        return place, _answered(execute, runs)
+        return _tried(lambda runs: [Made(o.run.name, o) for o in execute(runs)], runs)
 
 
-def _answered(
-    make: Callable[[list[Run]], Sequence[Answer]], runs: list[Run]
-) -> Sequence[Answer | str]:
+def _tried(make: Callable[[Sequence[Run]], list[Made]], runs: Sequence[Run]) -> list[Made]:
     """What ``make`` gives for the runs of a training, or what went wrong.
 
     The runs of a failed training get one each, so that the others are kept.
     """
-    from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(runs[0].threads)
     try:
-        # "sequential": a cluster's backend would spread what is inside a run as well.
-        with threadpool_limits(runs[0].threads), parallel_config("sequential"):
+        with threadpool_limits(runs[0].threads):
             return make(runs)
     except StorageError:  # later runs could not be stored either
         raise
     except Exception as error:
         if len(runs) == 1 or isinstance(error, DataError):
-            return [f": {type(error).__name__}: {error}"] * len(runs)
+            return [Made(run.name, problem=f"{type(error).__name__}: {error}") for run in runs]
     finally:
         torch.set_num_threads(before)
-    return [answer for run in runs for answer in _answered(make, [run])]
+    return [made for run in runs for made in _tried(make, [run])]

@@ -50,7 +50,7 @@ class Run:
     draws: int
     device: str
     threads: int = 1
-    attributes: Path | None = None
+    attributes: str | Path | None = None
     validation: bool = False
     family: HostFamily | None = None
 
@@ -69,11 +69,7 @@ class Run:
         del identity["family"], identity["attributes"]
         identity["data"] = identity.pop("data_digest") or self.data
         identity["device"] = torch.device(self.device).type
-        identity["versions"] = {"d3_plugin": __version__, "torch": torch.__version__}
-        # Files of earlier versions lack these.
-        for name, default in (("d3", None), ("threads", 1), ("validation", False)):
-            if identity[name] == default:
-                del identity[name]
+        identity["versions"] = versions()
         return dict(json.loads(json.dumps(identity)))
 
     def training_identity(self) -> dict[str, Any]:
@@ -81,12 +77,17 @@ class Run:
         return training_part(self.identity())
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that change random numbers."""
+    return {"d3_plugin": __version__, "torch": torch.__version__}
+
+
 def training_part(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity without :data:`~d3_plugin.distillation.settings.SCORING`, as JSON types."""
-    part: dict[str, Any] = json.loads(json.dumps(identity))
-    for name in SCORING:
-        part.get("d3", {}).pop(name, None)
-    return part
+    d3 = identity.get("d3")
+    if isinstance(d3, dict):
+        d3 = {name: value for name, value in d3.items() if name not in SCORING}
+    return {**identity, "d3": d3}
 
 
 def trainings(runs: Iterable[Run]) -> list[list[Run]]:
@@ -123,42 +124,28 @@ def validation_cuts(data: str, seeds: int, cuts: int) -> dict[int, list[int]]:
 
 
 def plan(
-    hosts: dict[str, dict[str, Any]],
-    data: str,
-    data_digest: str,
+    firsts: Iterable[Run],
     seeds: int,
     variants: Mapping[str, D3Settings | None],
-    *,
-    validation: bool = False,
     validated: Collection[int] = (),
-    families: Collection[HostFamily] = (),
-    **common: Any,
 ) -> list[Run]:
     """Every variant on the test problem of every seed; ``baseline`` and ``d3`` on validation too.
 
     The variants of a seed stand together.
 
     Args:
-        hosts: settings of each host family, by its name.
-        data, data_digest, validation: as in :class:`Run`.
+        firsts: of each host family a run, whose seed, variant, split and D³ are replaced.
         seeds: how many.
         variants: settings of D³ by the variant's name; None for the host without D³.
         validated: seeds with validation runs, which offsets are chosen on.
-        families: those that no installed plugin provides.
-        common: further attributes of every run.
     """
-    splits: tuple[Split, ...] = ("validation", "test")
-    by_name = {family.name: family for family in families}
-    return [
-        Run(
-            *(adapter, data, data_digest, seed, variant, split, settings, d3),
-            validation=validation and split == "validation",
-            family=by_name.get(adapter),
-            **common,
-        )
-        for adapter, settings in hosts.items()
-        for seed in range(seeds)
-        for split in splits
-        for variant, d3 in variants.items()
-        if split == "test" or (seed in validated and variant in ("baseline", "d3"))
-    ]
+    runs = []
+    for first in firsts:
+        for seed in range(seeds):
+            on_test = replace(first, seed=seed, split="test", validation=False)
+            on_cut = replace(first, seed=seed, split="validation")
+            if seed in validated:
+                for variant in ("baseline", "d3"):
+                    runs.append(replace(on_cut, variant=variant, d3=variants[variant]))
+            runs += [replace(on_test, variant=v, d3=d3) for v, d3 in variants.items()]
+    return runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -19,6 +19,17 @@ from d3_plugin.hosts.synthesis import synthesize
 CLASSES, ROWS = 4, 12
 """How many classes of each domain a projection shows, and rows of each class."""
 
+History = list[dict[str, float]]
+"""Dicts of ``step`` and mean values since the entry before."""
+
+
+class Projection(TypedDict):
+    """Classes, and for each of them pairs of coordinates of its rows; see :func:`project`."""
+
+    classes: list[int]
+    real: list[list[list[float]]]
+    synthetic: list[list[list[float]]]
+
 
 class TermRecorder:
     """A plugin that records means of ``D3.values`` as often as the host records its losses.
@@ -29,11 +40,11 @@ class TermRecorder:
         trainer: its ``history`` tells when an entry ends.
 
     Attributes:
-        history: dicts of ``step`` and mean values since the entry before.
+        history: the finished entries.
     """
 
     def __init__(self, trainer: Any) -> None:
-        self.history: list[dict[str, float]] = []
+        self.history: History = []
         self._trainer, self._entry = trainer, 0
         self._sums: dict[str, tuple[Tensor, int]] = {}
 
@@ -54,11 +65,12 @@ class TermRecorder:
             self.history.append({"step": of_host[self._entry]["step"], **means})
             self._sums = {}
 
-    def _of_host(self) -> list[dict[str, float]]:
-        return getattr(self._trainer, "history", [])
+    def _of_host(self) -> History:
+        history: History = self._trainer.history
+        return history
 
 
-def project(trainer: Any, seed: int, plugins: Iterable[object] = ()) -> dict[str, Any]:
+def project(trainer: Any, seed: int, plugins: Iterable[object] = ()) -> Projection:
     """Two principal components of real and of synthetic rows of some classes.
 
     The components are those of the real rows, which are the same with and without D³. Global random

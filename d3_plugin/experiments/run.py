@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from d3_plugin.attachment.attach import attach
-from d3_plugin.attachment.d3 import D3
-from d3_plugin.checks import did_you_mean, setting_problems
+from d3_plugin.attachment.d3 import D3, Mode
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
-from d3_plugin.errors import D3Warning, InputError, PluginError
+from d3_plugin.errors import D3Warning, PluginError
 from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.protocol import evaluate
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
+from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.recording import TermRecorder, project
+from d3_plugin.experiments.recording import History, Projection, TermRecorder, project
 from d3_plugin.hooks.describe import describe_trainer
-from d3_plugin.hooks.manager import host_families, make_manager
+from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import hookimpl
-from d3_plugin.hosts.host import HostFamily
+
+OnStep = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,95 +38,29 @@ class Outcome:
         run: what was run.
         evaluation: scores and metrics on the run's split.
         data_name: name of the GZSL problem.
+        class_names: C names.
         history: the trainer's: dicts of ``step`` and mean losses.
-        generator_start, generator_mean: mean absolute parameter of the generator before and after
-            training: equal for a pair at the start, and with weight 0 at the end.
-        seconds: of the training, which may carry other runs as well, and of scoring all of them,
-            since it was last started.
         d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
             before; empty without D³.
-        class_names: C names.
+        generator_start, generator_mean: mean absolute parameter of the generator before and after
+            training: equal for a pair at the start, and with weight 0 at the end.
         projection: of a test run, see :func:`~d3_plugin.experiments.recording.project`.
+        seconds: of the training, which may carry other runs as well, and of scoring all of them,
+            since it was last started.
         finished: date and time in UTC, ISO 8601.
-
-    The last four are empty in files of earlier versions.
     """
 
     run: Run
     evaluation: Evaluation
     data_name: str
-    history: list[dict[str, float]]
+    class_names: list[str]
+    history: History
+    d3_history: History
     generator_start: float
     generator_mean: float
+    projection: Projection | None
     seconds: float
-    d3_history: list[dict[str, float]] = field(default_factory=list)
-    class_names: list[str] = field(default_factory=list)
-    projection: dict[str, Any] | None = None
-    finished: str = ""
-
-
-def find_family(given: str | HostFamily) -> HostFamily:
-    """A host family by its name, by its import path, or as it is.
-
-    Args:
-        given: the name under which a plugin provides it; ``package.module:attribute``, also of a
-            module in the current folder; or the family itself.
-
-    Returns:
-        The family; with ``hooks`` if no installed plugin provides it.
-
-    Raises:
-        InputError: there is none; says which are known. Or an installed one has its name.
-        PluginError: its module is not a valid plugin.
-    """
-    installed = host_families(make_manager())
-    if isinstance(given, str) and ":" not in given:
-        if given not in installed:
-            hint = did_you_mean(given, list(installed))
-            raise InputError(f"no adapter named {given!r}{hint}; or give MODULE:ATTRIBUTE")
-        return installed[given]
-    family = _imported(given) if isinstance(given, str) else given
-    if installed.get(family.name) == family:
-        return installed[family.name]
-    if family.name in installed:
-        raise InputError(f"an installed adapter is named {family.name!r} too; choose another name")
-    hooks = family.hooks or sys.modules.get(getattr(family.build, "__module__", ""), family)
-    make_manager([hooks])  # a mistake in the hooks shows now
-    return replace(family, hooks=hooks)
-
-
-def _imported(path: str) -> HostFamily:
-    name, _, attribute = path.partition(":")
-    try:
-        if (here := os.getcwd()) not in sys.path:  # as uvicorn and celery do
-            sys.path.insert(0, here)
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a third party's code
-        why = f"{type(error).__name__}: {error}"
-        raise InputError(f"adapter {path!r}: {name!r} cannot be imported ({why})") from error
-    found = getattr(module, attribute, None)
-    if not isinstance(found, HostFamily):
-        what = f"has no {attribute!r}"
-        if hasattr(module, attribute):
-            what = f"has a {type(found).__name__} named {attribute!r}, not a HostFamily"
-        there = [name for name, value in vars(module).items() if isinstance(value, HostFamily)]
-        hint = did_you_mean(attribute, there) if there else "; it needs a HostFamily"
-        raise InputError(f"adapter {path!r}: {name} {what}{hint}")
-    return replace(found, hooks=found.hooks or module)
-
-
-def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
-    """The family's settings with ``changes``.
-
-    Raises:
-        InputError: lists settings that do not exist and values that do not fit.
-    """
-    subject = f"settings of {family.name}"
-    setting_problems(subject, family.settings, changes).raise_as(InputError)
-    try:
-        return family.settings(**changes)
-    except ValueError as error:  # the family's own checks
-        raise InputError(f"{subject}: {error}") from error
+    finished: str
 
 
 def load_problem(run: Run) -> GZSLData:
@@ -149,7 +80,7 @@ def load_problem(run: Run) -> GZSLData:
 def execute(
     runs: Sequence[Run],
     checkpoint: Path | None = None,
-    on_step: Callable[[int], None] | None = None,
+    on_step: OnStep | None = None,
     *,
     every: float = 60.0,
 ) -> list[Outcome]:
@@ -159,85 +90,151 @@ def execute(
         runs: those of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
         checkpoint: where to save the training while it runs, if its trainer can be continued; a
             training found there is continued. The caller removes the file.
-        on_step: called now and then with the last finished step of such a trainer.
+        on_step: called with every finished step that such a trainer reports.
         every: seconds between checkpoints, at least.
 
     Raises:
         D3Error: it fails; a damaged checkpoint, for example.
     """
-    started, run = time.perf_counter(), runs[0]
-    family, data = run.family or find_family(run.adapter), load_problem(run)
-    device = torch.device(run.device)
-    plugins = [] if run.family is None else [family.hooks]
-    try:
-        trainer = family.build(data, family.settings(**run.host), run.seed, device)
-    except SystemExit as error:  # would end the worker, and with it the other runs
-        where = f"{family.name!r} ({family.build.__module__})"
-        raise PluginError(f"build of host family {where} exits: {error}") from error
-    describe_trainer(make_manager(plugins), trainer)  # a trainer that no plugin knows: not later
-    start = _mean_parameter(trainer.generator)
-    recorders = [TermRecorder(trainer) for _ in runs]
-    attached = _attached(trainer, runs, recorders, plugins)
-    if checkpoint is None or not hasattr(trainer, "load_state_dict"):
-        trainer.fit()
+    training = Training(runs)
+    if checkpoint is None or not hasattr(training.trainer, "load_state_dict"):
+        training.trainer.fit()
     else:
-        identity = [each.training_identity() for each in runs]
-        d3s, histories = [d3 for d3 in attached if d3], [terms.history for terms in recorders]
-        saved = Checkpoint(checkpoint, trainer, d3s, device, identity, histories)
-        _fit(saved, every, recorders, on_step)
-    for terms in recorders:
-        terms.close()
-    evaluations: list[Evaluation] = []
-    baseline = None
-    for d3 in attached:
-        if d3 is None:
-            baseline = evaluate(trainer, seed=run.seed, draws=run.draws, plugins=plugins)
-            evaluations.append(baseline)
-        elif baseline is None or d3.settings.final_classifier != "both":
-            evaluations.append(d3.evaluate(draws=run.draws))
-        else:
-            evaluations.append(_with_student(baseline, d3))
-    common: dict[str, Any] = {
-        "data_name": data.name,
-        "history": list(trainer.history),
-        "generator_start": start,
-        "generator_mean": _mean_parameter(trainer.generator),
-        "class_names": list(data.class_names),
-        "projection": project(trainer, run.seed, plugins) if run.split == "test" else None,
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": time.perf_counter() - started,
-    }
-    return [
-        Outcome(each, evaluation, d3_history=terms.history, **common)
-        for each, evaluation, terms in zip(runs, evaluations, recorders, strict=True)
-    ]
+        training.fit(checkpoint, on_step, every)
+    return training.outcomes()
 
 
-class _Beside:
-    """A plugin of the first D³, after whose steps all others of a training make theirs."""
+class Training:
+    """One host in training, with the students of all runs that it carries.
+
+    The first D³ is called by the generator's optimiser, and the others after it.
+
+    Args:
+        runs: they differ in variant and D³ only.
+
+    Raises:
+        D3Error: the host cannot be built, or is not one that a plugin knows.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.started = time.perf_counter()
+        self.runs, self.run = runs, runs[0]
+        self.device = torch.device(self.run.device)
+        self.data = load_problem(self.run)
+        family = self.run.family or find_family(self.run.adapter)
+        self.plugins = [] if self.run.family is None else [family.hooks]
+        try:
+            settings = family.settings(**self.run.host)
+            self.trainer = family.build(self.data, settings, self.run.seed, self.device)
+        except SystemExit as error:  # would end the worker, and with it the other runs
+            where = f"{family.name!r} ({family.build.__module__})"
+            raise PluginError(f"build of host family {where} exits: {error}") from error
+        if not isinstance(getattr(self.trainer, "history", None), list):
+            raise PluginError(
+                f"a trainer of {family.name!r} needs history, a list to which fit() appends dicts "
+                'such as {"step": 10, "loss": 0.5}'
+            )
+        # A trainer that no plugin knows is an error now, not after the training.
+        describe_trainer(make_manager(self.plugins), self.trainer)
+        self.generator_start = _mean_parameter(self.trainer.generator)
+        self.recorders = [TermRecorder(self.trainer) for _ in runs]
+        self.attached = self._attach()
+
+    def _attach(self) -> list[D3 | None]:
+        """The D³ of each run; None for the host without it."""
+        attached: list[D3 | None] = []
+        followers = _Followers()
+        for run, recorder in zip(self.runs, self.recorders, strict=True):
+            if run.d3 is None:
+                attached.append(None)
+                continue
+            leads = not any(attached)
+            plugins = [*self.plugins, recorder, *([followers] if leads else [])]
+            mode: Mode = "hook" if leads else "loss"
+            d3 = attach(self.trainer, settings=run.d3, seed=run.seed, mode=mode, plugins=plugins)
+            followers.d3s += [] if leads else [d3]
+            attached.append(d3)
+        return attached
+
+    def fit(self, path: Path, on_step: OnStep | None, every: float) -> None:
+        """Train, from the checkpoint if there is one, and save further ones."""
+        checkpoint = Checkpoint(
+            path,
+            self.trainer,
+            [d3 for d3 in self.attached if d3 is not None],
+            self.device,
+            [run.training_identity() for run in self.runs],
+            [recorder.history for recorder in self.recorders],
+        )
+        start, saved = checkpoint.load(), time.monotonic()
+
+        def step_done(step: int, losses: dict[str, float]) -> None:
+            nonlocal saved
+            for recorder in self.recorders:
+                recorder.close()
+            if on_step is not None:
+                on_step(step)
+            if time.monotonic() - saved >= every:
+                checkpoint.save(step)
+                saved = time.monotonic()
+
+        self.trainer.fit(step_done, start=start)
+
+    def outcomes(self) -> list[Outcome]:
+        """Of every run, in their order, once the training is finished."""
+        for recorder in self.recorders:
+            recorder.close()
+        evaluations = self._evaluations()
+        on_test = self.run.split == "test"
+        projection = project(self.trainer, self.run.seed, self.plugins) if on_test else None
+        generator_mean = _mean_parameter(self.trainer.generator)
+        seconds = time.perf_counter() - self.started
+        return [
+            Outcome(
+                run=run,
+                evaluation=evaluation,
+                data_name=self.data.name,
+                class_names=list(self.data.class_names),
+                history=list(self.trainer.history),
+                d3_history=recorder.history,
+                generator_start=self.generator_start,
+                generator_mean=generator_mean,
+                projection=projection,
+                seconds=seconds,
+                finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            )
+            for run, evaluation, recorder in zip(
+                self.runs, evaluations, self.recorders, strict=True
+            )
+        ]
+
+    def _evaluations(self) -> list[Evaluation]:
+        """Of every run; the host's final classifiers are trained once for all that use them."""
+        baseline: Evaluation | None = None
+        evaluations = []
+        for run, d3 in zip(self.runs, self.attached, strict=True):
+            if d3 is None:
+                baseline = evaluate(
+                    self.trainer, seed=run.seed, draws=run.draws, plugins=self.plugins
+                )
+                evaluations.append(baseline)
+            elif baseline is None or d3.settings.final_classifier != "both":
+                evaluations.append(d3.evaluate(draws=run.draws))
+            else:
+                evaluations.append(_with_student(baseline, d3))
+        return evaluations
+
+
+class _Followers:
+    """A plugin of the first D³ of a training, after whose steps the others make theirs."""
 
     def __init__(self) -> None:
-        self.others: list[D3] = []
+        self.d3s: list[D3] = []
 
     @hookimpl
     def d3_after_step(self) -> None:
-        for d3 in self.others:
+        for d3 in self.d3s:
             d3.loss()
-
-
-def _attached(
-    trainer: Any, runs: Sequence[Run], recorders: Sequence[TermRecorder], plugins: list[Any]
-) -> list[D3 | None]:
-    """The D³ of each run; None for the host without it."""
-    beside = _Beside()
-    made: list[D3 | None] = []
-    for run, terms in zip(runs, recorders, strict=True):
-        first = not any(made)
-        used = [*plugins, terms, beside] if first else [*plugins, terms]
-        how: dict[str, Any] = {"mode": "hook" if first else "loss", "plugins": used}
-        made.append(attach(trainer, settings=run.d3, seed=run.seed, **how) if run.d3 else None)
-    beside.others = [d3 for d3 in made if d3][1:]
-    return made
 
 
 def _with_student(baseline: Evaluation, d3: D3) -> Evaluation:
@@ -251,28 +248,6 @@ def _with_student(baseline: Evaluation, d3: D3) -> Evaluation:
         classifier=f"{baseline.classifier} + {weight:g} x {student.classifier}",
     )
     return rescored(both, ensemble_weight=weight, seen_offset=offset)
-
-
-def _fit(
-    checkpoint: Checkpoint,
-    every: float,
-    recorders: Sequence[TermRecorder],
-    on_step: Callable[[int], None] | None,
-) -> None:
-    """Train, from the checkpoint if there is one, and save further ones."""
-    start, saved = checkpoint.load(), time.monotonic()
-
-    def step_done(step: int, losses: dict[str, float]) -> None:
-        nonlocal saved
-        for terms in recorders:
-            terms.close()
-        if on_step is not None:
-            on_step(step)
-        if time.monotonic() - saved >= every:
-            checkpoint.save(step)
-            saved = time.monotonic()
-
-    checkpoint.trainer.fit(step_done, start=start)
 
 
 def _mean_parameter(module: nn.Module) -> float:

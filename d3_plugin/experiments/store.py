@@ -5,34 +5,58 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from d3_plugin.data import GZSLData, digest
 from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import DataError, InputError, Problems
 from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.plan import Run, training_part
+from d3_plugin.experiments.recording import History, Projection
+from d3_plugin.experiments.records import first_misfits
 from d3_plugin.experiments.run import Outcome
 from d3_plugin.files import remove_stale, write_atomically
 
-_CLASSES = ("seen_classes", "unseen_classes")
-_NUMBERS = ("generator_start", "generator_mean", "seconds")
-# Files of earlier versions lack these.
-_LATER = ("d3_history", "class_names", "projection", "finished")
-_AXES = {  # of d draws, n rows and c classes
-    "scores": "dnc",
-    "labels": "n",
-    "host_scores": "dnc",
-    "student_scores": "nc",
-    "prior": "c",
-    "teacher_score": "n",
+_ARRAYS = {  # of d draws, n rows, c classes, s of them seen and u unseen; ids or finite numbers
+    "scores": ("dnc", "f"),
+    "labels": ("n", "i"),
+    "seen_classes": ("s", "i"),
+    "unseen_classes": ("u", "i"),
+    "host_scores": ("dnc", "f"),
+    "student_scores": ("nc", "f"),
+    "prior": ("c", "f"),
+    "teacher_score": ("n", "f"),
 }
+_ALWAYS = ("scores", "labels", "seen_classes", "unseen_classes")
+
+
+class _Facts(TypedDict):
+    """What the file of a run holds beside arrays; see :class:`.run.Outcome`."""
+
+    identity: dict[str, Any]
+    metrics: GZSLMetrics
+    teacher_auroc: float | None
+    classifier: str
+    data_name: str
+    class_names: list[str]
+    history: History
+    d3_history: History
+    generator_start: float
+    generator_mean: float
+    projection: Projection | None
+    seconds: float
+    finished: str
 
 
 class RunStore:
@@ -59,26 +83,6 @@ class RunStore:
         for file in [self.checkpoint([run]), *self.folder.glob(f"{run.name}+*.checkpoint.pt")]:
             file.unlink(missing_ok=True)
 
-    def save(self, outcome: Outcome) -> None:
-        """Write a finished run.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
-        evaluation = outcome.evaluation
-        arrays = {name: getattr(evaluation, name) for name in (*_CLASSES, *_AXES)}
-        arrays = {name: array for name, array in arrays.items() if array is not None}
-        recorded = ("data_name", "history", *_NUMBERS, *_LATER)
-        facts = {
-            "identity": outcome.run.identity(),
-            "metrics": asdict(evaluation.metrics),
-            "teacher_auroc": evaluation.teacher_auroc,
-            **{name: getattr(outcome, name) for name in recorded},
-        }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
-        write_atomically(self.path(outcome.run), buffer.getvalue())
-
     def prepare(self) -> None:
         """Make the folder, and remove what killed processes have left half written.
 
@@ -91,12 +95,32 @@ class RunStore:
             probe.unlink(missing_ok=True)  # another command may be here as well
             remove_stale(folder)
 
+    def save(self, outcome: Outcome) -> None:
+        """Write a finished run.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        evaluation = outcome.evaluation
+        facts = {
+            "identity": outcome.run.identity(),
+            "metrics": asdict(evaluation.metrics),
+            "teacher_auroc": evaluation.teacher_auroc,
+            "classifier": evaluation.classifier,
+        }
+        facts |= {k: v for k, v in vars(outcome).items() if k in _Facts.__annotations__}
+        arrays = {name: vars(evaluation)[name] for name in _ARRAYS}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
+        write_atomically(self.path(outcome.run), buffer.getvalue())
+
     def load_all(self, runs: Iterable[Run]) -> dict[str, Outcome]:
         """The finished ones of these runs, by name.
 
         Raises:
             InputError: the folder holds one of them with other settings.
-            DataError: files are damaged; lists all.
+            DataError: lists every damaged file.
         """
         finished: dict[str, Outcome] = {}
         problems = Problems(f"finished runs in {self.folder}")
@@ -125,63 +149,126 @@ class RunStore:
         path = self.path(run)
         if not path.exists():
             return None
-        if not path.is_file():  # reading a FIFO would wait for ever
-            raise DataError(f"{path} is not a file; remove it")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-            facts = json.loads(str(arrays["facts"]))
-            stored, trained = facts["identity"], training_part(facts["identity"])
-            outcome = _outcome(run, arrays, facts)
-        except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
-            raise DataError(
-                f"{path} is damaged ({type(error).__name__}: {error}); delete it and start again, "
-                "the other runs are kept"
-            ) from error
-        if stored == run.identity():
+        stored, outcome = _read(path, run)
+        wanted = run.identity()
+        if stored == wanted:
             return outcome
-        why = _differences(trained, run.training_identity())
-        if not why and run.d3 is not None:
-            if run.d3.final_classifier == "host":
-                return outcome
-            if outcome.evaluation.student_scores is not None:
-                scoring = {name: getattr(run.d3, name) for name in SCORING}
-                return replace(outcome, evaluation=rescored(outcome.evaluation, **scoring))
-            why = f"{_differences(stored, run.identity())}, and it has no scores of the student"
+        different = _differences(training_part(stored), training_part(wanted))
+        if not different and run.d3 is not None:
+            if outcome.evaluation.student_scores is not None or run.d3.final_classifier == "host":
+                return _rescored(outcome)
+            different = f"{_differences(stored, wanted)}, and it has no scores of the student"
         raise InputError(
-            f"{path} was made with other settings: {why}. Use another --out, or delete that file"
+            f"{path} was made with other settings: {different}. Use another --out, or delete that "
+            "file"
         )
 
 
-def _outcome(run: Run, arrays: dict[str, Any], facts: dict[str, Any]) -> Outcome:
-    """The outcome in a file; any exception where types or shapes are not those of an outcome."""
-    sizes = dict(zip("dnc", arrays["scores"].shape, strict=True))
-    found = {name: arrays[name] for name in _AXES if name in arrays}
-    odd = [
-        name
-        for name, array in found.items()
-        if array.dtype.kind not in "if" or array.shape != tuple(sizes[x] for x in _AXES[name])
-    ]
-    ids, labels = np.concatenate([arrays[name] for name in _CLASSES]), arrays["labels"]
-    if odd or ids.dtype.kind != "i" or not set(labels) <= set(ids) <= set(range(sizes["c"])):
-        raise ValueError(f"{', '.join(odd) or 'labels or classes'} do not fit the scores")
-    for entry in [*facts["history"], *facts.get("d3_history", [])]:
-        [float(value) for value in entry.values()]
-    found |= {name: arrays[name] for name in _CLASSES}
-    metrics = GZSLMetrics(**{name: float(value) for name, value in facts["metrics"].items()})
-    auroc = facts["teacher_auroc"]
-    evaluation = Evaluation(metrics, teacher_auroc=None if auroc is None else float(auroc), **found)
-    named: dict[str, Any] = {name: float(facts[name]) for name in _NUMBERS}
-    named |= {name: facts[name] for name in _LATER if name in facts}
-    return Outcome(run, evaluation, facts["data_name"], history=facts["history"], **named)
+def _read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
+    """The identity in a file, and the outcome that it has if it is that of ``run``."""
+    if not path.is_file():  # reading a FIFO would wait for ever
+        raise DataError(f"{path} is not a file; remove it")
+    arrays, name = {}, "it"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in file:
+                arrays[name] = file[name]
+        name = "facts"
+        facts: Any = json.loads(str(arrays.pop("facts")))
+    except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
+        problem = f"{name} cannot be read: {type(error).__name__}: {error}"
+    else:
+        problem = first_misfits(facts, _Facts) or "; ".join(_array_misfits(arrays))
+        problem = problem or "; ".join(_contradictions(facts, arrays))
+    if problem:
+        raise DataError(
+            f"{path} is damaged ({problem}); delete it and start again, the other runs are kept"
+        )
+    identity, metrics = facts.pop("identity"), GZSLMetrics(**facts.pop("metrics"))
+    of_scores = {name: facts.pop(name) for name in ("teacher_auroc", "classifier")}
+    return identity, Outcome(run, Evaluation(metrics, **arrays, **of_scores), **facts)
+
+
+def _array_misfits(arrays: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with types, shapes and values of the arrays."""
+    yield from (f"{name} is missing" for name in _ALWAYS if name not in arrays)
+    yield from (f"there is no array {name!r}" for name in arrays.keys() - _ARRAYS.keys())
+    sizes: dict[str, int] = {}
+    for name, (letters, kind) in _ARRAYS.items():
+        array = arrays.get(name)
+        if array is None:
+            continue
+        if array.dtype.kind != kind or array.ndim != len(letters) or not array.size:
+            yield f"{name} has shape {array.shape} and type {array.dtype}"
+            continue
+        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
+        if array.shape != expected:
+            yield f"{name} has shape {array.shape}, expected {expected}"
+        elif not np.isfinite(array).all():
+            yield f"{name} contains NaN or Inf"
+
+
+def _contradictions(facts: dict[str, Any], arrays: dict[str, Any]) -> Iterator[str]:
+    """Where values that have the right types cannot be true together."""
+    classes = arrays["scores"].shape[2]
+    seen, unseen = arrays["seen_classes"].tolist(), arrays["unseen_classes"].tolist()
+    ids = {*seen, *unseen}
+    if len(ids) < len(seen) + len(unseen) or not ids <= set(range(classes)):
+        yield f"seen_classes, unseen_classes are not distinct ids below {classes}"
+    if not set(arrays["labels"].tolist()) <= ids:
+        yield "labels are not of the seen and unseen classes"
+    if not (arrays.get("prior", np.zeros(1)) >= 0).all():
+        yield "prior is below 0"
+    if len(facts["class_names"]) != classes:
+        yield f"class_names has {len(facts['class_names'])} names for {classes} classes"
+    shares = {**facts["metrics"], "teacher_auroc": facts["teacher_auroc"] or 0.0}
+    yield from (f"{k} is {v}" for k, v in shares.items() if not 0 <= v <= 1)
+    if not 0 <= facts["seconds"] < np.inf:
+        yield f"seconds is {facts['seconds']}"
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["finished"]):
+        yield f"finished is {facts['finished']!r}"
+    for name in ("history", "d3_history"):
+        if not all("step" in entry for entry in facts[name]):
+            yield f"{name} has an entry without step"
+    if (projection := facts["projection"]) is not None:
+        drawn = projection["classes"]
+        groups = projection["real"] + projection["synthetic"]
+        pairs = all(len(pair) == 2 for rows in groups for pair in rows)
+        if not set(drawn) <= ids or len(groups) != 2 * len(drawn) or not pairs:
+            yield "projection is not of pairs of coordinates for each of its classes"
+
+
+def _rescored(outcome: Outcome) -> Outcome:
+    """With the weight and the offset of its run, which are not those it was made with."""
+    d3 = outcome.run.d3
+    if d3 is None or d3.final_classifier == "host":
+        return outcome
+    scoring = {name: getattr(d3, name) for name in SCORING}
+    return replace(outcome, evaluation=rescored(outcome.evaluation, **scoring))
 
 
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     lines = []
     for name in sorted(stored.keys() | wanted.keys()):
-        old, new = stored.get(name, "the default"), wanted.get(name, "the default")
+        old, new = stored.get(name, "absent"), wanted.get(name, "absent")
         if isinstance(old, dict) and isinstance(new, dict) and old != new:
             lines.append(f"{name}: {_differences(old, new)}")
         elif old != new:
             lines.append(f"{name} was {old}, is now {new}")
     return "; ".join(lines)
+
+
+def store_data(data: GZSLData, out: Path) -> str:
+    """The folder in ``out`` that these data are written to, or were by an earlier command."""
+    folder = out / "data" / (re.sub(r"[^\w-]+", "-", data.name) or "data")
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        data.save(new)
+        made = digest(str(new))
+        with suppress(OSError):  # there is one, of an earlier command
+            new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    if digest(str(folder)) != made:
+        raise InputError(f"{folder} does not hold these data; use another out, or data.name")
+    return str(folder)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
-from d3_plugin import __version__
+from d3_plugin.checks import Effort
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
-from d3_plugin.experiments.clusters import Backend
-from d3_plugin.experiments.parallel import Progress, run_all
-from d3_plugin.experiments.plan import Run, trial_name
-from d3_plugin.experiments.preflight import read_request
-from d3_plugin.experiments.run import Outcome, host_settings
+from d3_plugin.experiments.families import host_settings
+from d3_plugin.experiments.flags import takes
+from d3_plugin.experiments.options import CutOptions
+from d3_plugin.experiments.parallel import Workers, run_all
+from d3_plugin.experiments.plan import Run, trial_name, versions
+from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.store import RunStore
 from d3_plugin.files import write_atomically
-from d3_plugin.hosts.host import HostFamily
 from d3_plugin.report.tables import aligned
 
 D3_SEARCH: dict[str, list[Any]] = {
@@ -55,32 +54,99 @@ Trial = dict[str, Any]
 """``changes``; ``ausuc``, ``harmonic``, ``oracle_harmonic``: means over cuts; ``per_cut`` AUSUC."""
 
 CLOSING = (
-    "These numbers are too good: they are the best of several trials on few classes. No test rows "
-    "were used; to measure on them: d3 compare --settings {path} --data {data}"
+    "These numbers are optimistic: they are the best of several trials on few classes. No test "
+    "rows were used; to measure on them: d3 compare --settings {path} --data {data}"
 )
 
 
-def tune(
-    adapter: str | HostFamily | None = None,
-    data: str | GZSLData = "digits-0",
-    out: str | Path = Path("runs/tune"),
-    *,
-    attributes: Path | None = None,
-    validation: bool = False,
-    trials: int = 20,
-    cuts: int = 3,
-    seed: int = 0,
-    draws: int = 3,
-    settings: Path | None = None,
-    host: Mapping[str, Any] | None = None,
-    d3: Mapping[str, Any] | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-    jobs: int = 1,
-    backend: Backend = "loky",
-    scheduler: str | None = None,
-    progress: Progress = "runs",
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TuneOptions(CutOptions):
+    """Arguments of :func:`tune`, the flags of ``d3 tune``; see :class:`CompareOptions`.
+
+    Attributes:
+        adapter: one host family; its ``search`` says what is tried on the baseline. Default: that
+            of the settings file, or fclswgan.
+        data: ``digits-DRAW``, or a folder with ``res101.mat`` and ``att_splits.mat``. In Python
+            also a :class:`~d3_plugin.data.GZSLData`.
+        out: folder for ``tuned.json`` and the runs; finished runs are not made again.
+        trials: number of trials for the baseline, and for D³.
+        cuts: pseudo-unseen cuts, or trainings on its own split, that each trial is scored on, at
+            least 2.
+        seed: of the search; the cuts are ``seed`` to ``seed + cuts - 1``.
+        settings: JSON file with settings to start from.
+        host, d3: a setting that is not searched but fixed at this value; may be repeated. In Python
+            a dict of them.
+    """
+
+    command: ClassVar[str] = "tune"
+
+    data: str | Path | GZSLData = "digits-0"
+    out: str | Path = Path("runs/tune")
+    _: KW_ONLY
+    trials: Effort = 20
+    seed: int = 0
+
+    def _check(self, problems: Problems) -> None:
+        super()._check(problems)
+        problems.check(len(self.adapters) == 1, f"one adapter at a time, got {self.adapter!r}")
+        problems.check(
+            self.data != "digits",
+            "--data digits is another problem for each seed, and training rows of one are test "
+            "rows of another: use digits-0, digits-1, ...",
+        )
+        problems.check(
+            self.cuts != 1, "cuts must be at least 2: one depends too much on its classes"
+        )
+        problems.check(0 <= self.seed <= 10**9, f"seed must be in 0..10**9, got {self.seed}")
+        if problems.found:
+            return
+        (family,) = self.families.values()
+        for name, values in family.search.items():  # a plugin's mistake shows before the search
+            for value in values:
+                host_settings(family, {name: value})
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What :func:`tune` chose.
+
+    Attributes:
+        content: of ``tuned.json``.
+        file: its path, for ``--settings``.
+        data: what was tuned on.
+    """
+
+    content: dict[str, Any]
+    file: Path
+    data: str
+
+    @property
+    def host(self) -> dict[str, Any]:
+        """The chosen changes to the settings of the host family."""
+        return dict(self.content["host"])
+
+    @property
+    def d3(self) -> dict[str, Any]:
+        """The chosen changes to the settings of D³."""
+        return dict(self.content["d3"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``tuned.json``."""
+        return self.content
+
+    def __repr__(self) -> str:
+        tuned = self.content["tuned"]
+        parts = []
+        for side, title in (("baseline", "baseline"), ("d3", "+D³ on the chosen baseline")):
+            parts.append(f"{title}\n{trial_table(tuned[side], tuned['chosen'][side])}")
+        baseline, d3 = (tuned[side][tuned["chosen"][side]]["ausuc"] for side in ("baseline", "d3"))
+        gain = "AUSUC of the chosen +D³ minus that of the chosen baseline, on the cuts"
+        closing = CLOSING.format(path=self.file, data=self.data)
+        return "\n\n".join([*parts, f"{gain}: {d3 - baseline:+.2%}", closing, str(self.file)])
+
+
+@takes(TuneOptions)
+def tune(options: TuneOptions) -> Tuned:
     """Choose settings of one baseline, then of D³ on it, on pseudo-unseen classes.
 
     Random search with the same number of trials and the same cuts for both; the first trial of both
@@ -88,118 +154,85 @@ def tune(
     seed of the training on it. Test rows are dropped before anything is trained, so that no choice
     can depend on them. The highest mean AUSUC is chosen. Writes ``tuned.json``.
 
-    Args:
-        adapter: one host family; its ``search`` says what is tried on the baseline. Default: that
-            of the settings file, or fclswgan.
-        data: ``digits-DRAW``, or a folder with ``res101.mat`` and ``att_splits.mat``. In Python
-            also a :class:`~d3_plugin.data.GZSLData`.
-        out: folder for ``tuned.json`` and the runs; finished runs are not made again.
-        trials: number of trials for the baseline, and for D³.
-        validation: score on the data folder's own validation split, not on random cuts.
-        cuts: pseudo-unseen cuts, or trainings on its own split, that each trial is scored on, at
-            least 2.
-        seed: of the search; the cuts are ``seed`` to ``seed + cuts - 1``.
-        settings: JSON file with settings to start from.
-        host, d3: a setting that is not searched but fixed at this value; may be repeated. In Python
-            a dict of them.
-        attributes, draws, device, threads, jobs, backend, scheduler, progress: as in
-            :func:`d3_plugin.experiments.compare`.
-
-    Returns:
-        The content of ``tuned.json``.
+    The arguments are those of :class:`~d3_plugin.experiments.TuneOptions`.
 
     Raises:
         D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
-    given = locals()
-    problems = Problems("tune")
-    one = adapter != "all" and not (isinstance(adapter, str) and "," in adapter)
-    problems.check(one, f"one adapter at a time, got {adapter!r}")
-    problems.check(
-        data != "digits",
-        "data must be one problem: training rows of one draw are test rows of another; digits-0",
-    )
-    problems.check(cuts != 1, "cuts must be at least 2: one depends too much on its classes")
-    problems.check(0 <= seed <= 10**9, f"seed must be in 0..10**9, got {seed}")
-    request = read_request(given, problems)
-    (family,) = request.families.values()
-    for name, values in family.search.items():  # a mistake in a plugin shows before the search does
-        for value in values:
-            host_settings(family, {name: value})
+    (family,) = options.families.values()
     # Everything that will be tried is made now: a bad combination shows before any training.
-    start = host_settings(family, request.host_changes)
-    host_changes = sample(family.search, trials, seed, start, host or {})
-    hosts = [asdict(host_settings(family, {**request.host_changes, **c})) for c in host_changes]
-    d3_changes = sample(D3_SEARCH, trials, seed, request.d3, d3 or {})
-    d3s = [D3Settings(**{**request.d3_changes, **c}) for c in d3_changes]
-    tried_on = list(range(seed, seed + cuts))
-    store = RunStore(Path(out))
-    where = {"jobs": jobs, "backend": backend, "scheduler": scheduler, "progress": progress}
-    any_run = Run(
-        *(family.name, request.data, request.digest, seed, "", "validation", {}, None),
-        *(draws, device, threads, attributes, validation),
-        family=family if request.foreign else None,
-    )
+    start = host_settings(family, options.host_changes)
+    host_changes = sample(family.search, options.trials, options.seed, start, options.host or {})
+    hosts = [asdict(host_settings(family, options.host_changes | c)) for c in host_changes]
+    d3_start = options.d3_settings
+    d3_changes = sample(D3_SEARCH, options.trials, options.seed, d3_start, options.d3 or {})
+    d3s = [D3Settings(**{**options.d3_changes, **change}) for change in d3_changes]
+    store, cuts = RunStore(Path(options.out)), range(options.seed, options.seed + options.cuts)
+    (first,) = options.first_runs()
 
-    def runs(settings: dict[str, Any], d3: D3Settings | None) -> list[Run]:
-        first = replace(any_run, variant=trial_name(settings, d3), host=settings, d3=d3)
-        return [replace(first, seed=cut) for cut in tried_on]
+    def runs(host: dict[str, Any], d3: D3Settings | None) -> list[Run]:
+        trial = replace(first, split="validation", variant=trial_name(host, d3), host=host, d3=d3)
+        return [replace(trial, seed=cut) for cut in cuts]
 
-    if len(hosts) < len(d3s):
+    shown = options.progress != "none"
+    if shown and len(hosts) < len(d3s):
         print(
             f"{family.name} has only {len(hosts)} settings to try (HostFamily.search without those "
             f"given): the baseline has a smaller budget than +D³ with {len(d3s)}"
         )
-    print(f"baseline: {len(hosts)} trials, {cuts} cuts each", flush=True)
-    baseline, chosen = _judged(host_changes, [runs(h, None) for h in hosts], store, where)
-    print(f"+D³ on trial {chosen} of the baseline: {len(d3s)} trials, {cuts} cuts each", flush=True)
-    with_d3, chosen_d3 = _judged(d3_changes, [runs(hosts[chosen], d) for d in d3s], store, where)
-    gain = with_d3[chosen_d3]["ausuc"] - baseline[chosen]["ausuc"]
-    print(f"AUSUC of the chosen +D³ minus that of the chosen baseline, on the cuts: {gain:+.2%}")
+    if shown:
+        print(f"baseline: {len(hosts)} trials, {len(cuts)} cuts each", flush=True)
+    baseline, chosen = _judged(host_changes, [runs(h, None) for h in hosts], store, options)
+    if shown:
+        on = f"+D³ on trial {chosen} of the baseline"
+        print(f"{on}: {len(d3s)} trials, {len(cuts)} cuts each", flush=True)
+    with_d3, chosen_d3 = _judged(d3_changes, [runs(hosts[chosen], d) for d in d3s], store, options)
 
     content = {
-        "adapter": adapter if isinstance(adapter, str) else family.name,
-        "host": {**request.host_changes, **host_changes[chosen]},
-        "d3": {**request.d3_changes, **d3_changes[chosen_d3]},
+        "adapter": options.adapter if isinstance(options.adapter, str) else family.name,
+        "host": {**options.host_changes, **host_changes[chosen]},
+        "d3": {**options.d3_changes, **d3_changes[chosen_d3]},
         "tuned": {
-            "data": request.digest or request.data,
+            "data": first.data_digest or first.data,
             "criterion": CRITERION,
-            "cuts": tried_on,
-            "validation": validation,
-            "seed": seed,
-            "draws": draws,
-            "versions": {"d3_plugin": __version__, "torch": torch.__version__},
+            "cuts": list(cuts),
+            "validation": options.validation,
+            "seed": options.seed,
+            "draws": options.draws,
+            "versions": versions(),
             "chosen": {"baseline": chosen, "d3": chosen_d3},
             "baseline": baseline,
             "d3": with_d3,
         },
     }
-    path = Path(out) / "tuned.json"
+    path = Path(options.out) / "tuned.json"
     write_atomically(path, json.dumps(content, indent=1).encode())
-    print(f"\n{CLOSING.format(path=path, data=request.data)}\n\n{path}")
-    return content
+    return Tuned(content, path, first.data)
 
 
 def _judged(
-    changes: list[dict[str, Any]], runs: list[list[Run]], store: RunStore, where: dict[str, Any]
+    changes: list[dict[str, Any]], runs: list[list[Run]], store: RunStore, workers: Workers
 ) -> tuple[list[Trial], int]:
-    """The trials, from the runs of each, and which is best; prints them, with an arrow there."""
+    """The trials, from the runs of each, and which is best."""
     try:
-        run_all([run for of_trial in runs for run in of_trial], store, **where)
+        run_all([run for of_trial in runs for run in of_trial], store, workers)
     except FailedRunsError as error:  # settings that diverge must not end the search
         print(f"{error}\nA trial with a failed run is not chosen.", flush=True)
     made = ([store.load(run) for run in of_trial] for of_trial in runs)
     trials = [judge(each, outcomes) for each, outcomes in zip(changes, made, strict=True)]
+    return trials, best(trials)
+
+
+def trial_table(trials: Sequence[Trial], chosen: int) -> str:
+    """A row per trial, with an arrow at the chosen one."""
     rows = [["trial", "AUSUC", "H", "best H", "changes"]]
-    chosen = best(trials)
     for number, trial in enumerate(trials):
         values = [trial[name] for name in ("ausuc", "harmonic", "oracle_harmonic")]
         shown = ["failed" if value is None else f"{value:.2%}" for value in values]
         changed = " ".join(f"{k}={v}" for k, v in trial["changes"].items()) or "none"
         rows.append([f"{'→' if number == chosen else ' '} {number}", *shown, changed])
-    print(aligned(rows), flush=True)
-    return trials, chosen
+    return aligned(rows)
 
 
 def sample(

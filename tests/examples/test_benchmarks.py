@@ -12,9 +12,10 @@ import pytest
 import scipy.io
 
 from d3_plugin import D3Settings
+from d3_plugin.experiments.families import find_family, host_settings
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.preflight import read_settings
-from d3_plugin.experiments.run import execute, find_family, host_settings
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.settings_file import read_settings
 from tests.data.test_matfolder import stand_in
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"

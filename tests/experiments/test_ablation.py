@@ -42,7 +42,9 @@ def test_shares_its_runs_with_a_comparison(
     compare("fclswgan", "digits", tmp_path, seeds=1, **SMALL)
     comparison = json.loads((tmp_path / "results.json").read_text())
     capsys.readouterr()
-    summary = ablate("fclswgan", "digits", tmp_path, seeds=1, **SMALL)["fclswgan"]
+    made = ablate("fclswgan", "digits", tmp_path, seeds=1, **SMALL)
+    assert "+ L_cls: a student without distillation" in repr(made)
+    summary = made.rows["fclswgan"]
     out = capsys.readouterr().out
     assert "8 runs, 2 of them finished earlier" in out
     assert list(summary) == [row.key for row in ABLATION]
@@ -55,7 +57,6 @@ def test_shares_its_runs_with_a_comparison(
             strict=True,
         )
         assert row["metrics"]["ausuc"]["difference"] == interval(a - b for a, b in pairs)
-    assert "+ L_cls: a student without distillation" in out
     content = json.loads((tmp_path / "ablation.json").read_text())
     assert content["settings"]["variants"]["cls-od"]["be_weight"] == 0
     assert len(content["runs"]) == 8

@@ -9,15 +9,21 @@ from torch.profiler import profile
 
 from d3_plugin import D3Settings, InputError
 from d3_plugin.__main__ import main
+from d3_plugin.data import load
 from d3_plugin.experiments import bench
-from d3_plugin.experiments.bench import _Timed
+from d3_plugin.experiments.bench import Timing, _Timed
 from d3_plugin.experiments.run import find_family
+
+
+def timing(d3: D3Settings | None) -> Timing:
+    """Of a small host."""
+    return Timing(find_family("fclswgan"), load("digits").scaled(), "cpu", {"hidden": 4}, d3)
 
 
 def test_a_block_is_timed_between_two_steps_of_the_generator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    timed = _Timed(find_family("fclswgan"), "digits", "cpu", {"hidden": 4}, None)
+    timed = _Timed(timing(None))
     clock = iter([10.0, 25.0])
     monkeypatch.setattr(timed, "_now", lambda: next(clock))
     assert timed.block() == 3.0, "five steps in 15 seconds"
@@ -28,7 +34,7 @@ def test_the_first_pair_is_not_counted_and_neighbours_are_compared(
 ) -> None:
     times = iter([90.0, 95.0, 1.0, 1.5, 2.0, 2.2, 4.0, 4.8])  # 1.5, 1.1 and 1.2 times
     monkeypatch.setattr(_Timed, "block", lambda self: next(times, 0.0))
-    monkeypatch.setattr(bench, "_peak_memory", lambda *timed: 2 if timed[-1] else 1)
+    monkeypatch.setattr(bench, "_peak_memory", lambda timing: 2 if timing.d3 else 1)
     cost = bench.bench("fclswgan", "digits", rounds=3, host={"hidden": 4})["fclswgan"]
     assert (cost.baseline, cost.with_d3, cost.ratio) == (2.0, 2.2, 1.2)
     assert (cost.baseline_memory, cost.with_d3_memory) == (1, 2)
@@ -37,7 +43,7 @@ def test_the_first_pair_is_not_counted_and_neighbours_are_compared(
 def test_only_the_second_trainer_has_d3(monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
     for settings in (None, D3Settings(weight=0.01, teacher_epochs=1, embedding_dim=4)):
-        timed = _Timed(find_family("fclswgan"), "digits", "cpu", {"hidden": 4}, settings)
+        timed = _Timed(timing(settings))
         with profile() as profiler:
             timed.block()
         names.append({event.key for event in profiler.key_averages()})

@@ -29,9 +29,9 @@ D3_TINY = D3Settings(**D3)
 
 def planned() -> list[Run]:
     """The runs that TINY consists of."""
-    hosts = {"fclswgan": asdict(FCLSWGANSettings(**HOST))}
-    variants = {"baseline": None, "d3": D3_TINY}
-    return plan(hosts, "digits", "", 2, variants, draws=2, device="cpu", validated=[0, 1])
+    host = asdict(FCLSWGANSettings(**HOST))
+    first = Run("fclswgan", "digits", "", 0, "", "test", host, None, 2, "cpu")
+    return plan([first], 2, {"baseline": None, "d3": D3_TINY}, validated=[0, 1])
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_another_offset_trains_nothing(
         parallel, "execute", lambda runs, *rest: pytest.fail(f"{runs[0].name} was run again")
     )
     changed = {**TINY, "d3": {**D3, "seen_offset": 9.0}}
-    summary = compare("fclswgan", "digits", out, **changed)["fclswgan"]
+    summary = compare("fclswgan", "digits", out, **changed).rows["fclswgan"]
     assert summary["d3"]["metrics"]["seen"]["per_seed"] == [0, 0]
     assert summary["baseline"] == before["baseline"]
     for metric in ("unseen", "seen", "harmonic"):

@@ -16,7 +16,7 @@ from d3_plugin import InputError
 from d3_plugin.__main__ import main
 from d3_plugin.data import GZSLData, digest, load
 from d3_plugin.experiments import ablate, compare, parallel, tune
-from d3_plugin.experiments.bench import _Timed
+from d3_plugin.experiments.bench import Timing, _Timed
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import Outcome, execute, find_family
 from tests.experiments.tiny import FLAGS, HOST, SMALL, results
@@ -75,19 +75,19 @@ def test_an_object_gives_the_results_of_its_folder(
 
 
 def test_all_commands_take_an_object(tmp_path: Path) -> None:
-    assert "cls" in ablate("fclswgan", DATA, tmp_path, **SMALL, seeds=1)["fclswgan"]
-    content = tune("fclswgan", DATA, str(tmp_path), **SMALL, trials=1, cuts=2)
+    assert "cls" in ablate("fclswgan", DATA, tmp_path, **SMALL, seeds=1).rows["fclswgan"]
+    content = tune("fclswgan", DATA, str(tmp_path), **SMALL, trials=1, cuts=2).to_dict()
     assert content["tuned"]["data"] == digest(str(tmp_path / "data" / "toy"))
-    timed = _Timed(find_family("fclswgan"), DATA, "cpu", HOST, None)
+    timed = _Timed(Timing(find_family("fclswgan"), DATA, "cpu", HOST, None))
     assert timed.block() > 0
 
 
 @pytest.mark.usefixtures("untrained")
 def test_an_object_has_no_files(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"^compare: attributes and validation are for data folders"
-    ):
+    with pytest.raises(InputError, match=r"^compare: validation is for data folders"):
         compare("fclswgan", DATA, tmp_path, validation=True, **RUNS)
+    with pytest.raises(InputError, match=r"^compare: attributes are for data folders"):
+        compare("fclswgan", DATA, tmp_path, attributes="sent_splits.mat", **RUNS)
 
 
 def test_other_attributes(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ def test_offsets_are_chosen_on_the_files_own_split(
     compare("fclswgan", str(folder), tmp_path, validation=True, **RUNS)
     test, validation = ("test", "toy", [1, 4]), ("validation", "toy-val", [4, 5])
     assert sorted(made) == [test] * 4 + [validation] * 4
-    with pytest.raises(InputError, match="validation was True, is now the default"):
+    with pytest.raises(InputError, match="validation was True, is now False"):
         compare("fclswgan", str(folder), tmp_path, **RUNS)
     for path in (tmp_path / "runs").glob("*-validation-*"):
         path.unlink()
@@ -137,8 +137,8 @@ def test_offsets_are_chosen_on_the_files_own_split(
 
 def test_tune_on_the_files_own_split(tmp_path: Path, folder: Path) -> None:
     change_splits(folder, own_split)
-    content = tune("fclswgan", str(folder), tmp_path, validation=True, trials=1, cuts=2, **SMALL)
-    assert content["tuned"]["validation"] is True
+    made = tune("fclswgan", str(folder), tmp_path, validation=True, trials=1, cuts=2, **SMALL)
+    assert made.content["tuned"]["validation"] is True
     for path in (tmp_path / "runs").iterdir():
         with np.load(path) as run:
             assert run["unseen_classes"].tolist() == [4, 5]

@@ -186,4 +186,4 @@ def test_hooks_may_be_any_object(here: Path) -> None:
     hooks = type("Hooks", (), {name: staticmethod(f) for name, f in vars(module).items()})()
     del module.d3_describe_host
     family = replace(module.family, hooks=hooks)
-    assert compare(family, "digits-2", here / "out", seeds=1, draws=1, d3=D3)["regression"]
+    assert compare(family, "digits-2", here / "out", seeds=1, draws=1, d3=D3).rows["regression"]

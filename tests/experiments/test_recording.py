@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.recording import CLASSES, ROWS, TermRecorder, project
 from d3_plugin.experiments.run import execute
-from d3_plugin.experiments.store import RunStore
 from d3_plugin.hooks.specs import hookimpl
 from tests.experiments.tiny import D3, HOST
 
@@ -88,26 +86,6 @@ def test_a_killed_run_records_the_same(
     assert resumed.d3_history == whole.d3_history != []
     assert resumed.projection == whole.projection
     assert resumed.history == whole.history
-
-
-def test_files_of_earlier_versions_have_none(tmp_path: Path) -> None:
-    store = RunStore(tmp_path)
-    store.prepare()
-    (made,) = execute([RUN])
-    store.save(made)
-    again = store.load(RUN)
-    assert again is not None
-    for name in ("d3_history", "class_names", "projection", "finished"):
-        assert getattr(again, name) == getattr(made, name)
-    with np.load(store.path(RUN)) as file:
-        arrays = dict(file)
-    facts = json.loads(str(arrays["facts"]))
-    for name in ("d3_history", "class_names", "projection", "finished"):
-        del facts[name]
-    np.savez(store.path(RUN), **{**arrays, "facts": np.array(json.dumps(facts))})
-    old = store.load(RUN)
-    assert old is not None
-    assert (old.d3_history, old.class_names, old.projection, old.finished) == ([], [], None, "")
 
 
 def test_projection_changes_no_stream_and_shares_its_axes() -> None:

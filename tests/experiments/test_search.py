@@ -9,7 +9,7 @@ import pytest
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings
-from d3_plugin.experiments.run import find_family, host_settings
+from d3_plugin.experiments.families import find_family, host_settings
 from d3_plugin.experiments.tuning import D3_SEARCH, Trial, best, judge, sample
 from tests.experiments.tiny import outcome
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from d3_plugin import InputError
-from d3_plugin.experiments.preflight import SettingsFile, read_settings
+from d3_plugin.experiments.settings_file import SettingsFile, read_settings
 
 
 def test_read(tmp_path: Path) -> None:
@@ -26,8 +26,8 @@ def test_read(tmp_path: Path) -> None:
         ("[1]", "cannot be read as a JSON object"),
         (
             json.dumps({"hosts": {}, "host": [1], "adapter": {}}),
-            r"(?s)3 problems.*'hosts'; did you mean 'host'.*host must be dict, got \[1\].*"
-            r"adapter must be str or None",
+            r"no entry 'hosts'; did you mean 'host'.*host must be an object, got \[1\].*"
+            r"adapter must be a text, got {}",
         ),
     ],
 )

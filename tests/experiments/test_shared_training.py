@@ -113,7 +113,7 @@ def test_an_ablation_is_one_training_per_seed_and_the_released_one(
         return execute(runs, *rest)
 
     monkeypatch.setattr(parallel, "execute", watch)
-    summary = ablate("fclswgan", "digits", tmp_path, seeds=2, jobs=jobs, **SMALL)["fclswgan"]
+    summary = ablate("fclswgan", "digits", tmp_path, seeds=2, jobs=jobs, **SMALL).rows["fclswgan"]
     assert len(list(tmp_path.glob("runs/*.npz"))) == 16
     same = (summary[row]["metrics"]["ausuc"]["per_seed"] for row in ("baseline", "d3_host"))
     assert len({tuple(values) for values in same}) == 1, "D³ changed the generator"
@@ -141,9 +141,9 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_trained(tmp_path: Path) ->
     store.prepare()
     store.checkpoint(runs).write_bytes(b"PK\x03\x04")
     with pytest.raises(FailedRunsError, match=r"(?s)4 problems.*delete it"):
-        parallel.run_all(runs, store, progress="none")
+        parallel.run_all(runs, store, parallel.Workers(progress="none"))
     assert list(store.folder.glob("*.npz")) == []
     store.checkpoint(runs).unlink()
     store.checkpoint(runs[:2]).write_bytes(b"of an earlier command that had other runs")
-    assert len(parallel.run_all(runs, store, progress="none")) == 4
+    assert len(parallel.run_all(runs, store, parallel.Workers(progress="none"))) == 4
     assert list(store.folder.glob("*.pt")) == []

@@ -41,7 +41,7 @@ def garbled(spec: str, **_: Any) -> GZSLData:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("tune")
-    return out, tune("fclswgan", "digits-0", out, **TINY)
+    return out, tune("fclswgan", "digits-0", out, **TINY).content
 
 
 def test_what_is_written(tuned: tuple[Path, dict[str, Any]]) -> None:
@@ -72,7 +72,7 @@ def test_test_rows_change_nothing(
 
     monkeypatch.setattr(parallel, "execute", watch)
     monkeypatch.setattr(run_module, "load", garbled)
-    assert tune("fclswgan", "digits-0", tmp_path, **TINY) == tuned[1]
+    assert tune("fclswgan", "digits-0", tmp_path, **TINY).content == tuned[1]
     assert {run.split for run in made} == {"validation"}
     baseline, d3 = ([r for r in made if (r.d3 is None) == side] for side in (True, False))
     cuts = [sorted(run.seed for run in runs) for runs in (baseline, d3)]
@@ -115,16 +115,21 @@ def test_validation_runs_of_a_comparison_have_no_test_rows_either(
 def test_a_second_start_uses_what_is_there(
     tuned: tuple[Path, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, content = tuned
     monkeypatch.setattr(
         parallel, "execute", lambda runs, *rest: pytest.fail(f"{runs[0].name} made again")
     )
-    assert tune("fclswgan", "digits-0", out, **TINY) == content
+    again = tune("fclswgan", "digits-0", out, **TINY)
+    assert again.content == again.to_dict() == content
+    assert (again.host, again.d3, again.file) == (
+        content["host"],
+        content["d3"],
+        out / "tuned.json",
+    )
     areas = (content["tuned"][side] for side in ("baseline", "d3"))
     baseline, d3 = (max(trial["ausuc"] for trial in trials) for trials in areas)
-    assert f"chosen baseline, on the cuts: {d3 - baseline:+.2%}" in capsys.readouterr().out
+    assert f"chosen baseline, on the cuts: {d3 - baseline:+.2%}" in repr(again)
 
 
 def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
@@ -146,7 +151,7 @@ def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
 
     monkeypatch.setattr(parallel, "execute", diverge)
     host = {**HOST, "classifier_lr": 1e-3}
-    content = tune("fclswgan", "digits-0", out, **{**TINY, "host": host, "trials": 3})
+    content = tune("fclswgan", "digits-0", out, **{**TINY, "host": host, "trials": 3}).content
     failed = [t for t in content["tuned"]["baseline"] if t["ausuc"] is None]
     assert [t["changes"] for t in failed] == [{"lr": 1e-3}]
     assert content["host"].get("lr") != 1e-3
@@ -156,9 +161,9 @@ def test_a_diverging_trial_is_not_chosen_and_common_trials_are_shared(
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"data": "digits"}, "training rows of one draw are test rows of another"),
+        ({"data": "digits"}, "use digits-0"),
         ({"cuts": 1}, "cuts must be at least 2"),
-        ({"trials": 0}, "must be at least 1"),
+        ({"trials": 0}, "trials must be an int, 1 to 10000, got 0"),
         ({"d3": {"wieght": 1}}, "no setting 'wieght'"),
         ({"adapter": "all"}, "one adapter at a time"),
         ({"cuts": 1, "seed": -1, "device": "tpu", "host": {"stepz": 1}}, "tune: 4 problems"),
@@ -180,7 +185,7 @@ def test_a_plugin_with_a_search_space_of_other_settings(
     def find(name: str) -> HostFamily:
         return family
 
-    monkeypatch.setattr("d3_plugin.experiments.preflight.find_family", find)
+    monkeypatch.setattr("d3_plugin.experiments.options.find_family", find)
     with pytest.raises(InputError, match="no setting 'learning_rate'"):
         tune("fclswgan", "digits-0", tmp_path, **TINY)
 

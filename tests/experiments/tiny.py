@@ -56,4 +56,16 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
     scores = scores.astype(np.float32)
     evaluation = Evaluation(metrics, scores, labels, SEEN, UNSEEN, host_scores=scores, prior=prior)
     names = ["cat", "<dog> & co", "50% $off_", "Ätna", "fox"]
-    return Outcome(run, evaluation, "d", [], 0.0, 0.0, 0.0, class_names=names)
+    return Outcome(
+        run=run,
+        evaluation=evaluation,
+        data_name="d",
+        class_names=names,
+        history=[],
+        d3_history=[],
+        generator_start=0.0,
+        generator_mean=0.0,
+        projection=None,
+        seconds=0.0,
+        finished="2026-01-31T12:00:00Z",
+    )
