@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from d3_plugin import __version__
 from d3_plugin.checks import did_you_mean
-from d3_plugin.data import digest, load
+from d3_plugin.data import attributes_fit, digest, load
 from d3_plugin.data.parts import PARTS
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, D3Warning, FailedConditionError, InputError
@@ -210,6 +210,11 @@ def data(folder: str, attributes: Path | None = None, validation: bool = False) 
         low, high = rows.norm(dim=1).aminmax()
         shown = f"width {rows.shape[1]}, values in {rows.min():.4g} to {rows.max():.4g}, norms"
         lines.append(f"  {what.removeprefix('train_'):<12} {shown} {low:.4g} to {high:.4g}")
+    own, classes = attributes_fit(found)
+    lines.append(
+        f"  class order  attributes find the own class mean for {own} of {classes} seen classes, each "
+        "left out in turn (about 1 by chance)"
+    )
     lines.append(f"  unseen       {', '.join(names)}")
     lines.append(f"  digest       {digest(folder, attributes) or 'none: built in'}")
     return "\n".join(lines)

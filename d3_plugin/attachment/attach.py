@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from d3_plugin.attachment.d3 import D3, Mode
 from d3_plugin.attachment.hook_mode import check_free
 from d3_plugin.checks import Count, Seed
+from d3_plugin.data import warn_of_order
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
@@ -154,6 +155,7 @@ def attach(
 
 
 def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
+    warn_of_order(host.data)
     settings = given.settings or D3Settings()
     mode = given.mode or ("loss" if given.trainer is None else "hook")
     optimizers = given.optimizers or [host.optimizer]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from d3_plugin.checks import Effort, setting_problems
-from d3_plugin.data import GZSLData, digest, load, pseudo_unseen
+from d3_plugin.data import GZSLData, digest, load, pseudo_unseen, warn_of_order
 from d3_plugin.distillation.settings import SCORING, D3Settings
 from d3_plugin.errors import D3Warning, DataError, InputError, Problems
 from d3_plugin.experiments.families import find_family, host_settings
@@ -74,7 +74,7 @@ class Options:
         with _noted(problems):
             self.d3_settings  # noqa: B018 - makes and checks them
         with _noted(problems):
-            self.problem  # noqa: B018
+            warn_of_order(self.problem)
 
     @cached_property
     def file(self) -> SettingsFile:
