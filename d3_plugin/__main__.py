@@ -212,8 +212,8 @@ def data(folder: str, attributes: Path | None = None, validation: bool = False) 
         lines.append(f"  {what.removeprefix('train_'):<12} {shown} {low:.4g} to {high:.4g}")
     own, classes = attributes_fit(found)
     lines.append(
-        f"  class order  attributes find the own mean of {own} of {classes} seen classes, each left "
-        "out in turn (about 1 by chance)"
+        f"  class order  attributes find the own mean of {own} of {classes} seen classes, each "
+        "left out in turn (about 1 by chance)"
     )
     lines.append(f"  unseen       {', '.join(names)}")
     lines.append(f"  digest       {digest(folder, attributes) or 'none: built in'}")
