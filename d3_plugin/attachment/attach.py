@@ -20,6 +20,9 @@ from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning
 from d3_plugin.hooks.describe import host_of
+from d3_plugin.hooks.user_functions import synthesizes
+from d3_plugin.hosts.call_form import CallFailedError
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
@@ -53,6 +56,7 @@ def attach(
     gather: bool = False,
     labels_are: LabelForm = "class_ids",
     noise_dim: Count | None = None,
+    noise: NoiseSource | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
     modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -96,10 +100,15 @@ def attach(
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
         noise_dim: width of the noise, for the default synthesis, which then replaces that of a
-            trainer's plugin. Default: the input width of the generator's first linear layer minus
-            that of the attributes, or else that of the attributes.
+            trainer's plugin. Not needed where the loop calls the generator before ``loss()``.
+            Default: the input width of the generator's first linear layer minus that of the
+            attributes, or else that of the attributes.
+        noise: ``n -> (n, Z)``, or a ``torch.distributions.Distribution``: what the default
+            synthesis draws, for those who evaluate without a loop. Default: as the loop draws,
+            standard normal before that is seen.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
-            generator alone, called with noise first and attributes second, or by a name of
+            generator alone, as the loop calls it. Before the loop's first call: with noise first
+            and attributes second, or by a name of
             :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
             DistributedDataParallel it should call ``generator.module``.
         modules: other networks that ``transform_features`` and the classifier use, as a list or
@@ -139,6 +148,7 @@ def attach(
         gather=gather,
         labels_are=labels_are,
         noise_dim=noise_dim,
+        noise=noise,
         synthesize=synthesize,
         modules=modules,
         transform_features=transform_features,
@@ -172,7 +182,7 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
         same_start(distiller)
         if process_rank():  # rank 0 keeps the stream of a single process
             stream = stream_of_rank(given.seed, host.device)
-    return D3(
+    d3 = D3(
         host,
         hooks,
         distiller,
@@ -182,6 +192,9 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
         labels_are=given.labels_are,
         seed=given.seed,
     )
+    if given.trainer is None or synthesizes(hooks, host) == "d3":
+        host.from_noise.watch()
+    return d3
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> None:
@@ -194,7 +207,12 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
             return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
 
     with modules_noticed(host.modules) as found:
-        first = rows()
+        try:
+            first = rows()
+        except CallFailedError:  # the loop will show how it calls
+            if isinstance(host.generator, torch.jit.ScriptModule):
+                raise
+            return
     host.modules += tuple(found)
     before = uncovered(host.modules)
     second = rows()

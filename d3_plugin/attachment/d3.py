@@ -34,6 +34,9 @@ from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
 
+_BEGUN = 50
+"""Steps after which synthetic rows must show what the loop has trained."""
+
 
 class D3:
     """D³ attached to a host; made by :func:`d3_plugin.attach`.
@@ -196,6 +199,7 @@ class D3:
                 draws=draws,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     @checked
@@ -230,6 +234,7 @@ class D3:
                 seed=self._seed,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     def _scoring(
@@ -286,6 +291,8 @@ class D3:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
         if self._optimizer_hook is not None:
             self._optimizer_hook.remove()
+        if self.host.from_noise.loop is not None:
+            self.host.from_noise.loop.remove()
         self._attached = False
         self._loss.student.look()
 

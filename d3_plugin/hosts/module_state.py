@@ -188,3 +188,12 @@ def eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
         yield
     finally:
         _even_if_interrupted(restore)
+
+
+@contextmanager
+def train_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Every submodule in train mode, and afterwards each in the mode it had."""
+    with eval_mode(modules):  # which restores
+        for module in modules:
+            module.train()
+        yield
