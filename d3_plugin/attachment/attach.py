@@ -26,7 +26,7 @@ from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
-from d3_plugin.hosts.module_state import modules_noticed, uncovered
+from d3_plugin.hosts.module_state import ModuleState, modules_noticed, uncovered
 from d3_plugin.hosts.parts import HostParts, check_optimizers
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
@@ -206,7 +206,8 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
         with RandomStream(0, host.device, "trial"):
             return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
 
-    with modules_noticed(host.modules) as found:
+    known = [p for p in host.generator.parameters()]
+    with modules_noticed(host.modules) as found, ModuleState([], known):
         try:
             first = rows()
         except CallFailedError:  # the loop will show how it calls
@@ -214,6 +215,13 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
                 raise
             return
     host.modules += tuple(found)
+    parameters = [p for module in host.modules for p in module.parameters()]
+    values = [p.detach().clone() for p in parameters]
+    with ModuleState([], parameters):
+        rows()
+        host.changed_in_forward = tuple(
+            p for p, value in zip(parameters, values, strict=True) if not torch.equal(p, value)
+        )
     before = uncovered(host.modules)
     second = rows()
     after = uncovered(host.modules)

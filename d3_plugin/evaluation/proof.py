@@ -178,9 +178,7 @@ def prove_synthesis(
     apart = torch.pdist(in_training).mean()
     length, gap, between, equal = torch.stack([longer, moved, apart, same]).tolist()
     chance = 1 / len(seen)
-    informed = any(
-        own > 2 * chance or linked >= _LINK for own, linked in ((share, link), trained)
-    )
+    informed = any(own > 2 * chance or linked >= _LINK for own, linked in ((share, link), trained))
     return Proof(share, chance, link, others, length, gap, between, equal, call_seen, informed)
 
 

@@ -40,6 +40,7 @@ class Host:
             the generator's first linear layer.
         noise: the user's, in the place of what the loop draws.
         in_ddp: whether the generator was given in DistributedDataParallel.
+        changed_in_forward: trained parameters whose values a forward pass changes.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Host:
     noise_dim: int | None = None
     noise: NoiseSource | None = None
     in_ddp: bool = field(default=False, init=False)
+    changed_in_forward: tuple[Tensor, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         self.in_ddp = isinstance(self.generator, DistributedDataParallel)

@@ -29,7 +29,11 @@ def synthesize(
     Raises:
         HostError: the hook or the user's function returned something else, or lost the gradient.
     """
-    with own_calls(), ModuleState(host.modules), torch.set_grad_enabled(differentiable):
+    with (
+        own_calls(),
+        ModuleState(host.modules, host.changed_in_forward),
+        torch.set_grad_enabled(differentiable),
+    ):
         rows = hooks.d3_synthesize_features(
             host=host, class_ids=classes.clone(), differentiable=differentiable
         )
