@@ -21,10 +21,13 @@ from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning
 from d3_plugin.hooks.describe import host_of
+from d3_plugin.hooks.user_functions import synthesizes
+from d3_plugin.hosts.call_form import CallFailedError
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
-from d3_plugin.hosts.module_state import modules_noticed, uncovered
+from d3_plugin.hosts.module_state import ModuleState, modules_noticed, uncovered
 from d3_plugin.hosts.parts import HostParts, check_optimizers
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
@@ -54,6 +57,7 @@ def attach(
     gather: bool = False,
     labels_are: LabelForm = "class_ids",
     noise_dim: Count | None = None,
+    noise: NoiseSource | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
     modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -97,10 +101,15 @@ def attach(
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
         noise_dim: width of the noise, for the default synthesis, which then replaces that of a
-            trainer's plugin. Default: the input width of the generator's first linear layer minus
-            that of the attributes, or else that of the attributes.
+            trainer's plugin. Not needed where the loop calls the generator before ``loss()``.
+            Default: the input width of the generator's first linear layer minus that of the
+            attributes, or else that of the attributes.
+        noise: ``n -> (n, Z)``, or a ``torch.distributions.Distribution``: what the default
+            synthesis draws, for those who evaluate without a loop. Default: as the loop draws,
+            standard normal before that is seen.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
-            generator alone, called with noise first and attributes second, or by a name of
+            generator alone, as the loop calls it. Before the loop's first call: with noise first
+            and attributes second, or by a name of
             :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
             DistributedDataParallel it should call ``generator.module``.
         modules: other networks that ``transform_features`` and the classifier use, as a list or
@@ -140,6 +149,7 @@ def attach(
         gather=gather,
         labels_are=labels_are,
         noise_dim=noise_dim,
+        noise=noise,
         synthesize=synthesize,
         modules=modules,
         transform_features=transform_features,
@@ -174,7 +184,7 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
         same_start(distiller)
         if process_rank():  # rank 0 keeps the stream of a single process
             stream = stream_of_rank(given.seed, host.device)
-    return D3(
+    d3 = D3(
         host,
         hooks,
         distiller,
@@ -184,6 +194,9 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
         labels_are=given.labels_are,
         seed=given.seed,
     )
+    if given.trainer is None or synthesizes(hooks, host) == "d3":
+        host.from_noise.watch()
+    return d3
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> None:
@@ -195,9 +208,22 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
         with RandomStream(0, host.device, "trial"):
             return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
 
-    with modules_noticed(host.modules) as found:
-        first = rows()
+    known = [p for p in host.generator.parameters()]
+    with modules_noticed(host.modules) as found, ModuleState([], known):
+        try:
+            first = rows()
+        except CallFailedError:  # the loop will show how it calls
+            if isinstance(host.generator, torch.jit.ScriptModule):
+                raise
+            return
     host.modules += tuple(found)
+    parameters = [p for module in host.modules for p in module.parameters()]
+    values = [p.detach().clone() for p in parameters]
+    with ModuleState([], parameters):
+        rows()
+        host.changed_in_forward = tuple(
+            p for p, value in zip(parameters, values, strict=True) if not torch.equal(p, value)
+        )
     before = uncovered(host.modules)
     second = rows()
     after = uncovered(host.modules)

@@ -27,12 +27,16 @@ from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
+from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
+
+_BEGUN = 50
+"""Steps after which synthetic rows must show what the loop has trained."""
 
 
 class D3:
@@ -63,6 +67,8 @@ class D3:
         self._optimizer_hook = None
         if mode == "hook":
             self._optimizer_hook = OptimizerHook(host, self._loss, gather=distiller.gather)
+        else:  # a compiled step calls it outside its graph
+            self.loss = torch.compiler.disable(self.loss)  # type: ignore[method-assign]
         self._attached = True
 
     @property
@@ -110,9 +116,9 @@ class D3:
 
     def loss(
         self,
-        features: Tensor | None = None,
-        labels: Tensor | None = None,
-        attributes: Tensor | None = None,
+        features: Rows = None,
+        labels: Rows = None,
+        attributes: Rows = None,
         *,
         update: bool = True,
     ) -> Tensor:
@@ -125,7 +131,8 @@ class D3:
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
                 None: D³ draws ``settings.real_rows`` training rows itself.
-            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names.
+            labels: (B,) or (B, 1) whole numbers, in the form that ``attach(labels_are=...)`` names,
+                all of seen classes. Arrays and lists are taken, too.
             attributes: (B, A) instead of labels, for loops that have none: rows of the data's
                 attribute matrix, unchanged or divided by their norm.
             update: False leaves the student as it is and draws the classes and noise of the last
@@ -133,7 +140,8 @@ class D3:
                 gradients.
 
         Returns:
-            0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
+            0-dim tensor: ``settings.weight`` times the sum of the terms. Zero at weight 0,
+            with a graph that ends there.
 
         Raises:
             HostError: the batch does not fit the data, D³ was detached, or it is attached with
@@ -196,6 +204,7 @@ class D3:
                 draws=draws,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     @checked
@@ -230,6 +239,7 @@ class D3:
                 seed=self._seed,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     def _scoring(
@@ -286,6 +296,8 @@ class D3:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
         if self._optimizer_hook is not None:
             self._optimizer_hook.remove()
+        if self.host.from_noise.loop is not None:
+            self.host.from_noise.loop.remove()
         self._attached = False
         self._loss.student.look()
 

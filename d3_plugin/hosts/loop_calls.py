@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -72,6 +73,16 @@ def _unreadable() -> bool:
     return captured or torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def bare(generator: nn.Module) -> nn.Module:
+    """The module that a loop calls through wrappers of several devices."""
+    while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
+        generator = generator.module
+    return generator
+
+
+_watched: weakref.WeakKeyDictionary[nn.Module, LoopCalls] = weakref.WeakKeyDictionary()
+
+
 class LoopCalls:
     """Learns from the loop's own calls how it calls its generator.
 
@@ -88,8 +99,7 @@ class LoopCalls:
     """
 
     def __init__(self, generator: nn.Module, data: GZSLData) -> None:
-        while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
-            generator = generator.module
+        generator = bare(generator)
         self._data, self._finder, self._watcher = data, AttributeFinder(data), _Watcher()
         if not isinstance(generator, torch.jit.ScriptModule):  # which takes no hooks
             self._watcher.handle = generator.register_forward_pre_hook(
@@ -97,6 +107,16 @@ class LoopCalls:
             )
         self._read = 0
         self._form: CallForm | None = None
+        _watched[generator] = self
+
+    @staticmethod
+    def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
+        """What is known of this generator's loop from another D³, if it had these attributes."""
+        known = _watched.get(bare(generator))
+        same = known is not None and torch.equal(
+            known._data.attributes.cpu(), data.attributes.cpu()
+        )
+        return known if same else None
 
     def remove(self) -> None:
         """Stop watching; what is known stays known."""
@@ -112,14 +132,14 @@ class LoopCalls:
         """
         calls = self._watcher.calls[:]
         if len(calls) > (self._read if now else 2 * self._read):
-            self._read, self._form = len(calls), self._learn(calls)
+            self._read, self._form = len(calls), self._learn(calls, now=now)
             form = self._form
             if form is not None and form.training is not None and form.calls >= _ENOUGH:
                 self.remove()
         return self._form
 
     @torch.no_grad()
-    def _learn(self, calls: list[Call]) -> CallForm | None:
+    def _learn(self, calls: list[Call], *, now: bool) -> CallForm | None:
         kinds: dict[tuple[object, ...], list[Call]] = {}
         for call in calls:
             kinds.setdefault(call.kind, []).append(call)
@@ -128,7 +148,8 @@ class LoopCalls:
         ]
         # What the loop does with unseen classes is synthesis; other calls may be reconstruction.
         best = max(readings, key=_rank)
-        if best.form.unmatched and len(calls) < _ENOUGH:
+        few = len(calls) < _ENOUGH  # the first of a step may be on mixtures of classes
+        if few and (best.form.unmatched or (best.form.problem and not now)):
             return None
         same = [each for each in readings if each.form == best.form]
         agreeing = sum(len(each.calls) for each in same)
@@ -137,7 +158,7 @@ class LoopCalls:
         if others:
             known_by += f"; the others: {', '.join(others)}"
         synthesis = [call for each in same if each.of_unseen for call in each.calls]
-        quiet = [call for call in synthesis if not call.grad] or synthesis
+        quiet = [call for call in synthesis if not call.grad]
         training = quiet[-1].training if quiet else None
         return replace(best.form, calls=agreeing, known_by=known_by, training=training)
 

@@ -66,15 +66,10 @@ class Argument:
             return rows[:, None], ()
         shape = list(self.shape[1:])
         wide = [place for place, size in enumerate(shape) if size > 1] or [len(shape) - 1]
-        if len(wide) > 2:
+        if len(wide) > 1:
             return None
-        if len(wide) == 2:  # (B, T, W): one row T times?
-            every, rows = rows, rows.narrow(wide[0] + 1, 0, 1)
-            if not (every == rows).all():
-                return None
-        width = shape[wide[-1]]
-        shape[wide[-1]] = -1
-        return rows.reshape(len(rows), width), tuple(shape)
+        shape[wide[0]] = -1
+        return rows.flatten(1), tuple(shape)
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,14 @@ class ModuleState:
     averages; modes and other plain attributes, such as counters; NumPy arrays; and random
     generators held as attributes. Changes inside a list, dict or other object are not covered, see
     :func:`uncovered`.
+
+    Args:
+        modules: with all their submodules.
+        trained: parameters whose values a forward pass changes, though an optimiser trains them.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], trained: Iterable[Tensor] = ()) -> None:
+        self._trained = [(each, each.data, each.detach().clone()) for each in trained]
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._contents: list[Callable[[], object]] = []  # calls that restore them
         parts = itertools.chain.from_iterable(module.modules() for module in modules)
@@ -65,6 +70,8 @@ class ModuleState:
                 del own[name]
         for restore in self._contents:
             restore()
+        for parameter, memory, values in self._trained:
+            parameter.data = memory.copy_(values)
 
 
 def _restoring(value: Any) -> Callable[[], object]:
@@ -119,6 +126,19 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
                 continue
             with suppress(Exception):  # what cannot be pickled cannot be compared
                 found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
+    return found
+
+
+def script_hooks(modules: Iterable[nn.Module]) -> set[str]:
+    """The layers with forward hooks that are neither PyTorch's nor D³'s, with the hooks' names."""
+    found = set()
+    for module in modules:
+        for name, part in module.named_modules():
+            for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()):
+                source = getattr(hook, "__module__", None) or ""
+                if source.split(".")[0] not in ("torch", "d3_plugin"):
+                    what = getattr(hook, "__qualname__", type(hook).__name__)
+                    found.add(f"{name or type(part).__name__}: {what}")
     return found
 
 
@@ -188,3 +208,12 @@ def eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
         yield
     finally:
         _even_if_interrupted(restore)
+
+
+@contextmanager
+def train_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Every submodule in train mode, and afterwards each in the mode it had."""
+    with eval_mode(modules):  # which restores
+        for module in modules:
+            module.train()
+        yield

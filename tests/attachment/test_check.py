@@ -11,8 +11,8 @@ from d3_plugin.hosts.call_parts import Attributes, Noise, Slot, Unknown
 from d3_plugin.hosts.loop_form import CallForm
 
 SLOTS = Slot(0, (Noise(10),)), Slot(1, (Attributes(torch.ones(3, 4), "attributes x 17"),))
-GOOD = Proof(0.97, 0.1, 20.0, {}, 0.9, 0.1, 2.0, 0.0, True)
-BAD = Proof(0.02, 0.1, 0.3, {}, 0.1, 4.0, 2.0, 1.0, False)
+GOOD = Proof(0.97, 0.1, 20.0, {}, 0.9, 0.1, 2.0, 0.0, True, True)
+BAD = Proof(0.02, 0.1, 0.3, {}, 0.1, 4.0, 2.0, 1.0, False, False)
 
 
 def test_all_is_well() -> None:
