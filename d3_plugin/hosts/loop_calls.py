@@ -126,8 +126,8 @@ class LoopCalls:
         """The form of the loop's calls; None before one with attributes, or 8 others, was seen.
 
         Args:
-            now: look at everything seen. Otherwise only when there is twice as much as last time, or enough:
-                looking makes a GPU wait.
+            now: look at everything seen. Otherwise only when it is twice as much as last time, or
+                enough: looking makes a GPU wait.
         """
         calls = self._watcher.calls[:]
         first_enough = self._read < _ENOUGH <= len(calls)
@@ -140,7 +140,7 @@ class LoopCalls:
 
     @torch.no_grad()
     def _learn(self, calls: list[Call], *, now: bool) -> CallForm | None:
-        calls = [call.to("cpu") for call in calls]  # in double precision, which some GPUs lack
+        calls = [call.on_cpu() for call in calls]  # in double precision, which some GPUs lack
         kinds: dict[tuple[object, ...], list[Call]] = {}
         for call in calls:
             kinds.setdefault(call.kind, []).append(call)

@@ -79,10 +79,10 @@ class Call:
     grad: bool
     arguments: dict[int | str, Argument]
 
-    def to(self, device: str) -> Call:
-        """The same with the copied rows on another device."""
+    def on_cpu(self) -> Call:
+        """The same with the copied rows on the CPU."""
         moved = {
-            key: each if each.rows is None else replace(each, rows=each.rows.to(device))
+            key: each if each.rows is None else replace(each, rows=each.rows.cpu())
             for key, each in self.arguments.items()
         }
         return replace(self, arguments=moved)
