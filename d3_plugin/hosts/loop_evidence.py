@@ -225,7 +225,7 @@ def _named(calls: list[Tensor]) -> Noise | None:
         noise = Noise(width, "normal", mean, deviation)
     if n < _FEW:
         return noise
-    steps = torch.arange(n, device=flat.device, dtype=flat.dtype) / n
+    steps = (torch.ones_like(flat).cumsum(0) - 1) / n
     if (expected - steps).abs().max() > 2 / math.sqrt(n) + 0.02:
         return None
     return noise if _independent(calls) else None
