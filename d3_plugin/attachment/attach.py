@@ -27,7 +27,7 @@ from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
-from d3_plugin.hosts.module_state import ModuleState, modules_noticed, uncovered
+from d3_plugin.hosts.module_state import modules_noticed, parameters_kept, uncovered
 from d3_plugin.hosts.parts import HostParts, check_optimizers
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
@@ -121,11 +121,14 @@ def attach(
             instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
-            scores. Default: the field's linear softmax.
+            scores. Labels and columns are class ids 0..C-1 as in ``data``, of seen and unseen
+            classes, whatever ``labels_are`` says: a classifier that expects mapped labels gets
+            other ones here than in its own script. Default: the field's linear softmax.
         synthetic_per_class: rows per unseen class for that classifier.
         plugins: plugins for this attachment, in addition to the installed ones.
         strict_plugins: raise for an installed plugin that cannot be loaded.
-        progress: called with a line of text per epoch of the teacher's pre-training; ``print``.
+        progress: called with a line of text per epoch of the teacher's pre-training, and then with
+            the first lines of :meth:`D3.check`; ``print``.
 
     Returns:
         The attached :class:`D3`.
@@ -196,6 +199,9 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
     )
     if given.trainer is None or synthesizes(hooks, host) == "d3":
         host.from_noise.watch()
+    if given.progress is not None:
+        for line in d3.check(prove=False).first_lines:
+            given.progress(line)
     return d3
 
 
@@ -208,8 +214,8 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
         with RandomStream(0, host.device, "trial"):
             return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
 
-    known = [p for p in host.generator.parameters()]
-    with modules_noticed(host.modules) as found, ModuleState([], known):
+    known = list(host.generator.parameters())
+    with modules_noticed(host.modules) as found, parameters_kept(known):
         try:
             first = rows()
         except CallFailedError:  # the loop will show how it calls
@@ -218,14 +224,10 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
             return
     host.modules += tuple(found)
     parameters = [p for module in host.modules for p in module.parameters()]
-    values = [p.detach().clone() for p in parameters]
-    with ModuleState([], parameters):
-        rows()
-        host.changed_in_forward = tuple(
-            p for p, value in zip(parameters, values, strict=True) if not torch.equal(p, value)
-        )
     before = uncovered(host.modules)
-    second = rows()
+    with parameters_kept(parameters) as moved:
+        second = rows()
+    host.changed_in_forward = tuple(moved)
     after = uncovered(host.modules)
     changed = sorted(name for name in after if after[name] != before.get(name))
     if not changed and not torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True):

@@ -12,6 +12,14 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.attachment.check import (
+    Check,
+    Line,
+    call_lines,
+    generator_lines,
+    host_lines,
+    proof_lines,
+)
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.checks import Count, NonNegative, checked
@@ -25,8 +33,10 @@ from d3_plugin.distillation.settings import (
 from d3_plugin.errors import D3Warning, HostError, InputError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
+from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
+from d3_plugin.hooks.user_functions import synthesizes
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
@@ -291,6 +301,34 @@ class D3:
         """
         cuts = (self, *others)
         return choose_ensemble([d3.evaluate(draws=draws, final_classifier="both") for d3 in cuts])
+
+    def check(self, *, prove: bool = True) -> Check:
+        """What D³ has understood of the host and how it knows, on one screen; changes no number.
+
+        Args:
+            prove: also synthesise seen classes and compare them with the training rows.
+        """
+        loss, call, by = self._loss, self.host.from_noise, synthesizes(self._hooks, self.host)
+        with plain_pytorch(self.host.generator):
+            if by == "plugin":
+                lines = [Line("generator's call", f"as the plugin of {self.host.name} calls it")]
+            else:
+                lines = call_lines(call.form(), given=by == "user", guessed=not call.seen)
+            lines += host_lines(self.host, self._hooks)
+            lines.append(Line("labels", *loss.batches.finding))
+            share = self.values.get("gradient_share")
+            lines += generator_lines(
+                weight=self.settings.weight,
+                reached=bool(loss.share.recent) or loss.arrival.reached,
+                gradient_share=None if share is None else share.item(),
+                steps=self.steps,
+            )
+            if (seconds := loss.clock.seconds) is not None:
+                own, whole = (f"{1000 * each:.3g} ms" for each in seconds)
+                lines.append(Line("time of a step", f"D³ {own} of {whole}", "the last steps"))
+            if prove:
+                lines += proof_lines(prove_host(self.host, self._hooks, self._seed))
+        return Check(self.host.name, lines)
 
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""

@@ -80,7 +80,7 @@ class Arrival:
             else f"the generator has not changed in the last {steps} steps, though D³'s gradient "
             "has reached it: give attach the optimizer that is stepped, and step it after backward"
         )
-        warnings.warn(what, D3Warning, stacklevel=5)
+        warnings.warn(what, D3Warning, stacklevel=6)
 
     def _parameters(self) -> list[Tensor]:
         return [p.detach() for p in self._generator.parameters()]
@@ -147,7 +147,7 @@ class GradientShare:
                 f"Take D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}), or 0 for the "
                 "student alone",
                 D3Warning,
-                stacklevel=5,
+                stacklevel=6,
             )
             return True
         if large := share > LARGE_SHARE:
@@ -156,7 +156,7 @@ class GradientShare:
                 "may spoil the host's own training. Take "
                 f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){clipped * hooked}",
                 D3Warning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return large
 

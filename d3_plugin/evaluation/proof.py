@@ -155,7 +155,7 @@ def prove_synthesis(
     def judge(rows: Tensor) -> tuple[float, float]:
         nearest = torch.cdist(rows, real).argmin(dim=1)
         means = rows.view(times, len(seen), -1).mean(dim=0)
-        return (nearest == own_mean).double().mean().item(), _link(means, real)
+        return (nearest == own_mean).float().mean().item(), _link(means, real)
 
     others = {}
     with train_mode(modules) if training else eval_mode(modules):

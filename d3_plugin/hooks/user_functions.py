@@ -58,6 +58,16 @@ def synthesizes(hooks: pluggy.HookRelay, host: Host) -> str:
     return "d3" if all(isinstance(plugin, UserHooks) for plugin in plugins) else "plugin"
 
 
+def classifier_of_user(hooks: pluggy.HookRelay) -> str:
+    """``train_classifier=its_name``; empty without one."""
+    for each in hooks.d3_train_classifier.get_hookimpls():
+        plugin = each.plugin
+        if isinstance(plugin, UserHooks) and plugin.train_classifier is not None:
+            given = plugin.train_classifier
+            return f"train_classifier={getattr(given, '__name__', type(given).__name__)}"
+    return ""
+
+
 def _answer(argument: str, answer: T | None) -> T:
     """What a function of the user returned; for None another plugin would be asked."""
     if answer is None:

@@ -98,7 +98,6 @@ class GeneratorCall:
         form, seen = self.form(), self.seen
         if form.problem:
             raise HostError(form.problem)
-        self._guess_used |= not seen
         if seen and self._guess_used:
             self._guess_used = False
             self._warn(contradiction(self._generator, self.guess, form))
@@ -114,6 +113,7 @@ class GeneratorCall:
                 "generator in your loop before loss(), or pass attach(noise_dim=...) for noise of "
                 f"another width, {_ADVICE} for another call"
             ) from error
+        self._guess_used |= not seen
         guessed_width = not (seen or self._width_given or self._noise is not None)
         if guessed_width and isinstance(rows, Tensor) and rows.shape[-1] == self._width:
             raise HostError(

@@ -119,6 +119,15 @@ class HostBatches:
             self._verified = not by_label or self._is_mapped or not torch.equal(other, given.long())
         return rows, ids
 
+    @property
+    def finding(self) -> tuple[str, str]:
+        """What is known of the loop's batches, and how; for :meth:`d3_plugin.D3.check`."""
+        number, right, lengths, usual = self._sums.tolist()
+        if not number:
+            return self._form, "attach(labels_are=), no batch looked at yet"
+        known = f"the teacher agrees with {right / number:.0%} of the last {number:.0f} rows"
+        return f"{self._form}; rows {lengths / usual:.2g} times as long as in data=", known
+
     def note(self, rows: Tensor, ids: Tensor, teacher_logits: Tensor) -> None:
         """Sum up what :meth:`look` tells; waits for no device."""
         right = teacher_logits.argmax(dim=1) == self._position[ids]
@@ -155,7 +164,7 @@ class HostBatches:
                 f"and they are {length:.2g} times as long. Look for rows and labels in another "
                 "order, and scale data= as the loop does",
                 D3Warning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     @cached_property
@@ -262,7 +271,7 @@ class HostBatches:
                 f"classes in data=, and their mean is {shift:.0%} of the rows' spread away from "
                 "theirs. Scale data= as the loop does: D³'s teacher and evaluate() see data=",
                 D3Warning,
-                stacklevel=7,
+                stacklevel=8,
             )
 
     def _wrong_form(self, labels: Tensor, why: str) -> str:

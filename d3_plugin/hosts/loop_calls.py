@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.loop_evidence import AttributeFinder
+from d3_plugin.hosts.loop_evidence import AttributeFinder, Classes
 from d3_plugin.hosts.loop_form import CallForm
 from d3_plugin.hosts.loop_reading import Argument, Call, Reading, read
 
@@ -100,7 +100,8 @@ class LoopCalls:
 
     def __init__(self, generator: nn.Module, data: GZSLData) -> None:
         generator = bare(generator)
-        self._data, self._finder, self._watcher = data, AttributeFinder(data), _Watcher()
+        self._device, self._classes = data.attributes.device, Classes.of(data)
+        self._finder, self._watcher = AttributeFinder(self._classes), _Watcher()
         if not isinstance(generator, torch.jit.ScriptModule):  # which takes no hooks
             self._watcher.handle = generator.register_forward_pre_hook(
                 self._watcher, prepend=True, with_kwargs=True
@@ -113,9 +114,7 @@ class LoopCalls:
     def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
         """What is known of this generator's loop from another D³, if it had these attributes."""
         known = _watched.get(bare(generator))
-        same = known is not None and torch.equal(
-            known._data.attributes.cpu(), data.attributes.cpu()
-        )
+        same = known is not None and torch.equal(known._classes.attributes, data.attributes.cpu())
         return known if same else None
 
     def remove(self) -> None:
@@ -127,11 +126,12 @@ class LoopCalls:
         """The form of the loop's calls; None before one with attributes, or 8 others, was seen.
 
         Args:
-            now: look at everything seen. Otherwise only when there is twice as much as last time:
-                looking makes a GPU wait.
+            now: look at everything seen. Otherwise only when it is twice as much as last time, or
+                enough: looking makes a GPU wait.
         """
         calls = self._watcher.calls[:]
-        if len(calls) > (self._read if now else 2 * self._read):
+        first_enough = self._read < _ENOUGH <= len(calls)
+        if len(calls) > (self._read if now else 2 * self._read) or first_enough:
             self._read, self._form = len(calls), self._learn(calls, now=now)
             form = self._form
             if form is not None and form.training is not None and form.calls >= _ENOUGH:
@@ -140,11 +140,12 @@ class LoopCalls:
 
     @torch.no_grad()
     def _learn(self, calls: list[Call], *, now: bool) -> CallForm | None:
+        calls = [call.on_cpu() for call in calls]  # in double precision, which some GPUs lack
         kinds: dict[tuple[object, ...], list[Call]] = {}
         for call in calls:
             kinds.setdefault(call.kind, []).append(call)
         readings = [
-            each for some in kinds.values() for each in read(some, self._data, self._finder)
+            each for some in kinds.values() for each in read(some, self._classes, self._finder)
         ]
         # What the loop does with unseen classes is synthesis; other calls may be reconstruction.
         best = max(readings, key=_rank)
@@ -160,7 +161,8 @@ class LoopCalls:
         synthesis = [call for each in same if each.of_unseen for call in each.calls]
         quiet = [call for call in synthesis if not call.grad]
         training = quiet[-1].training if quiet else None
-        return replace(best.form, calls=agreeing, known_by=known_by, training=training)
+        form = best.form.to(self._device)
+        return replace(form, calls=agreeing, known_by=known_by, training=training)
 
 
 def _rank(reading: Reading) -> tuple[bool, bool, int, int]:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,18 @@ _SAME = 4.5e-3
 _FEW = 64  # with fewer values normal and uniform noise look the same
 
 
+class Classes(NamedTuple):
+    """What is compared of the data, on the CPU."""
+
+    attributes: Tensor
+    seen_classes: Tensor
+    unseen_classes: Tensor
+
+    @classmethod
+    def of(cls, data: GZSLData) -> Classes:
+        return cls(data.attributes.cpu(), data.seen_classes.cpu(), data.unseen_classes.cpu())
+
+
 class AttributeFinder:
     """Finds rows of the data's attributes, in the forms in which the field passes them.
 
@@ -28,7 +41,7 @@ class AttributeFinder:
             [0, 1] by column or as a whole, over all classes or the seen ones; times any factor.
     """
 
-    def __init__(self, data: GZSLData) -> None:
+    def __init__(self, data: Classes) -> None:
         self._data, self._tables = data, list(_tables(data))
 
     def find(self, rows: Tensor) -> tuple[Attributes, Tensor] | None:
@@ -36,7 +49,7 @@ class AttributeFinder:
 
         Rows that are something else do not matter; the form that fits most rows is the answer.
         """
-        attributes, rows = self._data.attributes, rows.to(self._data.attributes.device).double()
+        attributes, rows = self._data.attributes, rows.double()
         same_width = [each for each in self._tables if each[1].shape[1] == rows.shape[1]]
         tried = (_exact(rows, *each, factor) for each in same_width for factor in (1.0, None))
         found = _best(tried)
@@ -55,7 +68,7 @@ class AttributeFinder:
                     yield place, found
 
 
-def _tables(data: GZSLData) -> Iterator[tuple[str, Tensor]]:
+def _tables(data: Classes) -> Iterator[tuple[str, Tensor]]:
     """Words and values (C, W)."""
     rows = data.attributes.double()
     seen = rows[data.seen_classes]
@@ -151,12 +164,12 @@ def _distances(rows: Tensor, table: Tensor) -> Tensor:
     return torch.cdist(rows, table)
 
 
-def other_part(calls: list[Tensor], *, computed: bool, batch: list[int]) -> Part:
+def other_part(calls: list[Tensor], *, computed: list[bool], batch: list[int]) -> Part:
     """Noise, a constant row or something unknown, from the same place of several calls.
 
     Args:
         calls: (n, W) of each.
-        computed: whether it requires gradient: the output of a network.
+        computed: whether it requires gradient, in each call: the output of a network.
         batch: how many rows the attributes of each call have.
     """
     width = calls[0].shape[1]
@@ -170,19 +183,20 @@ def other_part(calls: list[Tensor], *, computed: bool, batch: list[int]) -> Part
     if shared:
         calls = [call[:1] for call in calls]
     calls = [call.double() for call in calls]
-    noise = _named(calls)
+    noise = None if any(computed) else _named(calls)
     if noise is not None:
         return replace(noise, shared=shared)
     # A loop may pass codes in one call and noise in the next.
-    named = [found for call in calls if (found := _named([call])) is not None]
+    drawn = [call for call, by_network in zip(calls, computed, strict=True) if not by_network]
+    named = [found for call in drawn if (found := _named([call])) is not None]
     if named:
         most, number = Counter(named).most_common(1)[0]
-        if number > 1 and _named([call for call in calls if _named([call]) == most]) == most:
+        if number > 1 and _named([call for call in drawn if _named([call]) == most]) == most:
             return replace(most, shared=shared)
     mean, deviation = rows.mean().item(), rows.std().item()
-    what = "computed by another network" if computed else "neither normal nor uniform noise"
+    what = "computed by another network" if any(computed) else "neither normal nor uniform noise"
     figures = f"mean {mean:.2g}, standard deviation {deviation:.2g}, {what}"
-    like_codes = computed and abs(mean) < 0.5 and 0.2 < deviation < 3
+    like_codes = any(computed) and abs(mean) < 0.5 and 0.2 < deviation < 3
     return Unknown(f"(N, {width}) numbers", figures, width, like_codes)
 
 
@@ -211,7 +225,7 @@ def _named(calls: list[Tensor]) -> Noise | None:
         noise = Noise(width, "normal", mean, deviation)
     if n < _FEW:
         return noise
-    steps = torch.arange(n, device=flat.device, dtype=flat.dtype) / n
+    steps = (torch.ones_like(flat).cumsum(0) - 1) / n
     if (expected - steps).abs().max() > 2 / math.sqrt(n) + 0.02:
         return None
     return noise if _independent(calls) else None

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from d3_plugin.hosts.call_parts import (
+    Attributes,
     ClassIds,
     Constant,
     Noise,
@@ -46,6 +48,18 @@ class CallForm:
         values = [(slot.key, slot.value(class_ids, dtype)) for slot in self.slots]
         named = {key: value for key, value in values if isinstance(key, str)}
         return generator(*[value for key, value in values if isinstance(key, int)], **named)
+
+    def to(self, device: torch.device) -> CallForm:
+        """The same with its tensors on this device."""
+
+        def moved(part: Part) -> Part:
+            if isinstance(part, Attributes):
+                return replace(part, table=part.table.to(device))
+            if isinstance(part, Constant) and isinstance(part.value, Tensor):
+                return replace(part, value=part.value.to(device))
+            return part
+
+        return self.changed(moved)
 
     def with_noise(self, source: NoiseSource) -> CallForm:
         """The same with noise of the user's, also in the place of numbers that D³ cannot draw."""

@@ -6,7 +6,7 @@ import itertools
 import pickle
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -36,11 +36,12 @@ class ModuleState:
 
     Args:
         modules: with all their submodules.
-        trained: parameters whose values a forward pass changes, though an optimiser trains them.
+        trained: parameters whose values a forward pass changes, though an optimiser trains them;
+            copies take their place, as graphs of the host's may have saved them.
     """
 
     def __init__(self, modules: Iterable[nn.Module], trained: Iterable[Tensor] = ()) -> None:
-        self._trained = [(each, each.data, each.detach().clone()) for each in trained]
+        swapped = set(trained)
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._contents: list[Callable[[], object]] = []  # calls that restore them
         parts = itertools.chain.from_iterable(module.modules() for module in modules)
@@ -53,9 +54,12 @@ class ModuleState:
                 added = [value for name, value in vars(part).items() if name not in _PLAIN]
                 held = [*part._buffers.values(), *part._parameters.values(), *added]
             for value in held:
-                trained = isinstance(value, Tensor) and value.requires_grad
-                if isinstance(value, _WITH_CONTENT) and not trained:
+                learnt = isinstance(value, Tensor) and value.requires_grad
+                if isinstance(value, _WITH_CONTENT) and not learnt:
                     self._contents.append(_restoring(value))
+            for name, parameter in part._parameters.items() if swapped else ():
+                if parameter in swapped:  # gradient reaches the parameter through its copy
+                    part._parameters[name] = parameter.clone()  # type: ignore[assignment]
 
     def __enter__(self) -> None:
         """Everything is saved already."""
@@ -70,8 +74,6 @@ class ModuleState:
                 del own[name]
         for restore in self._contents:
             restore()
-        for parameter, memory, values in self._trained:
-            parameter.data = memory.copy_(values)
 
 
 def _restoring(value: Any) -> Callable[[], object]:
@@ -127,6 +129,20 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
             with suppress(Exception):  # what cannot be pickled cannot be compared
                 found[f"{type(part).__name__}.{name}"] = pickle.dumps(value)
     return found
+
+
+@contextmanager
+def parameters_kept(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Afterwards lists the parameters whose values the block has changed, and restores them."""
+    before = [(p, p.data, p.detach().clone()) for p in parameters]
+    changed: list[Tensor] = []
+    try:
+        yield changed
+    finally:
+        for parameter, memory, values in before:
+            if not torch.equal(parameter, values):
+                changed.append(parameter)
+                parameter.data = memory.copy_(values)
 
 
 def script_hooks(modules: Iterable[nn.Module]) -> set[str]:

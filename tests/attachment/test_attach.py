@@ -110,7 +110,7 @@ def test_every_wrong_option_is_listed(host: ScriptHost) -> None:
 
 
 def test_noise_of_another_width(host: ScriptHost) -> None:
-    with pytest.raises(HostError, match=r"noise \(2, 7\).*noise_dim=.*synthesize="):
+    with pytest.raises(HostError, match=r"noise \(N, 7\).*noise_dim=.*synthesize="):
         attach(host, noise_dim=7)
 
 
