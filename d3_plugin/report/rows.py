@@ -122,6 +122,22 @@ class Row:
     color: str = ""
 
 
+_HOST_ONLY = Row(
+    key="d3_host",
+    title="+D³ (host classifier only)",
+    variant="d3",
+    scores=host_classifier,
+    possible=lambda d3, draws: d3.final_classifier != "student",
+)
+_NO_OFFSET = Row(
+    key="d3_plain",
+    title="+D³ (no offset)",
+    variant="d3",
+    scores=without_offset,
+    possible=lambda d3, draws: d3.final_classifier != "host" and d3.seen_offset != 0,
+)
+_RELEASED = Row("released", "+D³ (released formulas)", "released", color="#c06fa0")
+
 COMPARISON = (
     Row("baseline", "baseline", "baseline", color="#808080"),
     Row(
@@ -156,20 +172,8 @@ COMPARISON = (
         tuned=True,
         possible=lambda d3, draws: d3.final_classifier == "both",
     ),
-    Row(
-        key="d3_host",
-        title="+D³ (host classifier only)",
-        variant="d3",
-        scores=host_classifier,
-        possible=lambda d3, draws: d3.final_classifier != "student",
-    ),
-    Row(
-        key="d3_plain",
-        title="+D³ (no offset)",
-        variant="d3",
-        scores=without_offset,
-        possible=lambda d3, draws: d3.final_classifier != "host" and d3.seen_offset != 0,
-    ),
+    _HOST_ONLY,
+    _NO_OFFSET,
     Row("d3", "+D³ (defaults)", "d3"),
     Row(
         key="d3_calibrated",
@@ -178,7 +182,7 @@ COMPARISON = (
         scores=calibrated_stacking,
         tuned=True,
     ),
-    Row("released", "+D³ (released formulas)", "released", color="#c06fa0"),
+    _RELEASED,
 )
 """The rows of ``d3 compare``, in the order of the table."""
 
@@ -189,9 +193,10 @@ ABLATION = (
     Row("cls-be", "+ L_cls, ID²SD in embedding space", "cls-be"),
     Row("cls-id2sd", "+ L_cls, ID²SD in both", "cls-id2sd"),
     Row("cls-od", "+ L_cls, O²DBD", "cls-od"),
-    *(row for row in COMPARISON if row.key in ("d3_host", "d3_plain")),
+    _HOST_ONLY,
+    _NO_OFFSET,
     Row("d3", "+D³ (all terms)", "d3"),
-    COMPARISON[-1],
+    _RELEASED,
 )
 """The rows of ``d3 ablate``."""
 
