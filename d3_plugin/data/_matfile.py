@@ -99,29 +99,33 @@ def _read_hdf5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[
             'pip install "d3-plugin[hdf5]"'
         ) from error
 
-    def value_of(node: Any) -> Any:
-        if node.file.filename != handle.filename:
-            raise ValueError(f"{node.name} lies in another file; copy it into this one")
-        kind = node.attrs.get("MATLAB_class", b"double")
-        if not isinstance(node, h5py.Dataset) or kind in _OBJECTS:
-            return node  # a struct, a sparse matrix or an object, which stores numbers of its own
-        if node.attrs.get("MATLAB_empty", 0):  # stored as its shape instead of its values
-            return np.empty((0, 0))
-        if node.external or node.is_virtual:
-            raise ValueError(f"{node.name} is stored in another file; copy it into this one")
-        _check_size(file, node.nbytes)
-        value = node[()]
-        if h5py.check_ref_dtype(node.dtype) is None:
-            value = np.atleast_1d(value)
-            return value.T if file.suffix == ".mat" else value  # MATLAB is column-major
-        cells = np.empty(value.size, dtype=object)
-        for i, reference in enumerate(value.ravel()):
-            cells[i] = value_of(handle[reference])
-        return cells
-
     with h5py.File(file, "r") as handle:
-        found = {key: value_of(handle[key]) for key in wanted if key in handle}
+        found = {key: _hdf5_value(handle[key], handle, file) for key in wanted if key in handle}
         return found, list(map(str, handle))
+
+
+def _hdf5_value(node: Any, handle: Any, file: Path) -> Any:
+    """The array at a node of an open file, in MATLAB's orientation; a cell array is of objects."""
+    import h5py
+
+    if node.file.filename != handle.filename:
+        raise ValueError(f"{node.name} lies in another file; copy it into this one")
+    kind = node.attrs.get("MATLAB_class", b"double")
+    if not isinstance(node, h5py.Dataset) or kind in _OBJECTS:
+        return node  # a struct, a sparse matrix or an object, which stores numbers of its own
+    if node.attrs.get("MATLAB_empty", 0):  # stored as its shape instead of its values
+        return np.empty((0, 0))
+    if node.external or node.is_virtual:
+        raise ValueError(f"{node.name} is stored in another file; copy it into this one")
+    _check_size(file, node.nbytes)
+    value = node[()]
+    if h5py.check_ref_dtype(node.dtype) is None:
+        value = np.atleast_1d(value)
+        return value.T if file.suffix == ".mat" else value  # MATLAB is column-major
+    cells = np.empty(value.size, dtype=object)
+    for i, reference in enumerate(value.ravel()):
+        cells[i] = _hdf5_value(handle[reference], handle, file)
+    return cells
 
 
 def _check_size(file: Path, size: int) -> None:

@@ -110,17 +110,20 @@ def check_class_order(
         The names of its rows, [] if it has none.
     """
     index = list(value.index) if hasattr(value, "iloc") else []
-    if index == list(range(len(index))):
+    ids = list(range(len(index)))
+    if index == ids:
         return []
     own = [each for each in index if isinstance(each, str) and not each.isdigit()]
     if own == index and not class_names:
         return own
-    expected = "class_names" if class_names and own else f"0..{len(index) - 1}"
-    advice = "class_names" if class_names and own else f"range({len(index)})"
+    given = [str(each) for each in index]
+    expected, order = f"0..{len(index) - 1}", f"range({len(index)})"
+    if class_names and own:
+        expected = order = "class_names"
     problems.check(
-        list(map(str, index)) in ([*class_names], [*map(str, range(len(index)))]),
-        f"{name} has an index of {some([*map(str, index)], 'classes')} instead of {expected}: "
-        f"order its rows, {name}.loc[{advice}], or pass {name}.to_numpy() if row c is of class c",
+        given in (list(class_names), [str(each) for each in ids]),
+        f"{name} has an index of {some(given, 'classes')} instead of {expected}: "
+        f"order its rows, {name}.loc[{order}], or pass {name}.to_numpy() if row c is of class c",
     )
     return own
 

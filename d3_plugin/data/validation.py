@@ -20,16 +20,13 @@ def without_test_rows(data: GZSLData) -> GZSLData:
 
     No choice made on the result, or on :func:`pseudo_unseen` of it, can depend on a test row.
     """
-
-    def zeros(classes: Tensor) -> Tensor:
-        return data.train_features.new_zeros(len(classes), data.feature_dim)
-
+    seen, unseen = data.seen_classes, data.unseen_classes
     return replace(
         data,
-        test_seen_features=zeros(data.seen_classes),
-        test_seen_labels=data.seen_classes,
-        test_unseen_features=zeros(data.unseen_classes),
-        test_unseen_labels=data.unseen_classes,
+        test_seen_features=data.train_features.new_zeros(len(seen), data.feature_dim),
+        test_seen_labels=seen,
+        test_unseen_features=data.train_features.new_zeros(len(unseen), data.feature_dim),
+        test_unseen_labels=unseen,
     )
 
 

@@ -39,17 +39,11 @@ sinh slice.Tensor slice_scatter sort split_with_sizes sqrt squeeze.dim squeeze.d
 sub.Scalar sum.dim_IntList sym_size.int tan tanh topk trunc unsqueeze var.dim var.correction view
 where.self _cdist_forward _log_softmax _native_batch_norm_legit_no_training _softmax _to_copy
 """
-_ON_SIZES = {
-    each.__name__: each
-    for each in (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)
-}
-_SETTINGS = {
-    name: getattr(torch, name)
-    for name in (
-        *("float32", "float64", "float16", "bfloat16", "bool", "uint8", "int8", "int16"),
-        *("int32", "int64", "strided", "contiguous_format", "preserve_format"),
-    )
-}
+_ON_SIZES = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)
+_SETTINGS = """
+float32 float64 float16 bfloat16 bool uint8 int8 int16 int32 int64 strided contiguous_format
+preserve_format
+"""
 _WORDS = {"none", "tanh", "floor", "trunc", "sum", "prod", "mean", "amax", "amin"}
 _STEPS, _ELEMENTS = 10_000, 2**29  # of a file, and of all its values for a few rows
 
@@ -59,12 +53,12 @@ Step = tuple[str, str, list[Any], dict[str, Any]]
 
 def _operations() -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in _OF_TENSORS.split():
-        packet, _, overload = name.partition(".")
+        packet, overload = name.split(".") if "." in name else (name, "default")
         found = getattr(torch.ops.aten, packet, None)  # older versions of PyTorch lack some
-        if found is not None and (overload or "default") in found.overloads():
-            yield f"aten.{packet}.{overload or 'default'}", getattr(found, overload or "default")
-    for name, function in _ON_SIZES.items():
-        yield name, partial(_on_sizes, function)
+        if found is not None and overload in found.overloads():
+            yield f"aten.{packet}.{overload}", getattr(found, overload)
+    for function in _ON_SIZES:
+        yield function.__name__, partial(_on_sizes, function)
     yield "getitem", _item
 
 
@@ -84,6 +78,7 @@ def _item(values: object, index: object) -> Any:
 
 
 _OPERATIONS = dict(_operations())
+_SETTING_OF = {name: getattr(torch, name) for name in _SETTINGS.split()}
 
 
 class Captured:
@@ -166,19 +161,21 @@ def capture(function: Callable[[Tensor], Tensor], rows: Tensor) -> Captured:
     return captured
 
 
+class _AsModule(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.function(rows)
+
+
 def _exported(
     function: Callable[[Tensor], Tensor], rows: Tensor
 ) -> tuple[dict[str, Tensor], list[Step], str]:
-    class Function(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.function = function
-
-        def forward(self, rows: Tensor) -> Tensor:
-            return self.function(rows)
-
     shapes = {"rows": {0: torch.export.Dim("n")}}
-    exported = torch.export.export(Function(), (rows,), dynamic_shapes=shapes, strict=False)
+    module = _AsModule(function)
+    exported = torch.export.export(module, (rows,), dynamic_shapes=shapes, strict=False)
     exported = exported.run_decompositions()
     signature = exported.graph_signature
     owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -219,7 +216,7 @@ def _encoded(value: Any, rows: object) -> Any:
 def _decoded(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         ((kind, name),) = value.items()
-        return {"value": values, "setting": _SETTINGS}[kind][name]
+        return {"value": values, "setting": _SETTING_OF}[kind][name]
     if isinstance(value, list):
         return [_decoded(part, values) for part in value]
     if isinstance(value, str) and value not in _WORDS:  # such as the name of a device

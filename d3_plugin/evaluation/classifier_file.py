@@ -18,13 +18,7 @@ from torch import Tensor
 from d3_plugin.errors import DataError
 
 _NAME, _VERSION = b"d3_plugin classifier", 2
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool),
-        *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    )
-}
+_DTYPES = "float32 float64 float16 bfloat16 bool uint8 int8 int16 int32 int64"
 
 
 def packed(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
@@ -70,7 +64,9 @@ def unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     values = json.loads(header)
     tensors, place = {}, 0
     for key, (kind, shape) in values.pop("tensors").items():
-        dtype, count = _DTYPES[kind], math.prod(shape)
+        if kind not in _DTYPES.split():
+            raise ValueError(f"tensors of {kind}")
+        dtype, count = getattr(torch, kind), math.prod(shape)
         end = place + count * dtype.itemsize
         if count < 0 or end > len(raw):
             raise ValueError("tensors are cut off")

@@ -92,18 +92,19 @@ class HostScorer:
         features = self._hooks.d3_transform_features(host=self._host, features=rows)
         if features is None:
             return rows
-        return _as_matrix(self._transform_name(), features, rows, (number, None))
+        return _as_matrix(self._transform_name(), features, rows.device, number)
 
     def _transform_name(self) -> str:
         own = _name_of_users(self._hooks, "transform_features")
         return own or f"d3_transform_features of {self._host.name}"
 
     def _scores(self, features: Tensor) -> Tensor:
-        shape = (features.shape[0], self._host.data.num_classes)
-        name = f"the function that {self.name} returns"
+        own = self.name
         if self.source == "plugin":
-            name = f"the function that d3_train_classifier of {self._host.name} returns"
-        scores = _as_matrix(name, self._scorer(features.clone()), features, shape)
+            own = f"d3_train_classifier of {self._host.name}"
+        name, width = f"the function that {own} returns", self._host.data.num_classes
+        answer, number = self._scorer(features.clone()), features.shape[0]
+        scores = _as_matrix(name, answer, features.device, number, width)
         return scores.to(torch.float32, copy=True)
 
 
@@ -112,33 +113,31 @@ def _name_of_users(hooks: pluggy.HookRelay, argument: str) -> str:
     for implementation in hooks.d3_train_classifier.get_hookimpls():
         plugin = implementation.plugin
         if isinstance(plugin, UserHooks):
-            functions = {
-                "train_classifier": plugin.train_classifier,
-                "transform_features": plugin.transform_features,
-            }
-            if (given := functions[argument]) is not None:
+            given = getattr(plugin, argument)
+            if given is not None:
                 return f"{argument}={getattr(given, '__name__', type(given).__name__)}"
     return ""
 
 
-def _as_matrix(name: str, answer: Any, rows: Tensor, shape: tuple[int, int | None]) -> Tensor:
-    """What a user's function made of rows, as a tensor beside them; NumPy arrays are taken."""
+def _as_matrix(
+    name: str, answer: Any, device: torch.device, number: int, width: int | None = None
+) -> Tensor:
+    """What a user's function made of ``number`` rows, as a tensor; NumPy arrays are taken."""
     if isinstance(answer, np.ndarray) and answer.dtype.kind == "f":
-        answer = torch.from_numpy(answer.astype(np.float32)).to(rows.device)
+        answer = torch.from_numpy(answer.astype(np.float32)).to(device)
     fits = (
         isinstance(answer, Tensor)
         and answer.layout == torch.strided
         and answer.is_floating_point()
-        and answer.device == rows.device
+        and answer.device == device
         and answer.ndim == 2
-        and answer.shape[0] == shape[0]
-        and answer.shape[1] == (shape[1] or answer.shape[1])
+        and answer.shape[0] == number  # len() would fix the number of rows in an export
+        and width in (None, answer.shape[1])
     )
     if not fits:
-        width = "width" if shape[1] is None else shape[1]
         raise HostError(
-            f"{name} must return a floating row for each row, on {rows.device}: "
-            f"({shape[0]}, {width}), got {describe(answer).removeprefix('a tensor ')}"
+            f"{name} must return a floating row for each row, on {device}: "
+            f"({number}, {width or 'width'}), got {describe(answer).removeprefix('a tensor ')}"
         )
     matrix: Tensor = answer
     return matrix
@@ -203,10 +202,14 @@ class FinalClassifier:
 
     def combined(self, of_host: Tensor | None, of_student: Tensor | None) -> Tensor:
         """(N, C) of both :meth:`parts`."""
-        hosts, s = [] if of_host is None else [of_host], self.settings
-        return final_scores(hosts, of_student, self.seen_classes, s.ensemble_weight, s.seen_offset)[
-            0
-        ]
+        scores = final_scores(
+            [] if of_host is None else [of_host],
+            of_student,
+            self.seen_classes,
+            self.settings.ensemble_weight,
+            self.settings.seen_offset,
+        )
+        return scores[0]
 
     def __call__(self, rows: Tensor) -> Tensor:
         return self.combined(*self.parts(rows))

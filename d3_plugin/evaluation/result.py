@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,5 @@ def mean_metrics(
 ) -> GZSLMetrics:
     """Means of each metric over draws (draws, N, C); the mean of H is not the H of the means."""
     classes = seen_classes, unseen_classes
-    draws = [gzsl_metrics(draw.astype(np.float64), labels, *classes) for draw in scores]
-    means = {f.name: np.mean([getattr(m, f.name) for m in draws]) for f in fields(GZSLMetrics)}
-    return GZSLMetrics(**{name: float(mean) for name, mean in means.items()})
+    draws = [astuple(gzsl_metrics(draw.astype(np.float64), labels, *classes)) for draw in scores]
+    return GZSLMetrics(*np.mean(draws, axis=0).tolist())

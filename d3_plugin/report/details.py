@@ -102,7 +102,8 @@ def _mistakes(compared: Compared) -> list[dict[str, Any]]:
         | {which: round(float(of_pair[which]) / seeds[name, which], 4) for which in COMPARED}
         for (name, other, unseen), of_pair in shares.items()
     ]
-    found.sort(key=lambda each: (-each["baseline"] - each["headline"], *each.values()))
+    found.sort(key=lambda each: (each["class"], each["taken_for"], each["unseen"]))
+    found.sort(key=lambda each: each["baseline"] + each["headline"], reverse=True)
     return found[:MISTAKES]
 
 

@@ -22,7 +22,7 @@ SHOWN_CLASSES = 24
 _BAND_FROM = 3  # seeds
 _STYLES = ("-", "--", ":", "-.")
 _SMALL, _WIDE = (5, 3.6), (10, 4.6)
-_TRAININGS = {"baseline": ("baseline", COLORS["baseline"]), "d3": ("+D³", HEADLINE_COLOR)}
+_TRAININGS = {"baseline": "baseline", "d3": "+D³"}
 _CONFIDENCE = (
     ("teacher_real", "-", "#009e73", "real rows"),
     ("teacher_synthetic", "-", "#d55e00", "synthetic rows"),
@@ -54,28 +54,19 @@ def curve_figure(
         _lines_of_equal_harmonic(axes)
     drawn: list[npt.NDArray[np.float64]] = []
     for number, key in enumerate(keys):
-        curves, metrics = np.array(summary[key]["curves"]), summary[key]["metrics"]
+        title, curves = summary[key]["title"], np.array(summary[key]["curves"])
+        seen, unseen = (summary[key]["metrics"][m]["per_seed"] for m in ("seen", "unseen"))
         judged = key == headline(summary)
         color = HEADLINE_COLOR if judged else COLORS.get(key, f"C{number}")
-        shown = len(curves) and not any(np.allclose(curves, each, atol=2e-3) for each in drawn)
-        dots = metrics["seen"]["per_seed"], metrics["unseen"]["per_seed"]
-        axes.plot(*dots, "o", color=color, ms=4, zorder=3)
-        if not shown:
-            axes.plot([], "o", color=color, ms=4, label=summary[key]["title"])
+        axes.plot(seen, unseen, "o", color=color, ms=4, zorder=3)
+        if not len(curves) or any(np.allclose(curves, each, atol=2e-3) for each in drawn):
+            axes.plot([], "o", color=color, ms=4, label=title)
             continue
         drawn.append(curves)
-        width = 2.2 if judged else 1.3
-        axes.plot(
-            *(CURVE_SEEN, np.mean(curves, axis=0)),
-            color=color,
-            linewidth=width,
-            label=summary[key]["title"],
-        )
-        if wide and judged and len(curves) >= _BAND_FROM:
-            mean, half = np.transpose([[*interval(each).values()] for each in curves.T])
-            axes.fill_between(CURVE_SEEN, mean - half, mean + half, color=color, alpha=0.15, lw=0)
-        elif wide and judged and len(curves) > 1:
-            axes.plot(CURVE_SEEN, curves.T, color=color, alpha=0.25, linewidth=0.8)
+        mean, width = np.mean(curves, axis=0), 2.2 if judged else 1.3
+        axes.plot(CURVE_SEEN, mean, color=color, linewidth=width, label=title)
+        if wide and judged:
+            _spread_over_seeds(axes, curves, color)
     figure.legend(
         title="dots: the scores as they are",
         fontsize=8,
@@ -83,6 +74,14 @@ def curve_figure(
         loc="outside right upper" if wide else "outside lower center",
     )
     return figure
+
+
+def _spread_over_seeds(axes: Axes, curves: npt.NDArray[np.float64], color: str) -> None:
+    if len(curves) >= _BAND_FROM:
+        mean, half = np.transpose([[*interval(each).values()] for each in curves.T])
+        axes.fill_between(CURVE_SEEN, mean - half, mean + half, color=color, alpha=0.15, lw=0)
+    elif len(curves) > 1:
+        axes.plot(CURVE_SEEN, curves.T, color=color, alpha=0.25, linewidth=0.8)
 
 
 def _lines_of_equal_harmonic(axes: Axes) -> None:
@@ -147,19 +146,15 @@ def projection_figure(projection: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(10 if len(generators) > 1 else 6.5, 4), layout="constrained")
     panels = figure.subplots(1, len(generators), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (training, synthetic) in zip(panels, generators.items(), strict=True):
-        title = (
-            _TRAININGS[training][0] if len(generators) > 1 else "baseline and +D³: one generator"
-        )
-        axes.set_title(title, fontsize=10)
+        one = "baseline and +D³: one generator"
+        axes.set_title(one if len(generators) == 1 else _TRAININGS[training], fontsize=10)
         axes.set_xlabel("first principal component")
         for number, each in enumerate(projection["classes"]):
             name = f"{short(each['name'])}, {'unseen' if each['unseen'] else 'seen'}"
-            for rows, marker, label in (
-                (projection["real"][number], "o", name),
-                (synthetic[number], "x", None),
-            ):
-                points = np.reshape(rows, (-1, 2)).T
-                axes.plot(*points, marker, color=f"C{number}", ms=5, ls="", mfc="none", label=label)
+            real, made = projection["real"][number], synthetic[number]
+            for rows, marker, label in ((real, "o", name), (made, "x", None)):
+                x, y = np.reshape(rows, (-1, 2)).T
+                axes.plot(x, y, marker, color=f"C{number}", ms=5, ls="", mfc="none", label=label)
     panels[0].set_ylabel("second principal component")
     labels = panels[0].get_legend_handles_labels()
     title = "o real, x synthetic"
@@ -176,18 +171,14 @@ def loss_figure(runs: Runs) -> Figure:
     """
     figure = Figure(figsize=_SMALL, layout="constrained")
     axes = figure.add_subplot(title="Host's losses", xlabel="generator step", ylabel="mean loss")
-    trainings: list[tuple[list[str], list[Any]]] = []  # names of those with equal histories
-    for variant, of_variant in runs.items():
-        histories = [run["history"] for run in of_variant]
-        same = next((names for names, made in trainings if made == histories), None)
-        if same is None:
-            trainings.append(([variant], histories))
-        else:
-            same.append(variant)
-    for number, (variants, histories) in enumerate(trainings):
-        _, color = _TRAININGS.get(variants[0], ("", COLORS.get(variants[0], f"C{number}")))
-        names = [_TRAININGS[v][0] for v in variants if v in _TRAININGS] or variants
-        steps, means = _over_steps(histories)
+    histories = {variant: [run["history"] for run in made] for variant, made in runs.items()}
+    equal: dict[str, list[str]] = {}  # variants with the same losses
+    for variant, of_variant in histories.items():
+        equal.setdefault(str(of_variant), []).append(variant)
+    for number, variants in enumerate(equal.values()):
+        color = {"d3": HEADLINE_COLOR, **COLORS}.get(variants[0], f"C{number}")
+        names = [_TRAININGS[v] for v in variants if v in _TRAININGS] or variants
+        steps, means = _over_steps(histories[variants[0]])
         for name, style in zip(means, _STYLES, strict=False):
             label = f"{' and '.join(names)}: {name}"
             axes.plot(steps, means[name], style, color=color, label=label)

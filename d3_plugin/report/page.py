@@ -90,8 +90,6 @@ def write_report(out: Path, file: str = "results.json") -> Path:
         **content,
         title=settings.get("name") or f"Baseline and +D³ on {name}",
         named="name" in settings,
-        verdicts={adapter: verdict(adapter, summary) for adapter, summary in summaries.items()},
-        tuned="d3_chosen" in headlines.values(),
         seeds=seeds,
         settings_text=json.dumps(settings, indent=1, ensure_ascii=False),
         table=table,
@@ -108,33 +106,31 @@ def _write(path: Path, text: str) -> None:
 def _pictures(content: dict[str, Any], adapter: str) -> Iterator[tuple[str, str, Figure]]:
     """Name, description and figure of what this content has."""
     runs, summary = runs_by_variant(content, adapter), content["summary"][adapter]
-    details = content["details"].get(adapter)
+    details = content["details"].get(adapter, {})
     judged = summary[headline(summary)]["title"]
     curves = figures.curve_figure(summary, drawn(summary), "Seen-unseen curve", wide=True)
     yield "curves", f"seen-unseen curves; thick, with its spread over seeds: {judged}", curves
     if details:
-        titles = {
-            "baseline": summary["baseline"]["title"],
-            "headline": summary[details["row"]]["title"],
-        }
+        rows = {"baseline": "baseline", "headline": details["row"]}
+        titles = {name: summary[row]["title"] for name, row in rows.items()}
         of_classes = (
             f"accuracy on each class, {titles['baseline']} and {titles['headline']}, means over "
             "seeds; of many classes, those that gain and those that lose most"
         )
         yield "classes", of_classes, figures.class_figure(details["classes"], titles)
-    if details and details["teacher"]:
-        yield "teacher", "the teacher's score", figures.teacher_figure(details["teacher"])
+    if teacher := details.get("teacher"):
+        yield "teacher", "the teacher's score", figures.teacher_figure(teacher)
     if any(run["history"] for of_variant in runs.values() for run in of_variant):
         yield "losses", "the host's losses, means over seeds", figures.loss_figure(runs)
     if any(run["d3_history"] for run in runs["d3"]):
         of_terms = "D³'s terms and the teacher's confidence, means over seeds"
         yield "terms", of_terms, figures.term_figure(runs["d3"])
-    if details and details["projection"]:
+    if projection := details.get("projection"):
         of_rows = (
             "principal components of real rows (test rows of unseen classes, training rows of seen "
-            f"ones) with synthetic rows, seed {details['projection']['seed']}"
+            f"ones) with synthetic rows, seed {projection['seed']}"
         )
-        yield "projection", of_rows, figures.projection_figure(details["projection"])
+        yield "projection", of_rows, figures.projection_figure(projection)
 
 
 def _section(
@@ -145,6 +141,7 @@ def _section(
     details = content["details"].get(adapter, {})
     return {
         "adapter": adapter,
+        "verdict": verdict(adapter, summary).removeprefix(adapter),
         "rows": table_rows(summary),
         "keys": list(summary),
         "headline": headline(summary),

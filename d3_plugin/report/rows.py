@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from d3_plugin.evaluation.calibration import (
     choose_ensemble,
     choose_offset,
     choose_strength,
+    prior_adjusted,
     rescored,
 )
 from d3_plugin.evaluation.result import Evaluation
@@ -73,9 +74,7 @@ def calibrated_stacking(run: FinishedRun, validations: Sequence[Evaluation]) -> 
 
 def logit_adjustment(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
     """Menon et al., ICLR 2021, post hoc: less for classes with many training rows."""
-    log_prior = np.log(np.asarray(run.evaluation.prior))
-    adjusted: Scores = run.evaluation.scores - choose_strength(validations) * log_prior
-    return adjusted
+    return prior_adjusted(run.evaluation, choose_strength(validations))
 
 
 def summed_draws(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
@@ -119,53 +118,71 @@ class Row:
     variant: str
     scores: Callable[[FinishedRun, Sequence[Evaluation]], Scores] = as_scored
     tuned: bool = False
-    possible: Callable[[D3Settings, int], bool] = field(default=lambda d3, draws: True)
+    possible: Callable[[D3Settings, int], bool] = lambda d3, draws: True
     color: str = ""
 
+
+_HOST_ONLY = Row(
+    key="d3_host",
+    title="+D³ (host classifier only)",
+    variant="d3",
+    scores=host_classifier,
+    possible=lambda d3, draws: d3.final_classifier != "student",
+)
+_NO_OFFSET = Row(
+    key="d3_plain",
+    title="+D³ (no offset)",
+    variant="d3",
+    scores=without_offset,
+    possible=lambda d3, draws: d3.final_classifier != "host" and d3.seen_offset != 0,
+)
+_RELEASED = Row("released", "+D³ (released formulas)", "released", color="#c06fa0")
 
 COMPARISON = (
     Row("baseline", "baseline", "baseline", color="#808080"),
     Row(
-        *("baseline_calibrated", "baseline + calibrated stacking", "baseline"),
+        key="baseline_calibrated",
+        title="baseline + calibrated stacking",
+        variant="baseline",
         scores=calibrated_stacking,
         tuned=True,
         color="#d98c00",
     ),
     Row(
-        *("baseline_adjusted", "baseline + logit adjustment", "baseline"),
+        key="baseline_adjusted",
+        title="baseline + logit adjustment",
+        variant="baseline",
         scores=logit_adjustment,
         tuned=True,
         color="#8f6fc4",
     ),
     Row(
-        *("baseline_summed", "baseline + classifier ensemble", "baseline"),
+        key="baseline_summed",
+        title="baseline + classifier ensemble",
+        variant="baseline",
         scores=summed_draws,
         possible=lambda d3, draws: draws > 1,
         color="#009e73",
     ),
     Row(
-        *("d3_chosen", "+D³ (tuned on validation classes)", "d3"),
+        key="d3_chosen",
+        title="+D³ (tuned on validation classes)",
+        variant="d3",
         scores=tuned_ensemble,
         tuned=True,
         possible=lambda d3, draws: d3.final_classifier == "both",
     ),
-    Row(
-        *("d3_host", "+D³ (host classifier only)", "d3"),
-        scores=host_classifier,
-        possible=lambda d3, draws: d3.final_classifier != "student",
-    ),
-    Row(
-        *("d3_plain", "+D³ (no offset)", "d3"),
-        scores=without_offset,
-        possible=lambda d3, draws: d3.final_classifier != "host" and d3.seen_offset != 0,
-    ),
+    _HOST_ONLY,
+    _NO_OFFSET,
     Row("d3", "+D³ (defaults)", "d3"),
     Row(
-        *("d3_calibrated", "+D³ + calibrated stacking", "d3"),
+        key="d3_calibrated",
+        title="+D³ + calibrated stacking",
+        variant="d3",
         scores=calibrated_stacking,
         tuned=True,
     ),
-    Row("released", "+D³ (released formulas)", "released", color="#c06fa0"),
+    _RELEASED,
 )
 """The rows of ``d3 compare``, in the order of the table."""
 
@@ -176,9 +193,10 @@ ABLATION = (
     Row("cls-be", "+ L_cls, ID²SD in embedding space", "cls-be"),
     Row("cls-id2sd", "+ L_cls, ID²SD in both", "cls-id2sd"),
     Row("cls-od", "+ L_cls, O²DBD", "cls-od"),
-    *(row for row in COMPARISON if row.key in ("d3_host", "d3_plain")),
+    _HOST_ONLY,
+    _NO_OFFSET,
     Row("d3", "+D³ (all terms)", "d3"),
-    COMPARISON[-1],
+    _RELEASED,
 )
 """The rows of ``d3 ablate``."""
 

@@ -71,24 +71,25 @@ def summarize(scored: Mapping[str, Sequence[Scored]], rows: Iterable[Row]) -> Su
         ``half_width`` over seeds, the same of the ``difference`` to the baseline of the same
         seed, and the values ``per_seed`` and, within each seed, ``per_draw``.
     """
-
-    def per_seed(key: str, metric: str) -> list[float]:
-        return [float(np.mean([m[metric] for m in each.metrics])) for each in scored[key]]
-
     summary: Summary = {}
     for row in rows:
-        metrics: dict[str, Any] = {}
-        for metric in scored[row.key][0].metrics[0]:
-            values, of_baseline = per_seed(row.key, metric), per_seed("baseline", metric)
+        of_row, metrics = scored[row.key], {}
+        for metric in of_row[0].metrics[0]:
+            values, of_baseline = _per_seed(of_row, metric), _per_seed(scored["baseline"], metric)
             metrics[metric] = {
                 **interval(values),
                 "difference": interval(np.subtract(values, of_baseline)),
                 "per_seed": values,
-                "per_draw": [[m[metric] for m in each.metrics] for each in scored[row.key]],
+                "per_draw": [[draw[metric] for draw in each.metrics] for each in of_row],
             }
-        curves = [each.curve.round(4).tolist() for each in scored[row.key]]
+        curves = [each.curve.round(4).tolist() for each in of_row]
         summary[row.key] = {"title": row.title, "metrics": metrics, "curves": curves}
     return summary
+
+
+def _per_seed(scored: Sequence[Scored], metric: str) -> list[float]:
+    """Means over draws."""
+    return [float(np.mean([draw[metric] for draw in each.metrics])) for each in scored]
 
 
 def interval(values: Iterable[float]) -> Statistic:

@@ -48,18 +48,16 @@ def cell(statistic: Statistic, *, signed: bool = False, mark: str = "") -> str:
 
 def table_rows(summary: Summary, *, mark: str = "") -> list[list[str]]:
     """Header and rows of one adapter's table; ``mark`` is put before negative differences."""
-    metric_of = {title: metric for metric, title in METRICS.items()}
     rows = [["", *COLUMNS]]
     for key, row in summary.items():
-        line = [row["title"]]
-        for column in COLUMNS:
-            of_metric = row["metrics"][metric_of[column.removeprefix("Δ")]]
-            if column.startswith("Δ"):
-                difference = cell(of_metric["difference"], signed=True, mark=mark)
-                line.append("" if key == "baseline" else difference)
-            else:
-                line.append(cell(of_metric))
-        rows.append(line)
+        cells = {}
+        for metric, title in METRICS.items():
+            statistic = row["metrics"][metric]
+            cells[title] = cell(statistic)
+            cells[f"Δ{title}"] = cell(statistic["difference"], signed=True, mark=mark)
+            if key == "baseline":
+                cells[f"Δ{title}"] = ""
+        rows.append([row["title"], *(cells[column] for column in COLUMNS)])
     return rows
 
 
@@ -68,10 +66,8 @@ def rows_by_seed(summary: Summary, metric: str) -> list[list[str]]:
     seeds = len(summary["baseline"]["metrics"][metric]["per_seed"])
     rows = [["", *(f"seed {seed}" for seed in range(seeds))]]
     for row in summary.values():
-        of_metric = row["metrics"][metric]
-        draws = of_metric.get("per_draw", [[]] * seeds)
-        line = [row["title"]]
-        for value, of_draws in zip(of_metric["per_seed"], draws, strict=True):
+        of_metric, line = row["metrics"][metric], [row["title"]]
+        for value, of_draws in zip(of_metric["per_seed"], _per_draw(of_metric), strict=True):
             shown = ", ".join(f"{100 * each:.1f}" for each in of_draws)
             line.append(f"{100 * value:.1f}" + (f" ({shown})" if len(of_draws) > 1 else ""))
         rows.append(line)
@@ -81,10 +77,11 @@ def rows_by_seed(summary: Summary, metric: str) -> list[list[str]]:
 def aligned(rows: list[list[str]]) -> str:
     """Header and rows as a Markdown table with aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
-    ]
-    lines.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
+    header, *others = rows
+    lines = []
+    for row in (header, ["-" * width for width in widths], *others):
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -100,8 +97,9 @@ def csv_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str]) ->
         headlines: key of the row that each adapter is judged by.
     """
     text = io.StringIO()
-    columns = [f"{d}{metric}{part}" for metric in METRICS for d in ("", "d_") for part in _PARTS]
-    fields = ["adapter", "row", "title", "headline", "seed", "draw", *columns]
+    fields = ["adapter", "row", "title", "headline", "seed", "draw"]
+    for metric in METRICS:
+        fields += [metric, f"{metric}_half_width", f"d_{metric}", f"d_{metric}_half_width"]
     writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
     writer.writeheader()
     for adapter, summary in summaries.items():
@@ -113,25 +111,27 @@ def csv_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str]) ->
     return text.getvalue()
 
 
-_PARTS = {"": "mean", "_half_width": "half_width"}
-
-
 def _csv_numbers(of_row: dict[str, Any], of_baseline: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield {
-        f"{d}{metric}{part}": statistic[field]
-        for metric in METRICS
-        for d, statistic in (("", of_row[metric]), ("d_", of_row[metric]["difference"]))
-        for part, field in _PARTS.items()
-    }
+    over_seeds = {}
+    for metric in METRICS:
+        statistics = {metric: of_row[metric], f"d_{metric}": of_row[metric]["difference"]}
+        for name, statistic in statistics.items():
+            over_seeds[name] = statistic["mean"]
+            over_seeds[f"{name}_half_width"] = statistic["half_width"]
+    yield over_seeds
     for seed in range(len(of_row["ausuc"]["per_seed"])):
         values = {metric: of_row[metric]["per_seed"][seed] for metric in METRICS}
         gains = {f"d_{m}": v - of_baseline[m]["per_seed"][seed] for m, v in values.items()}
         yield {"seed": seed, **values, **gains}
-        draws = {
-            metric: of_row[metric].get("per_draw", [[]] * (seed + 1))[seed] for metric in METRICS
-        }
-        for draw, values_of_draw in enumerate(zip(*draws.values(), strict=False)):
-            yield {"seed": seed, "draw": draw, **dict(zip(draws, values_of_draw, strict=True))}
+        draws = zip(*(_per_draw(of_row[metric])[seed] for metric in METRICS), strict=False)
+        for draw, of_draw in enumerate(draws):
+            yield {"seed": seed, "draw": draw, **dict(zip(METRICS, of_draw, strict=True))}
+
+
+def _per_draw(of_metric: dict[str, Any]) -> list[list[float]]:
+    """The values of each seed's draws; none in files that lack them."""
+    draws: list[list[float]] = of_metric.get("per_draw", [[]] * len(of_metric["per_seed"]))
+    return draws
 
 
 def tex_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str], caption: str) -> str:

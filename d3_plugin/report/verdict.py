@@ -21,31 +21,34 @@ _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": opera
 def verdict(adapter: str, summary: Summary) -> str:
     """What the headline changes, in one sentence; significant where the interval excludes 0."""
     row = headline(summary)
-    metrics, name = summary[row]["metrics"], f"{adapter}: {summary[row]['title']}"
+    metrics = summary[row]["metrics"]
     ausuc, harmonic = (metrics[metric]["difference"] for metric in ("ausuc", "harmonic"))
     seeds = len(metrics["ausuc"]["per_seed"])
-    shown, of_h = cell(ausuc, signed=True), cell(harmonic, signed=True)
+    of_ausuc, of_h = cell(ausuc, signed=True), cell(harmonic, signed=True)
     if seeds < 2:
-        said = f"AUSUC {shown}, H {of_h}, no verdict from a single seed"
-        return f"{name}: {said}{_rival(summary, row)}"
-    gains = {1: "gains AUSUC", -1: "loses AUSUC", 0: "no significant gain in AUSUC,"}
-    colon = "" if _sign(ausuc) else ":"
-    doubt = "" if _sign(harmonic) else ", not significant"
-    said = f"{gains[_sign(ausuc)]} {shown} over {seeds} seeds; H {of_h}{doubt}"
-    return f"{name}{colon} {said}{_rival(summary, row)}"
+        said = f": AUSUC {of_ausuc}, H {of_h}, no verdict from a single seed"
+    else:
+        gain = {1: " gains AUSUC", -1: " loses AUSUC", 0: ": no significant gain in AUSUC,"}
+        doubt = "" if _sign(harmonic) else ", not significant"
+        said = f"{gain[_sign(ausuc)]} {of_ausuc} over {seeds} seeds; H {of_h}{doubt}"
+    return f"{adapter}: {summary[row]['title']}{said}{_rival(summary, row)}"
 
 
 def _rival(summary: Summary, d3: str) -> str:
     """What the cheap rival gains without D³: a constant, or in an ablation L_cls alone."""
-    for row, metric, what in (
-        ("baseline_calibrated", "harmonic", "calibrated stacking alone gives"),
-        ("cls", "ausuc", "L_cls alone gives AUSUC"),
-    ):
-        if row in summary:
-            of_row, of_d3 = (summary[r]["metrics"][metric]["difference"] for r in (row, d3))
-            part = ", of which " if 0 < of_row["mean"] <= of_d3["mean"] and row != "cls" else "; "
-            return f"{part}{what} {cell({**of_row, 'half_width': None}, signed=True)}"
+    if rival := summary.get("baseline_calibrated"):
+        gain = rival["metrics"]["harmonic"]["difference"]["mean"]
+        is_part = 0 < gain <= summary[d3]["metrics"]["harmonic"]["difference"]["mean"]
+        told = ", of which calibrated stacking" if is_part else "; calibrated stacking"
+        return f"{told} alone gives {_signed(gain)}"
+    if rival := summary.get("cls"):
+        gain = rival["metrics"]["ausuc"]["difference"]["mean"]
+        return f"; L_cls alone gives AUSUC {_signed(gain)}"
     return ""
+
+
+def _signed(mean: float) -> str:
+    return cell({"mean": mean, "half_width": None}, signed=True)
 
 
 def _sign(statistic: Statistic) -> int:
@@ -162,11 +165,12 @@ def failures(conditions: Sequence[Condition], summaries: Mapping[str, Summary]) 
                 figure = paired(summary, condition.row, condition.beside, condition.metric)
             low, high = bounds(figure)
             mean = figure["mean"] or 0.0
-            value = {"low": low, "high": high}.get(condition.bound, mean)
+            value = {"": mean, "low": low, "high": high}[condition.bound]
             if _OPERATORS[condition.sign](value, condition.number):
-                of_mean = f"mean {mean:.4g}, " if condition.bound else ""
-                interval = f" ({of_mean}95 % interval {low:.4g} to {high:.4g})"
-                known = interval if figure["half_width"] is not None else ""
                 title = summary[condition.row]["title"]
-                lines.append(f"{adapter} {condition.text}: of {title} it is {value:.4g}{known}")
+                line = f"{adapter} {condition.text}: of {title} it is {value:.4g}"
+                if figure["half_width"] is not None:
+                    of_mean = f"mean {mean:.4g}, " if condition.bound else ""
+                    line += f" ({of_mean}95 % interval {low:.4g} to {high:.4g})"
+                lines.append(line)
     return lines

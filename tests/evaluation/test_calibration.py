@@ -11,7 +11,7 @@ import torch
 
 from d3_plugin.data import GZSLData
 from d3_plugin.evaluation import gzsl_metrics
-from d3_plugin.evaluation.calibration import WEIGHTS, choose_ensemble, chosen_ensemble
+from d3_plugin.evaluation.calibration import WEIGHTS, choose_ensemble, rescored
 from d3_plugin.evaluation.final_classifier import final_scores
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.run import Outcome
@@ -110,7 +110,7 @@ def test_the_offset_has_the_unit_of_the_setting() -> None:
         gzsl_metrics(s.astype(float), few.labels, few.seen_classes, few.unseen_classes)
         for s in scores
     ]
-    made = chosen_ensemble([cut], few)
+    made = rescored(few, **chosen).metrics
     assert made.harmonic == pytest.approx(np.mean([m.harmonic for m in metrics]))
 
 

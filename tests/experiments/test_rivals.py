@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
-from d3_plugin.evaluation.calibration import (
-    calibrated_stacking,
-    choose_offset,
-    choose_strength,
-    logit_adjustment,
-    summed_draws,
-)
+from d3_plugin.evaluation.calibration import choose_offset, choose_strength
+from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.result import Evaluation
+from d3_plugin.report.rows import COMPARISON, FinishedRun
 from tests.experiments.tiny import SEEN, UNSEEN, outcome
 
 
 def evaluation(seed: int, bias: float = 0.0, draws: int = 2) -> Evaluation:
     return outcome(seed, bias, draws).evaluation
+
+
+def metrics_of_row(key: str, validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
+    """What the table's row ``key`` shows of this test run."""
+    (row,) = (row for row in COMPARISON if row.key == key)
+    run = FinishedRun("a", 0, "test", row.variant, test, data_name="d")
+    return test.metrics_of(row.scores(run, validations))
 
 
 def mean_harmonic(made: Evaluation, scores: np.ndarray) -> float:
@@ -51,7 +55,7 @@ def test_offset_is_as_good_as_a_fine_grid(bias: float) -> None:
 
 def test_calibrated_stacking_undoes_a_bias_and_leaves_ausuc() -> None:
     test = evaluation(1, bias=2.5)
-    made = calibrated_stacking([evaluation(0, bias=2.5)], test)
+    made = metrics_of_row("baseline_calibrated", [evaluation(0, bias=2.5)], test)
     assert made.harmonic > test.metrics.harmonic + 0.1
     raw = [gzsl_metrics(s.astype(float), test.labels, SEEN, UNSEEN).ausuc for s in test.scores]
     assert made.ausuc == pytest.approx(np.mean(raw))
@@ -66,14 +70,16 @@ def test_nothing_is_chosen_on_test_rows() -> None:
     scores[:, :, SEEN] -= choose_offset([validation])
     for made in (test, shuffled):
         expected = mean_harmonic(made, scores)
-        assert calibrated_stacking([validation], made).harmonic == pytest.approx(expected)
+        assert metrics_of_row("baseline_calibrated", [validation], made).harmonic == pytest.approx(
+            expected
+        )
 
 
 def test_logit_adjustment_subtracts_the_log_prior() -> None:
     validation, test = evaluation(0, 1.0), evaluation(1, 1.0)
     strength = choose_strength([validation])
     scores = test.scores - strength * np.log(test.prior)
-    assert logit_adjustment([validation], test).harmonic == pytest.approx(
+    assert metrics_of_row("baseline_adjusted", [validation], test).harmonic == pytest.approx(
         mean_harmonic(test, scores)
     )
     assert -2 <= strength <= 2
@@ -84,7 +90,7 @@ def test_summed_draws_is_the_product_of_their_probabilities() -> None:
     probabilities = np.ones(test.scores.shape[1:])
     for draw in test.scores.astype(np.float64):
         probabilities *= np.exp(draw) / np.exp(draw).sum(axis=1, keepdims=True)
-    made = summed_draws(test)
+    made = metrics_of_row("baseline_summed", [], test)
     expected = gzsl_metrics(np.log(probabilities), test.labels, SEEN, UNSEEN)
     for name, value in asdict(expected).items():
         assert getattr(made, name) == pytest.approx(value), name
