@@ -65,7 +65,8 @@ def _no_better_than_chance(own: int, count: int) -> bool:
 def _own_class_found(attributes: Tensor, data: GZSLData) -> int:
     seen, labels = data.seen_classes.cpu(), data.train_labels.cpu()
     positions, count = torch.searchsorted(seen, labels), len(seen)
-    sums = torch.zeros(count, data.feature_dim).index_add_(0, positions, data.train_features.cpu())
+    features = data.train_features.cpu()
+    sums = features.new_zeros(count, data.feature_dim).index_add_(0, positions, features)
     means = sums.double() / positions.bincount(minlength=count)[:, None]
 
     rows = attributes.cpu()[seen].double()
