@@ -98,6 +98,9 @@ def run_all(
         print(f"{finished}; results in {store.folder.parent}", flush=True)
     if not missing:
         return done
+    if rerun:
+        for training in trainings(missing.values()):
+            store.set_checkpoints_aside(training)
     problems = Problems("runs failed; the others are kept. Fix the cause and run the command again")
     make = _on_dask if workers.backend == "dask" else _on_this_machine
     hidden = True if silent else None  # None: unless there is a terminal

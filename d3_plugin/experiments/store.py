@@ -18,6 +18,7 @@ from d3_plugin.data import GZSLData, digest
 from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import DataError, InputError, Problems, StorageError
 from d3_plugin.evaluation.calibration import rescored
+from d3_plugin.experiments.checkpoint import is_of_others
 from d3_plugin.experiments.code import code_changes
 from d3_plugin.experiments.plan import Run, training_part
 from d3_plugin.experiments.run import Outcome
@@ -148,6 +149,17 @@ class RunStore:
             f"{_first(changes, 5)}; use another --out, or --rerun, which moves the old files into "
             f"{self.folder}/aside-DATE and makes these runs again"
         )
+
+    def set_checkpoints_aside(self, runs: Sequence[Run]) -> None:
+        """Move the checkpoint of a training of these runs away if it is of other code or settings.
+
+        Raises:
+            StorageError: it cannot be moved.
+        """
+        for some in [runs, *([run] for run in runs)]:
+            file = self.checkpoint(some)
+            if file.is_file() and is_of_others(file, [run.training_identity() for run in some]):
+                self._set_aside([file])
 
     def _files(self, run: Run) -> list[Path]:
         """Of a finished run, and of trainings that were to begin with it."""
