@@ -42,7 +42,7 @@ def module_digests(objects: Iterable[object], settings: type[Any] | None) -> dic
             continue
         if (file := _file(name)) is not None:
             found[name], imported = _read(name, file, _fields_in(settings, name))
-            waiting += [other for other in imported if _together(name, other)]
+            waiting += imported
         elif name in defined:  # of a notebook, for example
             found[name] = short_digest("".join(_compiled(defined[name], name)))
     return found
@@ -103,6 +103,7 @@ def _read(name: str, file: Path, left_out: frozenset[str]) -> tuple[str, list[st
         with suppress(SyntaxError, ValueError):
             package = name if file.stem == "__init__" else name.rpartition(".")[0]
             imported = sorted(set(_imports(ast.parse(file.read_bytes()), package)))
+        imported = [other for other in imported if _together(name, other) and _file(other)]
         _known[key] = spec, file_digest(file, left_out), imported
     return _known[key][1:]
 
@@ -175,6 +176,7 @@ def _owners() -> Any:
     return packages_distributions()
 
 
+@functools.cache
 def _home(top: str) -> Path | None:
     """The folder that holds a module or package without a dot in its name."""
     file, folders = _file(top), _folders(top)
