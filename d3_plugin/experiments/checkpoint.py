@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -118,7 +119,7 @@ class Checkpoint:
             raise self._unusable(f"is damaged: {misfits}")
         identity = json.dumps(self.identity, sort_keys=True)
         if (content["format"], content["identity"]) != (_FORMAT, identity):
-            raise self._unusable("is the checkpoint of another run or version")
+            raise self._unusable("is the checkpoint of another run or version, or of other code")
         return content
 
     def _put(self, part: str, load: Callable[[Any], object], state: Any) -> None:
@@ -129,6 +130,14 @@ class Checkpoint:
 
     def _unusable(self, why: str) -> DataError:
         return DataError(f"{self.path} {why}; delete it to train from the start")
+
+
+def is_of_others(path: Path, identity: Any) -> bool:
+    """Whether a checkpoint is of another identity; of a damaged file :class:`Checkpoint` tells."""
+    with suppress(Exception):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return bool(content["identity"] != json.dumps(identity, sort_keys=True))
+    return False
 
 
 def _short(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from d3_plugin.checks import Effort
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import FailedConditionError
+from d3_plugin.experiments.code import digest_of
 from d3_plugin.experiments.flags import command_line, takes
 from d3_plugin.experiments.options import CutOptions, RunOptions
 from d3_plugin.experiments.parallel import run_all
@@ -257,7 +258,7 @@ def _made(
         chosen_on = validation_cuts(data, options.seeds, options.cuts)
     runs = plan(firsts, options.seeds, variants, set().union(*chosen_on.values()))
     out = Path(options.out)
-    done = run_all(runs, RunStore(out), options)
+    done = run_all(runs, RunStore(out), options, rerun=options.rerun)
     finished = [_finished(outcome) for outcome in done.values()]
     settings = {
         "adapters": list(options.hosts),
@@ -271,7 +272,7 @@ def _made(
         "hosts": options.hosts,
         **facts,
     }
-    digest = firsts[0].data_digest
+    digests = {"data": firsts[0].data_digest, "code": digest_of([run.code for run in firsts])}
     content = results(
         settings,
         finished,
@@ -279,7 +280,7 @@ def _made(
         chosen_on,
         command=command_line(options, data),
         notes=notes,
-        digests={"data": digest} if digest else {},
+        digests={name: value for name, value in digests.items() if value},
     )
     write_results(out / file, content)
     comparison = Comparison(content, out / file, write_report(out, file))

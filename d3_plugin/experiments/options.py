@@ -137,6 +137,8 @@ class RunOptions(Options, Workers):
         settings: JSON file with settings, such as ``d3 tune`` writes.
         threads: CPU threads of each run; finished runs of another number, which have other rounding
             errors, are not used.
+        rerun: make finished runs again if their code or settings have changed since; their old
+            files are kept in ``runs/aside-DATE``. Otherwise such runs are an error.
     """
 
     out: str | Path = Path("runs")
@@ -145,6 +147,7 @@ class RunOptions(Options, Workers):
     draws: Effort = 3
     settings: str | Path | None = None
     threads: Effort = 1
+    rerun: bool = False
 
     def _check(self, problems: Problems) -> None:
         check_installed("compare", "jinja2", "jsonschema", "matplotlib", "tqdm")

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from d3_plugin.checks import Effort
 from d3_plugin.data import digest
 from d3_plugin.errors import D3Error, DataError, FailedRunsError, Problems, StorageError
+from d3_plugin.experiments.code import Code, code_changes, digest_of
 from d3_plugin.experiments.machines import Backend, dask_cluster
 from d3_plugin.experiments.plan import Run, trainings, versions
 from d3_plugin.experiments.run import OnStep, Outcome, execute
@@ -62,7 +63,9 @@ class Made:
     problem: str = ""
 
 
-def run_all(runs: Sequence[Run], store: RunStore, workers: Workers) -> dict[str, Outcome]:
+def run_all(
+    runs: Sequence[Run], store: RunStore, workers: Workers, *, rerun: bool = False
+) -> dict[str, Outcome]:
     """Every run's outcome: loaded if it is finished, made and stored if not.
 
     On this machine the process that trains stores the runs. On a cluster, whose workers may not
@@ -72,12 +75,14 @@ def run_all(runs: Sequence[Run], store: RunStore, workers: Workers) -> dict[str,
         runs: a grid of independent runs with different names.
         store: where finished runs are.
         workers: who makes the others.
+        rerun: move runs with other code or settings aside and make them again.
 
     Returns:
         Outcomes by the run's name.
 
     Raises:
-        D3Error: a stored run is damaged or has other settings, or the cluster cannot be used,
+        D3Error: a stored run is damaged, or has other code or settings without ``rerun``, or the
+            cluster cannot be used,
             before any run is made; or runs failed: lists them, and the others are kept.
         StorageError: a run cannot be stored; no other is begun.
         KeyboardInterrupt: finished runs are kept.
@@ -85,7 +90,7 @@ def run_all(runs: Sequence[Run], store: RunStore, workers: Workers) -> dict[str,
     from tqdm import tqdm
 
     store.prepare()
-    done = store.load_all(runs)
+    done = store.load_all(runs, rerun=rerun)
     missing = {run.name: run for run in runs if run.name not in done}
     silent = workers.progress == "none"
     if not silent:
@@ -93,6 +98,9 @@ def run_all(runs: Sequence[Run], store: RunStore, workers: Workers) -> dict[str,
         print(f"{finished}; results in {store.folder.parent}", flush=True)
     if not missing:
         return done
+    if rerun:
+        for training in trainings(missing.values()):
+            store.set_checkpoints_aside(training)
     problems = Problems("runs failed; the others are kept. Fix the cause and run the command again")
     make = _on_dask if workers.backend == "dask" else _on_this_machine
     hidden = True if silent else None  # None: unless there is a terminal
@@ -123,9 +131,10 @@ def _on_this_machine(todo: list[list[Run]], store: RunStore, workers: Workers) -
         batch_size=1,
         return_as="generator_unordered",
         # As they start: a worker that has not got a call yet would outlive a killed parent.
-        # With the path: workers of an earlier command cannot import from folders added since.
+        # With path and code: workers of an earlier command cannot import from folders added since,
+        # and have the modules of then.
         initializer=_end_with,
-        initargs=(os.getpid(), *sys.path),
+        initargs=(os.getpid(), digest_of([runs[0].code for runs in todo]), *sys.path),
     )
     try:
         with parallel:
@@ -140,7 +149,7 @@ def _on_this_machine(todo: list[list[Run]], store: RunStore, workers: Workers) -
         ) from error
 
 
-def _end_with(parent: int, *path: str) -> None:
+def _end_with(parent: int, *_: str) -> None:
     """This worker ends within a second of its parent, whatever it is doing."""
 
     def watch() -> None:
@@ -153,12 +162,14 @@ def _end_with(parent: int, *path: str) -> None:
 
 def _make_here(runs: list[Run], store: RunStore, verbose: bool) -> list[Made]:
     """Make and store the runs of a training; outcomes do not go through the pipe to the parent."""
+    runs[0].identity()  # reads the sources before the training, during which they may be edited
 
     def make(runs: Sequence[Run]) -> list[Made]:
         on_step = _tenths(runs) if verbose else None
         for outcome in execute(runs, store.checkpoint(runs), on_step):
             store.save(outcome)
-        store.remove_checkpoints(runs[0])
+        for run in runs:
+            store.remove_checkpoints(run)
         return [Made(run.name) for run in runs]
 
     return _tried(make, runs)
@@ -187,7 +198,8 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
 
         # Pickled here: Dask would try for ever on workers that cannot import a host family.
         pickled = [cloudpickle.dumps(runs) for runs in todo]
-        futures = client.map(_make_there, pickled, [versions()] * len(todo), pure=False)
+        codes = [runs[0].code for runs in todo]
+        futures = client.map(_make_there, pickled, [versions()] * len(todo), codes, pure=False)
         runs_of = dict(zip(futures, todo, strict=True))
         for future in as_completed(futures, loop=client.loop):
             if future.status == "finished":
@@ -199,12 +211,14 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
                 yield Made(run.name, problem=f"on the cluster: {type(error).__name__}: {error}")
 
 
-def _make_there(pickled: bytes, wanted: dict[str, str]) -> list[Made]:
+def _make_there(pickled: bytes, wanted: dict[str, str], code: Code) -> list[Made]:
     """Make the runs of a training on a worker of a cluster, which may not share the folder."""
     runs: list[Run] = pickle.loads(pickled)
     run, problem = runs[0], ""
     if versions() != wanted:  # of a worker that has joined since
         problem = f"this worker has {versions()}, the command was started with {wanted}"
+    elif changes := code_changes(asdict(run.code), asdict(code)):
+        problem = f"this worker has other code: {', '.join(changes)}"
     try:
         found = digest(run.data, run.attributes)
     except OSError:

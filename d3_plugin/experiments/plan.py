@@ -13,6 +13,7 @@ import torch
 
 from d3_plugin import __version__
 from d3_plugin.distillation.settings import SCORING, D3Settings
+from d3_plugin.experiments.code import Code, code_of, installed_families
 from d3_plugin.hosts.host import HostFamily
 
 Split = Literal["test", "validation"]
@@ -62,15 +63,32 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """Everything that the result depends on, as JSON types.
 
-        Versions and device type are part of it: they change random numbers, and a pair must share
-        them. Where data and host family come from is not.
+        Code, versions and device type are part of it: they change random numbers, and a pair must
+        share them. Where data and host family come from is not.
         """
         identity = asdict(replace(self, family=None))
         del identity["family"], identity["attributes"]
         identity["data"] = identity.pop("data_digest") or self.data
         identity["device"] = torch.device(self.device).type
         identity["versions"] = versions()
+        identity["code"] = asdict(self.code)
         return dict(json.loads(json.dumps(identity)))
+
+    @property
+    def code(self) -> Code:
+        """That makes it, as this process has it."""
+        return code_of(self.adapter, self.family)
+
+    def completed(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """A stored identity, with today's defaults for settings that did not exist then."""
+        family = self.family or installed_families().get(self.adapter)
+        defaults = {"host": {} if family is None else asdict(family.settings())}
+        defaults |= {} if self.d3 is None else {"d3": asdict(type(self.d3)())}
+        whole = dict(identity)
+        for name, values in json.loads(json.dumps(defaults)).items():
+            if isinstance(stored := whole.get(name), dict):
+                whole[name] = {**values, **stored}
+        return whole
 
     def training_identity(self) -> dict[str, Any]:
         """The same without what only the scoring depends on."""

@@ -23,6 +23,7 @@ from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.recording import History, Projection, TermRecorder, project
+from d3_plugin.experiments.sharing import why_apart
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import hookimpl
@@ -86,6 +87,9 @@ def execute(
 ) -> list[Outcome]:
     """Train one host, and score every run that its training carries.
 
+    Where it is not proved that D³ leaves the host's training as it is
+    (:func:`~d3_plugin.experiments.sharing.why_apart`), each run gets a training of its own.
+
     Args:
         runs: those of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
         checkpoint: where to save the training while it runs, if its trainer can be continued; a
@@ -95,7 +99,21 @@ def execute(
 
     Raises:
         D3Error: it fails; a damaged checkpoint, for example.
+
+    Warns:
+        D3Warning: the runs cannot share a training; says why.
     """
+    if reason := why_apart(runs):
+        warnings.warn(
+            f"{runs[0].adapter}: the baseline is trained apart from D³, as every row is: {reason}",
+            D3Warning,
+            stacklevel=2,
+        )
+        outcomes = []
+        for run in runs:
+            own = checkpoint and checkpoint.with_name(f"{run.name}.checkpoint.pt")
+            outcomes += execute([run], own, on_step, every=every)
+        return outcomes
     training = Training(runs)
     if checkpoint is None or not hasattr(training.trainer, "load_state_dict"):
         training.trainer.fit()

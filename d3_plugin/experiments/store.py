@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
+import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
-
-import numpy as np
+from typing import Any
 
 from d3_plugin.data import GZSLData, digest
 from d3_plugin.distillation.settings import SCORING
-from d3_plugin.errors import DataError, InputError, Problems
+from d3_plugin.errors import DataError, InputError, Problems, StorageError
 from d3_plugin.evaluation.calibration import rescored
-from d3_plugin.evaluation.metrics import GZSLMetrics
-from d3_plugin.evaluation.result import Evaluation
+from d3_plugin.experiments.checkpoint import is_of_others
+from d3_plugin.experiments.code import code_changes
 from d3_plugin.experiments.plan import Run, training_part
-from d3_plugin.experiments.recording import History, Projection
-from d3_plugin.experiments.records import first_misfits
 from d3_plugin.experiments.run import Outcome
+from d3_plugin.experiments.run_file import read, written
 from d3_plugin.files import remove_stale, write_atomically
-
-_ARRAYS = {  # of d draws, n rows, c classes, s of them seen and u unseen; ids or finite numbers
-    "scores": ("dnc", "f"),
-    "labels": ("n", "i"),
-    "seen_classes": ("s", "i"),
-    "unseen_classes": ("u", "i"),
-    "host_scores": ("dnc", "f"),
-    "student_scores": ("nc", "f"),
-    "prior": ("c", "f"),
-    "teacher_score": ("n", "f"),
-}
-_ALWAYS = ("scores", "labels", "seen_classes", "unseen_classes")
-
-
-class _Facts(TypedDict):
-    """What the file of a run holds beside arrays; see :class:`.run.Outcome`."""
-
-    identity: dict[str, Any]
-    metrics: GZSLMetrics
-    teacher_auroc: float | None
-    classifier: str
-    data_name: str
-    class_names: list[str]
-    history: History
-    d3_history: History
-    generator_start: float
-    generator_mean: float
-    projection: Projection | None
-    seconds: float
-    finished: str
 
 
 class RunStore:
@@ -80,8 +47,12 @@ class RunStore:
 
     def remove_checkpoints(self, run: Run) -> None:
         """Remove the checkpoints of trainings that were to begin with this finished run."""
-        for file in [self.checkpoint([run]), *self.folder.glob(f"{run.name}+*.checkpoint.pt")]:
+        for file in [self.checkpoint([run]), *self._checkpoints(run)]:
             file.unlink(missing_ok=True)
+
+    def _checkpoints(self, run: Run) -> Iterator[Path]:
+        """Of trainings of this and other runs."""
+        return self.folder.glob(f"{run.name}+*.checkpoint.pt")
 
     def prepare(self) -> None:
         """Make the folder, and remove what killed processes have left half written.
@@ -101,38 +72,38 @@ class RunStore:
         Raises:
             StorageError: it cannot be written.
         """
-        evaluation = outcome.evaluation
-        facts = {
-            "identity": outcome.run.identity(),
-            "metrics": asdict(evaluation.metrics),
-            "teacher_auroc": evaluation.teacher_auroc,
-            "classifier": evaluation.classifier,
-        }
-        facts |= {k: v for k, v in vars(outcome).items() if k in _Facts.__annotations__}
-        arrays = {name: vars(evaluation)[name] for name in _ARRAYS}
-        arrays = {name: array for name, array in arrays.items() if array is not None}
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)
-        write_atomically(self.path(outcome.run), buffer.getvalue())
+        write_atomically(self.path(outcome.run), written(outcome))
 
-    def load_all(self, runs: Iterable[Run]) -> dict[str, Outcome]:
+    def load_all(self, runs: Iterable[Run], *, rerun: bool = False) -> dict[str, Outcome]:
         """The finished ones of these runs, by name.
 
+        Args:
+            runs: wanted.
+            rerun: move files of runs with other code or settings into ``runs/aside-DATE``.
+
         Raises:
-            InputError: the folder holds one of them with other settings.
+            InputError: without ``rerun``, the folder holds some of them with other code or other
+                settings; says what has changed.
             DataError: lists every damaged file.
+            StorageError: a file cannot be moved.
         """
         finished: dict[str, Outcome] = {}
+        changed: list[tuple[Run, list[str]]] = []
         problems = Problems(f"finished runs in {self.folder}")
         for run in runs:
             try:
-                outcome = self.load(run)
+                outcome, changes = self._compared(run)
             except DataError as error:
                 problems.add(str(error))
                 continue
-            if outcome is not None:
+            if changes:
+                changed.append((run, changes))
+            elif outcome is not None:
                 finished[run.name] = outcome
         problems.raise_as(DataError)
+        if changed and not rerun:
+            raise self._refusal(changed)
+        self._set_aside([file for run, _ in changed for file in self._files(run)])
         return finished
 
     def load(self, run: Run) -> Outcome | None:
@@ -143,99 +114,70 @@ class RunStore:
         ``run``.
 
         Raises:
-            InputError: the folder holds this run with other settings.
+            InputError: the folder holds this run with other code or settings.
             DataError: the file is damaged.
         """
+        outcome, changes = self._compared(run)
+        if changes:
+            raise self._refusal([(run, changes)])
+        return outcome
+
+    def _compared(self, run: Run) -> tuple[Outcome | None, list[str]]:
+        """The finished run, if there is one, and what differs from the one that is wanted."""
         path = self.path(run)
         if not path.exists():
-            return None
-        stored, outcome = _read(path, run)
-        wanted = run.identity()
+            return None, []
+        stored, outcome = read(path, run)
+        stored, wanted = run.completed(stored), run.identity()
         if stored == wanted:
-            return outcome
-        different = _differences(training_part(stored), training_part(wanted))
-        if not different and run.d3 is not None:
-            if outcome.evaluation.student_scores is not None or run.d3.final_classifier == "host":
-                return _rescored(outcome)
-            different = f"{_differences(stored, wanted)}, and it has no scores of the student"
-        raise InputError(
-            f"{path} was made with other settings: {different}. Use another --out, or delete that "
-            "file"
+            return outcome, []
+        if different := _differences(training_part(stored), training_part(wanted)):
+            return None, different
+        if run.d3 is not None and (
+            outcome.evaluation.student_scores is not None or run.d3.final_classifier == "host"
+        ):
+            return _rescored(outcome), []
+        return None, [*_differences(stored, wanted), "and it has no scores of the student"]
+
+    def _refusal(self, changed: Sequence[tuple[Run, list[str]]]) -> InputError:
+        """In one sentence: which runs, what has changed since, and what to do."""
+        changes = list(dict.fromkeys(each for _, of_run in changed for each in of_run))
+        paths = [str(self.path(run)) for run, _ in changed]
+        were = f"finished runs ({_first(paths, 3)}) were" if len(paths) > 1 else f"{paths[0]} was"
+        return InputError(
+            f"{f'{len(paths)} ' * (len(paths) > 1)}{were} made with other code or settings: "
+            f"{_first(changes, 5)}; use another --out, or --rerun, which moves the old files into "
+            f"{self.folder}/aside-DATE and makes these runs again"
         )
 
+    def set_checkpoints_aside(self, runs: Sequence[Run]) -> None:
+        """Move the checkpoint of a training of these runs away if it is of other code or settings.
 
-def _read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
-    """The identity in a file, and the outcome that it has if it is that of ``run``."""
-    if not path.is_file():  # reading a FIFO would wait for ever
-        raise DataError(f"{path} is not a file; remove it")
-    arrays, name = {}, "it"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file:
-                arrays[name] = file[name]
-        name = "facts"
-        facts: Any = json.loads(str(arrays.pop("facts")))
-    except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
-        problem = f"{name} cannot be read: {type(error).__name__}: {error}"
-    else:
-        problem = first_misfits(facts, _Facts) or "; ".join(_array_misfits(arrays))
-        problem = problem or "; ".join(_contradictions(facts, arrays))
-    if problem:
-        raise DataError(
-            f"{path} is damaged ({problem}); delete it and start again, the other runs are kept"
-        )
-    identity, metrics = facts.pop("identity"), GZSLMetrics(**facts.pop("metrics"))
-    of_scores = {name: facts.pop(name) for name in ("teacher_auroc", "classifier")}
-    return identity, Outcome(run, Evaluation(metrics, **arrays, **of_scores), **facts)
+        Raises:
+            StorageError: it cannot be moved.
+        """
+        for some in [runs, *([run] for run in runs)]:
+            file = self.checkpoint(some)
+            if file.is_file() and is_of_others(file, [run.training_identity() for run in some]):
+                self._set_aside([file])
 
+    def _files(self, run: Run) -> list[Path]:
+        """Of a finished run, and of trainings that were to begin with it."""
+        return [self.path(run), self.checkpoint([run]), *self._checkpoints(run)]
 
-def _array_misfits(arrays: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with types, shapes and values of the arrays."""
-    yield from (f"{name} is missing" for name in _ALWAYS if name not in arrays)
-    yield from (f"there is no array {name!r}" for name in arrays.keys() - _ARRAYS.keys())
-    sizes: dict[str, int] = {}
-    for name, (letters, kind) in _ARRAYS.items():
-        array = arrays.get(name)
-        if array is None:
-            continue
-        if array.dtype.kind != kind or array.ndim != len(letters) or not array.size:
-            yield f"{name} has shape {array.shape} and type {array.dtype}"
-            continue
-        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
-        if array.shape != expected:
-            yield f"{name} has shape {array.shape}, expected {expected}"
-        elif not np.isfinite(array).all():
-            yield f"{name} contains NaN or Inf"
-
-
-def _contradictions(facts: dict[str, Any], arrays: dict[str, Any]) -> Iterator[str]:
-    """Where values that have the right types cannot be true together."""
-    classes = arrays["scores"].shape[2]
-    seen, unseen = arrays["seen_classes"].tolist(), arrays["unseen_classes"].tolist()
-    ids = {*seen, *unseen}
-    if len(ids) < len(seen) + len(unseen) or not ids <= set(range(classes)):
-        yield f"seen_classes, unseen_classes are not distinct ids below {classes}"
-    if not set(arrays["labels"].tolist()) <= ids:
-        yield "labels are not of the seen and unseen classes"
-    if not (arrays.get("prior", np.zeros(1)) >= 0).all():
-        yield "prior is below 0"
-    if len(facts["class_names"]) != classes:
-        yield f"class_names has {len(facts['class_names'])} names for {classes} classes"
-    shares = {**facts["metrics"], "teacher_auroc": facts["teacher_auroc"] or 0.0}
-    yield from (f"{k} is {v}" for k, v in shares.items() if not 0 <= v <= 1)
-    if not 0 <= facts["seconds"] < np.inf:
-        yield f"seconds is {facts['seconds']}"
-    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["finished"]):
-        yield f"finished is {facts['finished']!r}"
-    for name in ("history", "d3_history"):
-        if not all("step" in entry for entry in facts[name]):
-            yield f"{name} has an entry without step"
-    if (projection := facts["projection"]) is not None:
-        drawn = projection["classes"]
-        groups = projection["real"] + projection["synthetic"]
-        pairs = all(len(pair) == 2 for rows in groups for pair in rows)
-        if not set(drawn) <= ids or len(groups) != 2 * len(drawn) or not pairs:
-            yield "projection is not of pairs of coordinates for each of its classes"
+    def _set_aside(self, files: Iterable[Path]) -> None:
+        there = [file for file in files if file.exists()]
+        if not there:
+            return
+        date = time.strftime("%Y-%m-%dT%H-%M-%S")
+        names = (f"aside-{date}{f'-{n}' * (n > 1)}" for n in itertools.count(1))
+        folder = next(self.folder / name for name in names if not (self.folder / name).exists())
+        try:
+            folder.mkdir()
+            for file in there:
+                file.rename(folder / file.name)
+        except OSError as error:
+            raise StorageError(f"cannot move old runs into {folder}: {error}") from error
 
 
 def _rescored(outcome: Outcome) -> Outcome:
@@ -247,15 +189,30 @@ def _rescored(outcome: Outcome) -> Outcome:
     return replace(outcome, evaluation=rescored(outcome.evaluation, **scoring))
 
 
-def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
-    lines = []
-    for name in sorted(stored.keys() | wanted.keys()):
-        old, new = stored.get(name, "absent"), wanted.get(name, "absent")
-        if isinstance(old, dict) and isinstance(new, dict) and old != new:
-            lines.append(f"{name}: {_differences(old, new)}")
-        elif old != new:
-            lines.append(f"{name} was {old}, is now {new}")
-    return "; ".join(lines)
+def _first(texts: Sequence[str], number: int) -> str:
+    more = f" and {len(texts) - number} more" if len(texts) > number else ""
+    return f"{', '.join(texts[:number])}{more}"
+
+
+def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What is not the same in two identities: the code, then settings and all else."""
+    old, new = _flat(stored), _flat(wanted)
+    lines = code_changes(stored.get("code"), wanted["code"])
+    for name in sorted(old.keys() | new.keys()):
+        before, now = old.get(name, "absent"), new.get(name, "absent")
+        if before != now:
+            lines.append(f"{name} was {before}, is now {now}")
+    return lines
+
+
+def _flat(settings: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{name}: ") if name != "code" else {}
+        else:
+            found[f"{place}{name}"] = value
+    return found
 
 
 def store_data(data: GZSLData, out: Path) -> str:

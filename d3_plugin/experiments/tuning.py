@@ -17,7 +17,7 @@ from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
 from d3_plugin.experiments.options import CutOptions
-from d3_plugin.experiments.parallel import Workers, run_all
+from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import Run, trial_name, versions
 from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.store import RunStore
@@ -212,11 +212,11 @@ def tune(options: TuneOptions) -> Tuned:
 
 
 def _judged(
-    changes: list[dict[str, Any]], runs: list[list[Run]], store: RunStore, workers: Workers
+    changes: list[dict[str, Any]], runs: list[list[Run]], store: RunStore, options: TuneOptions
 ) -> tuple[list[Trial], int]:
     """The trials, from the runs of each, and which is best."""
     try:
-        run_all([run for of_trial in runs for run in of_trial], store, workers)
+        run_all([run for of_trial in runs for run in of_trial], store, options, rerun=options.rerun)
     except FailedRunsError as error:  # settings that diverge must not end the search
         print(f"{error}\nA trial with a failed run is not chosen.", flush=True)
     made = ([store.load(run) for run in of_trial] for of_trial in runs)

@@ -22,6 +22,7 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, InputError
 from d3_plugin.evaluation.softmax import train_default
+from d3_plugin.experiments.proof import Held, held
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host
@@ -102,6 +103,10 @@ class TrainedHost:
         history = repr(getattr(self.trainer, "history", None))  # exact, and NaN equals NaN
         others = {"history": history, "global random streams": self.streams}
         return {**others, **state_of(self.modules)}
+
+    def everything(self) -> Held:
+        """What ``d3 compare`` compares, too, before one training carries the baseline and D³."""
+        return {**held(self.trainer, self.host), "global random streams": self.streams}
 
     def call(self, name: str, **inputs: Any) -> Any:
         """The result of a hook for these inputs, which it must not change."""

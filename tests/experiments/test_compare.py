@@ -202,7 +202,7 @@ def test_another_weight_and_offset_score_a_finished_run_again(tmp_path: Path, ki
     plain = store.load(first)
     assert plain is not None
     assert (plain.evaluation.scores == made.evaluation.scores).all() == (kind == "host")
-    with pytest.raises(InputError, match=r"d3: weight was 0\.0, is now 0\.3\."):
+    with pytest.raises(InputError, match=r"d3: weight was 0\.0, is now 0\.3;"):
         store.load(replace(other, d3=replace(other.d3, weight=0.3)))
 
 

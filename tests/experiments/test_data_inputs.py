@@ -103,7 +103,7 @@ def test_other_attributes(tmp_path: Path, folder: Path, capsys: pytest.CaptureFi
     assert "--attributes sent_splits.mat" in results["command"]
     capsys.readouterr()
     assert main([*command, str(out)]) == 2
-    assert "made with other settings: data was" in capsys.readouterr().err
+    assert "made with other code or settings: data was" in capsys.readouterr().err
     assert main(["data", str(folder), "--attributes", str(file)]) == 0
     assert "attributes   width 3," in capsys.readouterr().out
     assert main([*command, str(out), "--attributes", "none.mat"]) == 2

@@ -18,6 +18,11 @@ def test_identity_of_a_baseline() -> None:
     identity = run("baseline", None).identity()
     versions = identity.pop("versions")
     assert versions.keys() == {"d3_plugin", "torch"}
+    code = identity.pop("code")
+    assert {"d3_adapters.fclswgan.trainer", "d3_adapters.gan", "d3_plugin"} <= code[
+        "modules"
+    ].keys()
+    assert code["plugins"].keys() == {"fclswgan"}
     assert identity == {
         "adapter": "fclswgan",
         "data": "12ab",

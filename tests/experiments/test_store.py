@@ -71,3 +71,15 @@ def test_what_is_no_file(store: RunStore, make: Any) -> None:
     )
     with pytest.raises(DataError, match=r"a-seed0-test-baseline\.checkpoint\.pt is not a file"):
         checkpoint.load()
+
+
+def test_checkpoints_of_other_code_are_moved_away(tmp_path: Path) -> None:
+    store, run = RunStore(tmp_path), outcome(0).run
+    store.prepare()
+    file = store.checkpoint([run])
+    own = json.dumps([run.training_identity()], sort_keys=True)
+    for identity, there in (("[]", False), (own, True)):
+        torch.save({"identity": identity}, file)
+        store.set_checkpoints_aside([run])
+        assert file.exists() == there
+    assert len(list(store.folder.glob(f"aside-*/{file.name}"))) == 1

@@ -1,0 +1,148 @@
+"""The code that makes a run: of the host family, of the plugins in use, and of d3_plugin."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from d3_plugin.errors import D3Warning
+from d3_plugin.experiments.sources import file_digest, module_digests, short_digest
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hooks.specs import PROJECT
+from d3_plugin.hosts.host import HostFamily
+
+OWN = "d3_plugin"
+"""The entry of :attr:`Code.modules` for all rooms of d3_plugin whose code changes numbers."""
+
+_ROOMS = (
+    *("functional", "losses", "distributed", "data", "hosts", "distillation", "hooks"),
+    *("evaluation", "attachment"),
+)
+_SETTINGS = Path("distillation", "settings.py")  # whose values are in the identity
+
+
+@dataclass(frozen=True)
+class Code:
+    """What made a run.
+
+    Attributes:
+        modules: digests of source code by the module's name; :data:`OWN` for d3_plugin.
+        plugins: distribution and version of each installed plugin in use, by its name.
+    """
+
+    modules: dict[str, str]
+    plugins: dict[str, str]
+
+    @property
+    def ours(self) -> bool:
+        """Whether no code of a third party takes part."""
+        return all(owner.startswith("d3-plugin ") for owner in self.plugins.values())
+
+
+@dataclass(frozen=True)
+class _Installed:
+    """An installed plugin, the host families that it offers, and its distribution."""
+
+    name: str
+    plugin: Any
+    families: list[HostFamily]
+    owner: str
+
+
+def code_of(adapter: str, family: HostFamily | None = None) -> Code:
+    """The code of a host family: of ``build``, its settings and its hooks, with what they import.
+
+    A plugin that describes hosts counts for its own families only, any other one for all.
+
+    Args:
+        adapter: the family's name.
+        family: itself, if no installed plugin provides it.
+    """
+    mine = family or installed_families().get(adapter)
+    used = [
+        each
+        for each in _installed()
+        if not (each.families and hasattr(each.plugin, "d3_describe_host")) or mine in each.families
+    ]
+    objects = [each.plugin for each in used]
+    if mine is not None:
+        objects += [mine.build, mine.settings, mine.hooks]
+    modules = module_digests(objects, None if mine is None else mine.settings)
+    if mine is not None and (bound := _bound(mine.build)):
+        modules["arguments of build"] = short_digest(bound)
+    modules = {**dict(sorted(modules.items())), OWN: _own_digest()}
+    return Code(modules, {each.name: each.owner for each in used})
+
+
+def digest_of(codes: Sequence[Code]) -> str:
+    """Of all of it."""
+    return short_digest(json.dumps([asdict(code) for code in codes], sort_keys=True))
+
+
+def installed_families() -> dict[str, HostFamily]:
+    """The host families of all installed plugins, by name."""
+    return {family.name: family for plugin in _installed() for family in plugin.families}
+
+
+def code_changes(stored: Any, wanted: Mapping[str, Any]) -> list[str]:
+    """What differs, in words; each is a :class:`Code` as JSON types, or what a file holds."""
+    if not isinstance(stored, dict) or not {"modules", "plugins"} <= stored.keys():
+        return ["the code, which was not recorded then"]
+    names = [name for name, _, _ in _changed(stored["modules"], wanted["modules"])]
+    lines = [f"{name}'s own code" if name == OWN else f"module {name}" for name in names]
+    for name, old, new in _changed(stored["plugins"], wanted["plugins"]):
+        lines.append(f"plugin {name} {old or 'not there'} -> {new or 'not there'}")
+    return lines
+
+
+def _changed(old: Any, new: Mapping[str, str]) -> list[tuple[str, Any, Any]]:
+    if not isinstance(old, dict):
+        return [(f"{old!r:.30}", "", "")]
+    names = {**old, **new}
+    return [(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
+
+
+@functools.cache
+def _installed() -> list[_Installed]:
+    owners = {p.name: f"{p.dist.name} {p.dist.version}" for p in _points() if p.dist}
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", D3Warning)  # whoever builds the host gets them
+        for name, plugin in make_manager().list_name_plugin():
+            families: list[HostFamily] = []
+            with suppress(Exception, SystemExit):
+                families = list(getattr(plugin, "d3_host_families", list)())
+            found.append(_Installed(name, plugin, families, owners.get(name, "")))
+    return found
+
+
+def _points() -> Any:
+    return entry_points(group=PROJECT)
+
+
+@functools.cache
+def _own_digest() -> str:
+    root = Path(__file__).parents[1]
+    files = [root / f"{room}.py" for room in _ROOMS]
+    files += [file for room in _ROOMS for file in (root / room).rglob("*.py")]
+    there = {f.relative_to(root): f for f in files if f.is_file()}
+    digests = {name.as_posix(): file_digest(f) for name, f in there.items() if name != _SETTINGS}
+    return short_digest(json.dumps(digests, sort_keys=True))
+
+
+def _bound(build: Any) -> str:
+    """Plain values that ``build`` was made with: by ``functools.partial``, or in a closure."""
+    values: list[Any] = []
+    while isinstance(build, functools.partial):
+        values += [build.args, sorted(build.keywords.items())]
+        build = build.func
+    cells = getattr(build, "__closure__", None) or ()
+    values += [c.cell_contents for c in cells if isinstance(c.cell_contents, (int, float, str))]
+    return repr(values) if values and " at 0x" not in repr(values) else ""

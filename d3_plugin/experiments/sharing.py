@@ -1,0 +1,65 @@
+"""Whether one training may carry the baseline and D³: proved for families that are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import types
+from collections.abc import Sequence
+from dataclasses import replace
+
+from d3_plugin.experiments.plan import Run
+
+_ANSWER = "from d3_plugin.experiments.proof import answer; answer()"
+
+_known: dict[str, str] = {}  # by what a proof depends on: once for all seeds of a comparison
+
+
+def why_apart(runs: Sequence[Run]) -> str:
+    """Why the runs of a training need one each; empty if they may share it.
+
+    The host alone and the host with D³ are trained side by side for a few steps, in a process of
+    their own: this one's random streams and everything that the host's modules hold stay as they
+    are. For the built-in families tests prove it.
+
+    Args:
+        runs: of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
+    """
+    with_d3 = next((run for run in runs if run.d3 is not None), None)
+    if len(runs) < 2 or with_d3 is None or (with_d3.family is None and with_d3.code.ours):
+        return ""
+    key = json.dumps({**with_d3.identity(), "seed": 0, "variant": "", "draws": 0})
+    if key not in _known:
+        _known[key] = _proved(with_d3)
+    return _known[key]
+
+
+def _proved(with_d3: Run) -> str:
+    # As it sends calls to workers; cloudpickle itself has moved between its versions.
+    from joblib.externals.loky.backend.reduction import dumps
+
+    family = with_d3.family
+    if family is not None and getattr(family.hooks, "__name__", "") == "__main__":
+        hooks = {name: hook for name, hook in vars(family.hooks).items() if name.startswith("d3_")}
+        family = replace(family, hooks=types.SimpleNamespace(**hooks))
+    with_d3 = replace(with_d3, family=family)
+    runs = replace(with_d3, variant="baseline", d3=None), with_d3
+    try:
+        content = pickle.dumps((sys.path, with_d3.threads, bytes(dumps(runs))))
+    except Exception as error:  # of the family's objects
+        return f"{type(error).__name__}: {error}"
+    done = subprocess.run(
+        [sys.executable, "-c", _ANSWER],
+        input=content,
+        capture_output=True,
+        # So that asking for a GPU at import does not start CUDA, which does not outlive a fork.
+        env={**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        return f"the proof failed: {last[0] if last else done.returncode}"
+    return done.stdout.decode()
