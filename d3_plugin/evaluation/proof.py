@@ -113,11 +113,12 @@ class Proof:
 def near_chance(zsl: float, unseen_classes: int) -> str:
     """The sentence for a ZSL accuracy that guessing reaches, too; empty if it is better."""
     few = unseen_classes < 4  # where a classifier that guesses is often far from one in so many
-    if few or zsl >= 1.5 / unseen_classes:
+    chance = 1 / unseen_classes
+    if few or zsl >= min(1.5 * chance, chance + 0.05):
         return ""
     return (
         f"ZSL accuracy {zsl:.1%} of {unseen_classes} unseen classes is what guessing gives "
-        f"({1 / unseen_classes:.1%}): the synthetic rows say nothing about unseen classes, or the "
+        f"({chance:.1%}): the synthetic rows say nothing about unseen classes, or the "
         "generator has not been trained"
     )
 
