@@ -112,7 +112,7 @@ class Proof:
 
 def near_chance(zsl: float, unseen_classes: int) -> str:
     """The sentence for a ZSL accuracy that guessing reaches, too; empty if it is better."""
-    few = unseen_classes < 4  # where a classifier that guesses is often far from one in so many
+    few = unseen_classes < 8  # where a short training is often no better than guessing
     chance = 1 / unseen_classes
     if few or zsl >= min(1.5 * chance, chance + 0.05):
         return ""
