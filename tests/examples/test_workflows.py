@@ -124,7 +124,7 @@ def test_the_comparison_passes_and_fails(
     passed = compare(tmp_path, {**changes, "< -0.10": "< -1"} if changes else {}, variables)
     assert passed.returncode == 0, passed.stderr
     results = json.loads((tmp_path / "runs" / "ci" / "results.json").read_text("utf-8"))
-    change = results["summary"][name]["d3"]["metrics"]["ausuc"]["difference"]["mean"]
+    change = results["summary"][name]["d3_chosen"]["metrics"]["ausuc"]["difference"]["mean"]
     assert (tmp_path / "runs" / "ci" / "report.html").exists()
     failed = compare(tmp_path, {**changes, "< -0.10": "< 1"}, variables)  # trains nothing again
     assert failed.returncode == 1, failed.stderr
