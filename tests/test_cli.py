@@ -248,7 +248,7 @@ def test_unexpected_errors_are_no_condition(
 ) -> None:
     """Status 1 would read as a condition that holds."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise KeyError("x")
 
     monkeypatch.setattr("d3_plugin.experiments.comparison.run_all", broken)
