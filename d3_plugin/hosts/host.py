@@ -99,8 +99,8 @@ class HostFamily:
             a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
             already scaled. If it passes :func:`d3_plugin.testing.check_weight_zero`, one training
             carries the baseline and D³ with weight 0; otherwise each has its own. A trainer with
-            ``state_dict()``, ``load_state_dict()`` and ``fit(on_progress, start=step)`` is continued where a killed
-            run left it.
+            ``state_dict()``, ``load_state_dict()`` and ``fit(on_progress, start=step)`` is
+            continued where a killed run left it.
         search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where
             the plugin has none to offer, and then nothing is tuned on the baseline.
         hooks: plugin module or object with the hooks for these trainers, where no installed plugin
