@@ -213,21 +213,21 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
 
 def _make_there(pickled: bytes, wanted: dict[str, str], code: Code) -> list[Made]:
     """Make the runs of a training on a worker of a cluster, which may not share the folder."""
-    runs: list[Run] = pickle.loads(pickled)
-    run, problem = runs[0], ""
-    if versions() != wanted:  # of a worker that has joined since
-        problem = f"this worker has {versions()}, the command was started with {wanted}"
-    elif changes := code_changes(asdict(run.code), asdict(code)):
-        problem = f"this worker has other code: {', '.join(changes)}"
-    try:
-        found = digest(run.data, run.attributes)
-    except OSError:
-        found = None
-    if found != run.data_digest:
-        problem = f"data folder {run.data} is missing here, or has other contents"
-    if problem:
-        return [Made(run.name, problem=f"on {socket.gethostname()}: {problem}") for run in runs]
-    with _one_at_a_time:
+    with _one_at_a_time:  # reading code is not safe in several threads either (Python 3.11)
+        runs: list[Run] = pickle.loads(pickled)
+        run, problem = runs[0], ""
+        if versions() != wanted:  # of a worker that has joined since
+            problem = f"this worker has {versions()}, the command was started with {wanted}"
+        elif changes := code_changes(asdict(run.code), asdict(code)):
+            problem = f"this worker has other code: {', '.join(changes)}"
+        try:
+            found = digest(run.data, run.attributes)
+        except OSError:
+            found = None
+        if found != run.data_digest:
+            problem = f"data folder {run.data} is missing here, or has other contents"
+        if problem:
+            return [Made(run.name, problem=f"on {socket.gethostname()}: {problem}") for run in runs]
         return _tried(lambda runs: [Made(o.run.name, o) for o in execute(runs)], runs)
 
 
