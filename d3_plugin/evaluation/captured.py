@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import operator
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -161,6 +164,22 @@ def capture(function: Callable[[Tensor], Tensor], rows: Tensor) -> Captured:
     return captured
 
 
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """For torch.export, after whose interruption nothing compiles in the process any more."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which never gets one
+        return
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
+
+
 class _AsModule(nn.Module):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -175,8 +194,9 @@ def _exported(
 ) -> tuple[dict[str, Tensor], list[Step], str]:
     shapes = {"rows": {0: torch.export.Dim("n")}}
     module = _AsModule(function)
-    exported = torch.export.export(module, (rows,), dynamic_shapes=shapes, strict=False)
-    exported = exported.run_decompositions()
+    with _ctrl_c_waits():
+        exported = torch.export.export(module, (rows,), dynamic_shapes=shapes, strict=False)
+        exported = exported.run_decompositions()
     signature = exported.graph_signature
     owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     owners |= signature.inputs_to_lifted_tensor_constants

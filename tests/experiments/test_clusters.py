@@ -129,7 +129,8 @@ def test_what_a_worker_can_lack(tmp_path: Path) -> None:
     (old,) = _make_there(pickle.dumps([run]), {**here, "torch": "1.0"}, run.code)
     assert "'torch': '1.0'" in old.problem
     for change in ({"device": "tpuu"}, {"adapter": "vqgan"}):
-        (answer,) = _make_there(pickle.dumps([replace(run, **change)]), here, run.code)
+        other = replace(run, **change)
+        (answer,) = _make_there(pickle.dumps([other]), here, other.code)
         assert next(iter(change.values())) in answer.problem
         assert answer.outcome is None
 

@@ -83,10 +83,20 @@ def call_of(name: str, host: ScriptHost) -> Callable[[], object]:
 CALLS = {"loss": 100, "evaluate": 15, "attach": 10, "classifier": 10, "load_state_dict": 50}
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "classifier"])
 def test_interrupts_leave_no_trace(toy_data: GZSLData, name: str) -> None:
     host = ScriptHost(toy_data)
     assert traces_of_interrupts(CALLS[name], host, call_of(name, host)) == 0
+
+
+def test_torch_still_compiles_after_interrupts_of_classifier(toy_data: GZSLData) -> None:
+    """An interrupted torch.export leaves a tracer behind, so Ctrl-C waits for its end."""
+    host = ScriptHost(toy_data)
+    assert traces_of_interrupts(4, host, call_of("classifier", host)) == 0
+    linear = torch.nn.Linear(3, 2)
+    compiled = torch.compile(linear, backend="aot_eager", fullgraph=True)
+    compiled(torch.ones(4, 3)).sum().backward()
+    assert linear.weight.grad is not None
 
 
 @pytest.mark.slow
