@@ -20,8 +20,9 @@ import numpy as np
 from d3_plugin import D3Settings
 from d3_plugin.attachment import attach as attach_module
 from d3_plugin.data import digest
+from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.run import execute, find_family
+from d3_plugin.experiments.run import execute
 from d3_plugin.experiments.store import RunStore
 from d3_plugin.report.statistics import interval
 
@@ -83,7 +84,7 @@ def main() -> None:
     store.prepare()
     # The teacher depends on the seed alone: it is trained once for all students of a training.
     train_teacher = attach_module.pretrain_teacher
-    for data, cut, host in itertools.product(DATA, CUTS, HOSTS):
+    for cut, data, host in itertools.product(CUTS, DATA, HOSTS):
         planned = runs(host, data, cut)
         if store.load(replace(planned[-1], variant=f"{data}-{planned[-1].variant}")) is not None:
             continue
