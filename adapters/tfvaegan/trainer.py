@@ -1,8 +1,9 @@
 """A plain TF-VAEGAN (Narayan, Gupta, Khan, Snoek, Shao, ECCV 2020); knows nothing of D³.
 
-Two things differ from the authors' code, neither in the published CUB, AWA2 and SUN settings: the
-feedback for features from fresh noise decodes those features (theirs the reconstructions), and the
-critic's own loss is not multiplied by the adversarial weight, which Adam would divide out again.
+Two things differ from the authors' code. The feedback for features from fresh noise, which the
+published CUB, AWA2 and SUN settings do not use, decodes those features (theirs the
+reconstructions). The critic's own loss is not multiplied by the adversarial weight, which Adam
+would divide out again.
 """
 
 from __future__ import annotations

@@ -138,8 +138,9 @@ class D3:
         Raises:
             HostError: the batch does not fit the data, D³ was detached, or it is attached with
                 ``mode="hook"`` and adds its gradient itself.
-            NotFiniteError: NaN or Inf in too many consecutive steps. A single such step is skipped
-                with a warning: it returns zero and changes neither student nor generator.
+            NotFiniteError: NaN or Inf in 100 consecutive steps. A single such step gives a warning,
+                returns zero and gives neither student nor generator a gradient. On a GPU Adam still
+                moves the student by its moments.
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
@@ -181,7 +182,8 @@ class D3:
             InputError: an argument outside its range.
             HostError: the host returns features or scores of a wrong shape, or ``generator`` has
                 other layers.
-            NotFiniteError: a loss or gradient of the last steps was not finite.
+            NotFiniteError: the last 100 steps or more were all skipped because of NaN or Inf, and
+                ``loss()`` has not said so yet (on a GPU it looks every 50 steps).
 
         Warns:
             D3Warning: D³ has made no step.

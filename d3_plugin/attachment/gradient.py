@@ -14,7 +14,7 @@ from torch import Tensor
 from d3_plugin.errors import D3Warning
 
 LARGE_SHARE = 0.04
-"""Of the generator's gradient: a share of 6 % spoilt a flow's training, up to 2.6 % no host's."""
+"""Of the generator's gradient: a share of 6 % spoilt a flow's training; most have below 3 %."""
 
 MEASURE_EVERY = 10  # steps in loss form, where measuring takes a walk through D³'s graph
 

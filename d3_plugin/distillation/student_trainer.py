@@ -21,7 +21,7 @@ GIVE_UP = 100  # consecutive steps
 class StudentTrainer:
     """One backward pass per step: updates what D³ learns and returns the gradient of the rows.
 
-    A step with NaN or Inf is skipped: it changes neither the student nor the generator. A
+    A step with NaN or Inf gives neither the student nor the generator a gradient. A
     :class:`D3Warning` names what was not finite: rows, terms or gradients. It is given at skipped
     steps 1, 2, 4, 8, ..., on the CPU at once, elsewhere within ``LOOK_EVERY`` steps. After
     ``GIVE_UP`` consecutive ones :class:`NotFiniteError` ends the training. On a GPU, which would
@@ -136,8 +136,9 @@ class StudentTrainer:
         skipped, in_a_row = int(self._skipped), int(self._in_a_row)
         message = (
             f"D³ skipped {skipped} of its first {self.steps} steps because of NaN or Inf in: "
-            f"{', '.join(sorted(found, key=self._names.index))}. They changed neither the student "
-            "nor the generator. Look for Inf or NaN in the rows given to loss(), and for a "
+            f"{', '.join(sorted(found, key=self._names.index))}. They gave neither the student "
+            "nor the generator a gradient. Look for Inf or NaN in the rows given to loss(), and "
+            "for a "
             "generator that diverges"
         )
         if in_a_row >= GIVE_UP:

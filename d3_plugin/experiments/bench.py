@@ -120,6 +120,10 @@ class BenchOptions(Options):
     Attributes:
         adapter: a host family, several separated by commas, or ``all``; their settings must have
             ``steps``.
+        data: ``digits-DRAW``, ``digits`` (draw 0), or a folder with ``res101.mat`` and
+            ``att_splits.mat``. In Python also a :class:`~d3_plugin.data.GZSLData`.
+        host: override a setting of the baseline; may be repeated. In Python a dict of all changes.
+        d3: override a setting of D³; may be repeated. In Python a dict of all changes.
         rounds: pairs of blocks; one more goes first and is not counted.
     """
 
@@ -134,8 +138,9 @@ class BenchOptions(Options):
 def bench(options: BenchOptions) -> Costs:
     """Time a generator step with and without D³, and show where the time goes.
 
-    Blocks of steps of the baseline and of +D³ are timed in turn. The arguments are those of
-    :class:`~d3_plugin.experiments.bench.BenchOptions`.
+    Blocks of steps of the baseline and of +D³ are timed in turn.
+
+    The arguments are those of :class:`~d3_plugin.experiments.bench.BenchOptions`.
 
     Returns:
         The cost by host family.

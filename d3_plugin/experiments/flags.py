@@ -78,7 +78,8 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
         if default is parameter.empty:
             flag, how = name, {}
         how |= {"default": default, **_kind(name, hints[name], default)}
-        text += "" if default in (None, False, (), parameter.empty) else f" (default: {default})"
+        said = default is not None and default is not False and default not in ((), parameter.empty)
+        text += f" (default: {default})" if said else ""
         added: Any = parser.add_argument(flag, help=text.replace("%", "%%"), **how)
         if name in ("out", "settings", "attributes", "data", "folder"):
             added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}

@@ -97,8 +97,9 @@ class HostFamily:
         settings: a frozen dataclass of hyper-parameters, all with defaults.
         build: ``(data, settings, seed, device) -> trainer`` with ``fit()``, the ``generator``, and
             a ``history`` of dicts: ``step`` and the mean losses since the entry before. ``data`` is
-            already scaled. If it passes :func:`d3_plugin.testing.check_weight_zero`, one training
-            carries the baseline and D³ with weight 0; otherwise each has its own. A trainer with
+            already scaled. Commands try whether D³ with weight 0 leaves its first steps as they are
+            (as :func:`d3_plugin.testing.check_weight_zero` does): then one training carries both,
+            otherwise each has its own. A trainer with
             ``state_dict()``, ``load_state_dict()`` and ``fit(on_progress, start=step)`` is
             continued where a killed run left it.
         search: values that ``d3 tune`` tries for settings of the baseline, by name; empty where

@@ -49,6 +49,11 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             yield page, shlex.split(span)
 
 
+def test_no_page_has_the_marks_of_a_merge() -> None:
+    marked = [page for page, text in PAGES.items() if re.search(r"(?m)^(<{7}|={7}$|>{7})", text)]
+    assert not marked
+
+
 def test_every_block_is_found() -> None:
     for page, text in PAGES.items():
         indented = re.findall(r"(?m)^ *```", text)
