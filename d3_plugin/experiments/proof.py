@@ -201,12 +201,12 @@ def _threads_noted() -> Iterator[set[str]]:
         threading.setprofile(before)
 
 
-def prove(baseline: Run, with_d3: Run) -> str:
-    """Why these two runs cannot share a training; empty if they can.
+def prove(baseline: Run, with_d3: Sequence[Run]) -> str:
+    """Why these runs cannot share a training; empty if they can.
 
     Each of the trainings is made in a process of its own: none sees what another has left behind.
     """
-    trainings = ([baseline], [baseline], [baseline, with_d3])
+    trainings = ([baseline], [baseline], [baseline, *with_d3])
     alone, again, beside = map(_in_own_process, trainings)
     if isinstance(alone, str):
         return alone

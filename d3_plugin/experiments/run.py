@@ -30,6 +30,9 @@ from d3_plugin.hooks.specs import hookimpl
 
 OnStep = Callable[[int], None]
 
+_OF_EVALUATION = ("d3_synthesize_features", "d3_transform_features", "d3_train_classifier")
+"""Hooks with which a plugin has final classifiers of its own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -168,6 +171,7 @@ class Training:
                 continue
             leads = not any(attached)
             plugins = [*self.plugins, recorder, *([followers] if leads else [])]
+            plugins += [] if run.plugin is None else [run.plugin]
             mode: Mode = "hook" if leads else "loss"
             d3 = attach(self.trainer, settings=run.d3, seed=run.seed, mode=mode, plugins=plugins)
             followers.d3s += [] if leads else [d3]
@@ -236,7 +240,11 @@ class Training:
                     self.trainer, seed=run.seed, draws=run.draws, plugins=self.plugins
                 )
                 evaluations.append(baseline)
-            elif baseline is None or d3.settings.final_classifier != "both":
+            elif (
+                baseline is None
+                or d3.settings.final_classifier != "both"
+                or any(hasattr(run.plugin, hook) for hook in _OF_EVALUATION)
+            ):
                 evaluations.append(d3.evaluate(draws=run.draws))
             else:
                 evaluations.append(_with_student(baseline, d3))

@@ -170,6 +170,8 @@ def _check_what_fits_together(content: dict[str, Any], problems: Problems) -> No
         for key, row in summary.items():
             at = f"$.summary.{adapter}.{key}"
             problems.check(len(row["curves"]) in (0, seeds), f"{at}.curves: not of {seeds} seeds")
+            beside = row.get("beside", "d3")
+            problems.check(beside in summary, f"{at}.beside: no row {beside!r} in the summary")
             for metric, values in row["metrics"].items():
                 lengths = {len(values["per_seed"]), len(values.get("per_draw", range(seeds)))}
                 problems.check(lengths == {seeds}, f"{at}.metrics.{metric}: not of {seeds} seeds")

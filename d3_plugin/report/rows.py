@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,7 @@ class Row:
         tuned: something is chosen on these validation runs; the other rows get none.
         possible: whether the settings of D³ and the number of draws allow it.
         color: of its curve; "" for rows without one.
+        beside: key of the row of +D³ that it adds something to; "" if it adds nothing.
     """
 
     key: str
@@ -120,6 +121,7 @@ class Row:
     tuned: bool = False
     possible: Callable[[D3Settings, int], bool] = lambda d3, draws: True
     color: str = ""
+    beside: str = ""
 
 
 _HOST_ONLY = Row(
@@ -204,6 +206,29 @@ COLORS = {row.key: row.color for row in (*ABLATION, *COMPARISON) if row.color}
 HEADLINE_COLOR = "#2b8cc4"
 
 
+def added(key: str, name: str) -> str:
+    """Key of a row, or name of a variant, with a plugin beside +D³."""
+    return f"{key}-{name}"
+
+
+def with_additions(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
+    """The rows, and after each that is all of +D³ one for every plugin that is added to it."""
+    found = []
+    for row in rows:
+        found.append(row)
+        for name in names if row.key in ("d3_chosen", "d3") else ():
+            found.append(
+                replace(
+                    row,
+                    key=added(row.key, name),
+                    title=row.title.replace("+D³", f"+D³ + {name}"),
+                    variant=added(row.variant, name),
+                    beside=row.key,
+                )
+            )
+    return found
+
+
 def headline(keys: Collection[str]) -> str:
     """The row that a table is judged by: +D³, tuned as the rivals are if the table has that."""
     return "d3_chosen" if "d3_chosen" in keys else "d3"
@@ -212,7 +237,8 @@ def headline(keys: Collection[str]) -> str:
 def drawn(keys: Iterable[str]) -> list[str]:
     """Keys of the rows whose curves are shown."""
     keys = list(keys)
-    return [key for key in keys if key == headline(keys) or key in COLORS]
+    judged = headline(keys)
+    return [k for k in keys if k == judged or k.startswith(added(judged, "")) or k in COLORS]
 
 
 def rows_of(

@@ -19,11 +19,19 @@ _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": opera
 
 
 def verdict(adapter: str, summary: Summary) -> str:
-    """What the headline changes, in one sentence; significant where the interval excludes 0."""
+    """What the headline changes, and what is added to it; significant: the interval excludes 0."""
     row = headline(summary)
-    metrics = summary[row]["metrics"]
-    ausuc, harmonic = (metrics[metric]["difference"] for metric in ("ausuc", "harmonic"))
-    seeds = len(metrics["ausuc"]["per_seed"])
+    text = f"{adapter}: {_gain(summary, row, 'baseline')}{_rival(summary, row)}"
+    for key in summary:
+        if summary[key].get("beside") == row:
+            text += f". Beside it {_gain(summary, key, row)}"
+    return text
+
+
+def _gain(summary: Summary, row: str, other: str) -> str:
+    """What a row gains over another, with its title."""
+    ausuc, harmonic = (paired(summary, row, other, metric) for metric in ("ausuc", "harmonic"))
+    seeds = len(summary[row]["metrics"]["ausuc"]["per_seed"])
     of_ausuc, of_h = cell(ausuc, signed=True), cell(harmonic, signed=True)
     if seeds < 2:
         said = f": AUSUC {of_ausuc}, H {of_h}, no verdict from a single seed"
@@ -31,7 +39,7 @@ def verdict(adapter: str, summary: Summary) -> str:
         gain = {1: " gains AUSUC", -1: " loses AUSUC", 0: ": no significant gain in AUSUC,"}
         doubt = "" if _sign(harmonic) else ", not significant"
         said = f"{gain[_sign(ausuc)]} {of_ausuc} over {seeds} seeds; H {of_h}{doubt}"
-    return f"{adapter}: {summary[row]['title']}{said}{_rival(summary, row)}"
+    return f"{summary[row]['title']}{said}"
 
 
 def _rival(summary: Summary, d3: str) -> str:
