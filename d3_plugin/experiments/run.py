@@ -98,7 +98,8 @@ def execute(
         checkpoint: where to save the training while it runs, if its trainer can be continued; a
             training found there is continued. The caller removes the file.
         on_step: called with every finished step that such a trainer reports.
-        every: seconds between checkpoints, at least.
+        every: seconds between checkpoints, at most; fewer where a hundredth of the time is enough
+            to write more of them, so that short trainings have some, too.
 
     Raises:
         D3Error: it fails; a damaged checkpoint, for example.
@@ -188,17 +189,19 @@ class Training:
             [run.training_identity() for run in self.runs],
             [recorder.history for recorder in self.recorders],
         )
-        start, saved = checkpoint.load(), time.monotonic()
+        start, saved, cost = checkpoint.load(), time.monotonic(), 0.0
 
         def step_done(step: int, losses: dict[str, float]) -> None:
-            nonlocal saved
+            nonlocal saved, cost
             for recorder in self.recorders:
                 recorder.close()
             if on_step is not None:
                 on_step(step)
-            if time.monotonic() - saved >= every:
+            begun = time.monotonic()
+            if begun - saved >= min(every, 100 * cost):
                 checkpoint.save(step)
                 saved = time.monotonic()
+                cost = saved - begun
 
         self.trainer.fit(step_done, start=start)
 
