@@ -152,7 +152,7 @@ def _made(
     runs = plan(firsts, options.seeds, variants, set().union(*chosen_on.values()), plugins)
     out = Path(options.out)
     done = run_all(runs, RunStore(out), options, rerun=options.rerun)
-    finished = [_finished(outcome) for outcome in done.values()]
+    finished = [_for_report(outcome) for outcome in done.values()]
     settings = {
         "adapters": list(options.hosts),
         "data": data,
@@ -187,23 +187,6 @@ def _made(
     return replace(comparison, passed=tuple(options.fail_if))
 
 
-def _finished(outcome: Outcome) -> FinishedRun:
-    """What the report needs of it."""
-    run = outcome.run
-    return FinishedRun(
-        adapter=run.adapter,
-        seed=run.seed,
-        split=run.split,
-        variant=run.variant,
-        evaluation=outcome.evaluation,
-        data_name=outcome.data_name,
-        class_names=outcome.class_names,
-        d3=run.d3,
-        history=outcome.history,
-        d3_history=outcome.d3_history,
-        projection=outcome.projection,
-        generator_start=outcome.generator_start,
-        generator_mean=outcome.generator_mean,
-        seconds=outcome.seconds,
-        finished=outcome.finished,
-    )
+def _for_report(made: Outcome) -> FinishedRun:
+    run, seen = made.run, (made.evaluation, made.record)
+    return FinishedRun(run.adapter, run.seed, run.split, run.variant, *seen, d3=run.d3)

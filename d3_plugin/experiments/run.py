@@ -22,11 +22,12 @@ from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.recording import History, Projection, TermRecorder, project
+from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.experiments.sharing import why_apart
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.report.rows import Record
 
 OnStep = Callable[[int], None]
 
@@ -41,30 +42,12 @@ class Outcome:
     Attributes:
         run: what was run.
         evaluation: scores and metrics on the run's split.
-        data_name: name of the GZSL problem.
-        class_names: C names.
-        history: the trainer's: dicts of ``step`` and mean losses.
-        d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
-            before; empty without D³.
-        generator_start, generator_mean: mean absolute parameter of the generator before and after
-            training: equal for a pair at the start, and with weight 0 at the end.
-        projection: of a test run, see :func:`~d3_plugin.experiments.recording.project`.
-        seconds: of the training, which may carry other runs as well, and of scoring all of them,
-            since it was last started.
-        finished: date and time in UTC, ISO 8601.
+        record: what else it leaves.
     """
 
     run: Run
     evaluation: Evaluation
-    data_name: str
-    class_names: list[str]
-    history: History
-    d3_history: History
-    generator_start: float
-    generator_mean: float
-    projection: Projection | None
-    seconds: float
-    finished: str
+    record: Record
 
 
 def load_problem(run: Run) -> GZSLData:
@@ -214,10 +197,8 @@ class Training:
         projection = project(self.trainer, self.run.seed, self.plugins) if on_test else None
         generator_mean = _mean_parameter(self.trainer.generator)
         seconds = time.perf_counter() - self.started
-        return [
-            Outcome(
-                run=run,
-                evaluation=evaluation,
+        records = [
+            Record(
                 data_name=self.data.name,
                 class_names=list(self.data.class_names),
                 history=list(self.trainer.history),
@@ -228,10 +209,9 @@ class Training:
                 seconds=seconds,
                 finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             )
-            for run, evaluation, recorder in zip(
-                self.runs, evaluations, self.recorders, strict=True
-            )
+            for recorder in self.recorders
         ]
+        return [Outcome(*each) for each in zip(self.runs, evaluations, records, strict=True)]
 
     def _evaluations(self) -> list[Evaluation]:
         """Of every run; the host's final classifiers are trained once for all that use them."""

@@ -16,9 +16,9 @@ from d3_plugin.errors import DataError
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.recording import History, Projection
 from d3_plugin.experiments.records import first_misfits
 from d3_plugin.experiments.run import Outcome
+from d3_plugin.report.rows import Record
 
 _ARRAYS = {  # of d draws, n rows, c classes, s of them seen and u unseen; ids or finite numbers
     "scores": ("dnc", "f"),
@@ -34,21 +34,13 @@ _ALWAYS = ("scores", "labels", "seen_classes", "unseen_classes")
 
 
 class _Facts(TypedDict):
-    """What the file of a run holds beside arrays; see :class:`.run.Outcome`."""
+    """What the file of a run holds beside arrays."""
 
     identity: dict[str, Any]
     metrics: GZSLMetrics
     teacher_auroc: float | None
     classifier: str
-    data_name: str
-    class_names: list[str]
-    history: History
-    d3_history: History
-    generator_start: float
-    generator_mean: float
-    projection: Projection | None
-    seconds: float
-    finished: str
+    record: Record
 
 
 def written(outcome: Outcome) -> bytes:
@@ -59,8 +51,8 @@ def written(outcome: Outcome) -> bytes:
         "metrics": asdict(evaluation.metrics),
         "teacher_auroc": evaluation.teacher_auroc,
         "classifier": evaluation.classifier,
+        "record": vars(outcome.record),
     }
-    facts |= {k: v for k, v in vars(outcome).items() if k in _Facts.__annotations__}
     arrays = {name: vars(evaluation)[name] for name in _ARRAYS}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     buffer = io.BytesIO()
@@ -88,9 +80,9 @@ def read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
         raise DataError(
             f"{path} is damaged ({problem}); delete it and start again, the other runs are kept"
         )
-    identity, metrics = facts.pop("identity"), GZSLMetrics(**facts.pop("metrics"))
-    of_scores = {name: facts.pop(name) for name in ("teacher_auroc", "classifier")}
-    return identity, Outcome(run, Evaluation(metrics, **arrays, **of_scores), **facts)
+    of_scores = {name: facts[name] for name in ("teacher_auroc", "classifier")}
+    evaluation = Evaluation(GZSLMetrics(**facts["metrics"]), **arrays, **of_scores)
+    return facts["identity"], Outcome(run, evaluation, Record(**facts["record"]))
 
 
 def _array_misfits(arrays: dict[str, Any]) -> Iterator[str]:
@@ -123,14 +115,15 @@ def _contradictions(facts: dict[str, Any], arrays: dict[str, Any]) -> Iterator[s
         yield "labels are not of the seen and unseen classes"
     if not (arrays.get("prior", np.zeros(1)) >= 0).all():
         yield "prior is below 0"
-    if len(facts["class_names"]) != classes:
-        yield f"class_names has {len(facts['class_names'])} names for {classes} classes"
+    record = facts["record"]
+    if len(record["class_names"]) != classes:
+        yield f"class_names has {len(record['class_names'])} names for {classes} classes"
     shares = {**facts["metrics"], "teacher_auroc": facts["teacher_auroc"] or 0.0}
     yield from (f"{k} is {v}" for k, v in shares.items() if not 0 <= v <= 1)
-    if not 0 <= facts["seconds"] < np.inf:
-        yield f"seconds is {facts['seconds']}"
-    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["finished"]):
-        yield f"finished is {facts['finished']!r}"
+    if not 0 <= record["seconds"] < np.inf:
+        yield f"seconds is {record['seconds']}"
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["finished"]):
+        yield f"finished is {record['finished']!r}"
     for name in ("history", "d3_history"):
         if not all("step" in entry for entry in facts[name]):
             yield f"{name} has an entry without step"

@@ -59,7 +59,7 @@ def results(
     return {
         "version": VERSION,
         "command": command,
-        "finished": max(run.finished for run in runs),
+        "finished": max(run.record.finished for run in runs),
         "notes": notes,
         "settings": settings,
         "versions": {
@@ -77,20 +77,21 @@ def results(
 
 
 def _facts(run: FinishedRun) -> dict[str, Any]:
+    evaluation, record = run.evaluation, run.record
     return {
         "adapter": run.adapter,
         "seed": run.seed,
         "split": run.split,
         "variant": run.variant,
-        "data": run.data_name,
-        "metrics": asdict(run.evaluation.metrics),
-        "teacher_auroc": run.evaluation.teacher_auroc,
-        "generator_start": _finite(run.generator_start),
-        "generator_mean": _finite(run.generator_mean),
-        "seconds": round(run.seconds, 2),
-        "finished": run.finished,
-        "history": _rounded(run.history),
-        "d3_history": _rounded(run.d3_history),
+        "data": record.data_name,
+        "metrics": asdict(evaluation.metrics),
+        "teacher_auroc": evaluation.teacher_auroc,
+        "generator_start": _finite(record.generator_start),
+        "generator_mean": _finite(record.generator_mean),
+        "seconds": round(record.seconds, 2),
+        "finished": record.finished,
+        "history": _rounded(record.history),
+        "d3_history": _rounded(record.d3_history),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,48 @@ from d3_plugin.evaluation.calibration import (
 from d3_plugin.evaluation.result import Evaluation
 
 Scores = npt.NDArray[np.floating]
-History = Sequence[Mapping[str, float]]
+History = list[dict[str, float]]
+"""Dicts of ``step`` and mean values since the entry before."""
+
+
+class Projection(TypedDict):
+    """Real and synthetic rows of some classes in two dimensions.
+
+    For each of the ``classes`` pairs of coordinates of its rows.
+    """
+
+    classes: list[int]
+    real: list[list[list[float]]]
+    synthetic: list[list[list[float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a run leaves beside its scores.
+
+    Attributes:
+        data_name: name of the GZSL problem.
+        class_names: C names, or empty.
+        history: the trainer's: dicts of ``step`` and the mean losses since the entry before.
+        d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
+            before; empty without D³.
+        generator_start, generator_mean: mean absolute parameter of the generator before and after
+            training: equal for a pair at the start, and with weight 0 at the end.
+        projection: of a test run.
+        seconds: of the training, which may carry other runs as well, and of scoring all of them,
+            since it was last started.
+        finished: date and time in UTC, ISO 8601.
+    """
+
+    data_name: str
+    class_names: list[str]
+    history: History
+    d3_history: History
+    generator_start: float
+    generator_mean: float
+    projection: Projection | None
+    seconds: float
+    finished: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +74,8 @@ class FinishedRun:
         split: ``test`` or ``validation``.
         variant: ``baseline``, ``d3``, or the name of another training.
         evaluation: scores on the rows of the split.
-        data_name: name of the GZSL problem.
-        class_names: C names, or empty.
+        record: what it leaves beside them.
         d3: settings of D³; None for the host without it.
-        history: dicts of ``step`` and the host's mean losses since the entry before.
-        d3_history: the same of D³'s terms; empty without D³.
-        projection: real and synthetic rows of some classes in two dimensions; see the schema.
-        generator_start, generator_mean: mean absolute parameter before and after the training.
-        seconds: of training and scoring.
-        finished: date and time in UTC, ISO 8601.
     """
 
     adapter: str
@@ -49,16 +83,8 @@ class FinishedRun:
     split: str
     variant: str
     evaluation: Evaluation
-    data_name: str
-    class_names: Sequence[str] = ()
+    record: Record
     d3: D3Settings | None = None
-    history: History = ()
-    d3_history: History = ()
-    projection: Mapping[str, Any] | None = None
-    generator_start: float = 0.0
-    generator_mean: float = 0.0
-    seconds: float = 0.0
-    finished: str = ""
 
 
 def as_scored(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:

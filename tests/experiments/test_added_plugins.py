@@ -1,4 +1,4 @@
-"""``--plugin``: an idea of one's own is a row beside +D³, in the same training where that is safe."""
+"""``--plugin``: an idea of one's own is a row beside +D³, in the same training if that is safe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin import D3Settings, FailedConditionError, Host, InputError, StepBatch, hookimpl
-from d3_plugin.experiments import Comparison, ablate, compare, sharing
+from d3_plugin.experiments import ablate, compare, sharing
 from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.added_plugins import find_plugins
 from d3_plugin.experiments.families import find_family
@@ -126,9 +126,8 @@ def test_command_gate_and_finished_runs(here: Path) -> None:
 
 def test_an_ablation_has_it_and_uses_its_runs(here: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in (here / "runs").iterdir()}
-    made: Comparison = ablate(
-        "fclswgan", "digits-2", here, plugins=[PATH], **{**TINY, "cuts": None}
-    )
+    tiny = {name: value for name, value in TINY.items() if name != "cuts"}
+    made = ablate("fclswgan", "digits-2", here, plugins=[PATH], **tiny)
     row = made.rows["fclswgan"]["d3-contrastive"]
     assert row["title"] == "+D³ + contrastive (all terms)"
     assert row["metrics"] == rows(here)["d3-contrastive"]["metrics"]
@@ -139,9 +138,7 @@ def test_an_ablation_has_it_and_uses_its_runs(here: Path) -> None:
 def test_an_edit_of_the_term_makes_its_runs_again_and_no_others(here: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(here, out)
-    edited = (
-        (here.parent / "contrastive.py").read_text("utf-8").replace("float = 0.1,", "float = 0.5,")
-    )
+    edited = EXAMPLE.replace("weight: float = 0.1", "weight: float = 0.5")
     (tmp_path / "contrastive.py").write_text(edited, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
@@ -216,7 +213,7 @@ def test_what_is_no_plugin_is_refused(here: Path, given: list[Any], says: str) -
 
 
 def test_all_problems_are_listed_before_any_training(here: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="(?s)2 problems.*seeds must be.*nowhere"):
+    with pytest.raises(InputError, match=r"(?s)2 problems.*seeds must be.*nowhere"):
         compare(data="digits-2", out=tmp_path, plugins=["nowhere:x"], **{**TINY, "seeds": 0})
 
 

@@ -59,7 +59,8 @@ def test_means_between_the_hosts_own_entries(toy_data: GZSLData) -> None:
 
 def test_teacher_is_surer_of_real_rows() -> None:
     (made,) = execute([replace(RUN, d3=D3Settings(embedding_dim=64))])
-    assert made.d3_history[-1]["teacher_real"] > made.d3_history[-1]["teacher_synthetic"] + 0.05
+    last = made.record.d3_history[-1]
+    assert last["teacher_real"] > last["teacher_synthetic"] + 0.05
 
 
 @pytest.mark.parametrize("adapter", ["fclswgan", "diffusion"])
@@ -83,9 +84,9 @@ def test_a_killed_run_records_the_same(
             execute([run], file, every=0.0)
     assert file.exists()
     (resumed,) = execute([run], file, every=0.0)
-    assert resumed.d3_history == whole.d3_history != []
-    assert resumed.projection == whole.projection
-    assert resumed.history == whole.history
+    assert resumed.record.d3_history == whole.record.d3_history != []
+    assert resumed.record.projection == whole.record.projection
+    assert resumed.record.history == whole.record.history
 
 
 def test_projection_changes_no_stream_and_shares_its_axes() -> None:
