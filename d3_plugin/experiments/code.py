@@ -100,10 +100,14 @@ def code_changes(stored: Any, wanted: Mapping[str, Any]) -> list[str]:
     if not isinstance(stored, dict) or not {"modules", "plugins"} <= stored.keys():
         return ["the code, which was not recorded then"]
     names = [name for name, _, _ in _changed(stored["modules"], wanted["modules"])]
-    lines = [f"{name}'s own code" if name == OWN else f"module {name}" for name in names]
+    lines = [f"{name}'s own code" if name == OWN else _module(name) for name in names]
     for name, old, new in _changed(stored["plugins"], wanted["plugins"]):
         lines.append(f"plugin {name} {old or 'not there'} -> {new or 'not there'}")
     return lines
+
+
+def _module(name: str) -> str:
+    return name if " " in name else f"module {name}"
 
 
 def _changed(old: Any, new: Mapping[str, str]) -> list[tuple[str, Any, Any]]:

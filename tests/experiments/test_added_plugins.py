@@ -138,7 +138,7 @@ def test_an_ablation_has_it_and_uses_its_runs(here: Path) -> None:
 def test_an_edit_of_the_term_makes_its_runs_again_and_no_others(here: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(here, out)
-    edited = EXAMPLE.replace("weight: float = 0.1", "weight: float = 0.5")
+    edited = EXAMPLE.replace("of_partners.mean()", "of_partners.sum()")
     (tmp_path / "contrastive.py").write_text(edited, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
