@@ -23,6 +23,7 @@ from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.added_plugins import find_plugins
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import Run, plan, trainings
+from d3_plugin.experiments.proof import prove
 from d3_plugin.experiments.run import execute
 from tests.experiments import spoiled_hosts
 from tests.experiments.tiny import D3, HOST, SMALL
@@ -168,7 +169,7 @@ def test_what_an_object_holds_is_part_of_its_runs_identity() -> None:
     assert trainings(one) == [one]
 
 
-def test_a_plugin_that_changes_the_host_is_trained_apart() -> None:
+def test_a_plugin_that_changes_the_host_is_trained_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     class Shrinks:
         @hookimpl
         def d3_extra_terms(self, host: Host) -> dict[str, Tensor]:
@@ -176,6 +177,7 @@ def test_a_plugin_that_changes_the_host_is_trained_apart() -> None:
                 next(host.generator.parameters()).mul_(0.9)
             return {}
 
+    monkeypatch.setattr(sharing, "_proved", lambda with_d3: prove(runs[0], with_d3))
     family = find_family(spoiled_hosts.family)
     host = asdict(spoiled_hosts.Settings("plain"))
     runs = planned(Shrinks(), adapter="spoiled", host=host, family=family)
