@@ -188,5 +188,7 @@ def _made(
 
 
 def _for_report(made: Outcome) -> FinishedRun:
-    run, seen = made.run, (made.evaluation, made.record)
-    return FinishedRun(run.adapter, run.seed, run.split, run.variant, *seen, d3=run.d3)
+    run = made.run
+    return FinishedRun(
+        run.adapter, run.seed, run.split, run.variant, made.evaluation, record=made, d3=run.d3
+    )

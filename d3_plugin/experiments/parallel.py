@@ -114,7 +114,7 @@ def run_all(
             done |= store.load_all([missing[made.name]])
             if not silent:
                 outcome = done[made.name]
-                bar.write(f"{made.name:<40} {outcome.evaluation}  {outcome.record.seconds:.0f} s")
+                bar.write(f"{made.name:<40} {outcome.evaluation}  {outcome.seconds:.0f} s")
             bar.update()
     problems.raise_as(FailedRunsError)
     return done

@@ -36,18 +36,16 @@ _OF_EVALUATION = ("d3_synthesize_features", "d3_transform_features", "d3_train_c
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Outcome(Record):
     """Result of a run.
 
     Attributes:
         run: what was run.
         evaluation: scores and metrics on the run's split.
-        record: what else it leaves.
     """
 
     run: Run
     evaluation: Evaluation
-    record: Record
 
 
 def load_problem(run: Run) -> GZSLData:
@@ -197,8 +195,10 @@ class Training:
         projection = project(self.trainer, self.run.seed, self.plugins) if on_test else None
         generator_mean = _mean_parameter(self.trainer.generator)
         seconds = time.perf_counter() - self.started
-        records = [
-            Record(
+        return [
+            Outcome(
+                run=run,
+                evaluation=evaluation,
                 data_name=self.data.name,
                 class_names=list(self.data.class_names),
                 history=list(self.trainer.history),
@@ -209,9 +209,10 @@ class Training:
                 seconds=seconds,
                 finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             )
-            for recorder in self.recorders
+            for run, evaluation, recorder in zip(
+                self.runs, evaluations, self.recorders, strict=True
+            )
         ]
-        return [Outcome(*each) for each in zip(self.runs, evaluations, records, strict=True)]
 
     def _evaluations(self) -> list[Evaluation]:
         """Of every run; the host's final classifiers are trained once for all that use them."""

@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -44,7 +44,7 @@ def written(outcome: Outcome) -> bytes:
         "metrics": asdict(evaluation.metrics),
         "teacher_auroc": evaluation.teacher_auroc,
         "classifier": evaluation.classifier,
-        "record": vars(outcome.record),
+        "record": {field.name: getattr(outcome, field.name) for field in fields(Record)},
     }
     arrays = {name: vars(evaluation)[name] for name in _ARRAYS}
     arrays = {name: array for name, array in arrays.items() if array is not None}
@@ -75,7 +75,7 @@ def read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
         )
     of_scores = {name: facts[name] for name in ("teacher_auroc", "classifier")}
     evaluation = Evaluation(GZSLMetrics(**facts["metrics"]), **arrays, **of_scores)
-    return facts["identity"], Outcome(run, evaluation, Record(**facts["record"]))
+    return facts["identity"], Outcome(run=run, evaluation=evaluation, **facts["record"])
 
 
 def _array_misfits(arrays: dict[str, Any]) -> str:

@@ -114,7 +114,7 @@ def test_every_file_trains(name: str, adapter: str, shared_data: Path, tmp_path:
     assert outcome.evaluation.scores.shape[2] == len(outcome.evaluation.seen_classes) + len(
         outcome.evaluation.unseen_classes
     )
-    assert outcome.record.generator_mean != outcome.record.generator_start
+    assert outcome.generator_mean != outcome.generator_start
 
 
 def test_the_script_names_files_that_exist(tmp_path: Path) -> None:

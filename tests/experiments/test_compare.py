@@ -64,7 +64,7 @@ def test_results_name_everything(finished: Path) -> None:
             for r in results["runs"]
             if run == f"{r['adapter']}-seed{r['seed']}-{r['split']}-{r['variant']}"
         )
-        for shown, entry in zip(entries, made.record.history, strict=True):
+        for shown, entry in zip(entries, made.history, strict=True):
             assert shown == pytest.approx(entry, rel=1e-4)
             assert shown["step"] == entry["step"]
 
@@ -79,9 +79,9 @@ def test_runs_are_paired(finished: Path) -> None:
         assert one is not None
         assert other is not None
         assert np.array_equal(one.evaluation.labels, other.evaluation.labels)
-        assert one.record.history[0] == other.record.history[0], "not the same start"
-        assert one.record.generator_start == other.record.generator_start
-        assert one.record.generator_mean == other.record.generator_mean, "weight is 0 by default"
+        assert one.history[0] == other.history[0], "not the same start"
+        assert one.generator_start == other.generator_start
+        assert one.generator_mean == other.generator_mean, "weight is 0 by default"
 
 
 def test_finished_runs_are_not_made_again(

@@ -119,7 +119,7 @@ def test_offsets_are_chosen_on_the_files_own_split(
     def watch(runs: list[Run], *rest: Any) -> list[Outcome]:
         outcomes = execute(runs, *rest)
         for o in outcomes:
-            made.append((o.run.split, o.record.data_name, o.evaluation.unseen_classes.tolist()))
+            made.append((o.run.split, o.data_name, o.evaluation.unseen_classes.tolist()))
         return outcomes
 
     monkeypatch.setattr(parallel, "execute", watch)

@@ -69,8 +69,8 @@ def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
     assert one is not None
     assert other is not None
     np.testing.assert_array_equal(one.evaluation.scores, other.evaluation.scores)
-    assert one.record.history == other.record.history
-    assert one.record.generator_mean == other.record.generator_mean
+    assert one.history == other.history
+    assert one.generator_mean == other.generator_mean
     assert one.evaluation.metrics == other.evaluation.metrics
     remove_stale(killed.folder)
     left = {file.name for file in killed.folder.iterdir()}
@@ -94,4 +94,4 @@ def test_ctrl_c_in_a_training_of_a_second_keeps_a_checkpoint(tmp_path: Path) -> 
     (whole,) = execute([RUN])
     assert steps[0] > 60 // 20, "it did not start anew"
     np.testing.assert_array_equal(continued.evaluation.scores, whole.evaluation.scores)
-    assert continued.record.history == whole.record.history
+    assert continued.history == whole.history

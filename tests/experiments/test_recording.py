@@ -59,7 +59,7 @@ def test_means_between_the_hosts_own_entries(toy_data: GZSLData) -> None:
 
 def test_teacher_is_surer_of_real_rows() -> None:
     (made,) = execute([replace(RUN, d3=D3Settings(embedding_dim=64))])
-    last = made.record.d3_history[-1]
+    last = made.d3_history[-1]
     assert last["teacher_real"] > last["teacher_synthetic"] + 0.05
 
 
@@ -84,9 +84,9 @@ def test_a_killed_run_records_the_same(
             execute([run], file, every=0.0)
     assert file.exists()
     (resumed,) = execute([run], file, every=0.0)
-    assert resumed.record.d3_history == whole.record.d3_history != []
-    assert resumed.record.projection == whole.record.projection
-    assert resumed.record.history == whole.record.history
+    assert resumed.d3_history == whole.d3_history != []
+    assert resumed.projection == whole.projection
+    assert resumed.history == whole.history
 
 
 def test_projection_changes_no_stream_and_shares_its_axes() -> None:

@@ -54,7 +54,7 @@ def assert_same(one: Outcome, other: Outcome) -> None:
         np.testing.assert_array_equal(*made)
     assert one.evaluation.metrics == other.evaluation.metrics
     for name in ("history", "d3_history", "generator_mean", "projection"):
-        assert getattr(one.record, name) == getattr(other.record, name), name
+        assert getattr(one, name) == getattr(other, name), name
 
 
 def test_which_runs_share_a_training() -> None:

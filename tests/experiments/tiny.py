@@ -13,7 +13,6 @@ from d3_plugin.evaluation import gzsl_metrics
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.run import Outcome
-from d3_plugin.report.rows import Record
 
 HOST = {"steps": 3, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 1}
 D3 = {"embedding_dim": 8, "teacher_epochs": 1}
@@ -57,7 +56,9 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
     scores = scores.astype(np.float32)
     evaluation = Evaluation(metrics, scores, labels, SEEN, UNSEEN, host_scores=scores, prior=prior)
     names = ["cat", "<dog> & co", "50% $off_", "Ätna", "fox"]
-    record = Record(
+    return Outcome(
+        run=run,
+        evaluation=evaluation,
         data_name="d",
         class_names=names,
         history=[],
@@ -68,4 +69,3 @@ def outcome(seed: int, bias: float = 0.0, draws: int = 2) -> Outcome:
         seconds=0.0,
         finished="2026-01-31T12:00:00Z",
     )
-    return Outcome(run, evaluation, record)

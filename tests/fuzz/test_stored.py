@@ -96,8 +96,8 @@ def test_run_files(tmp_path: Path, number: int) -> None:
     }
     vars(evaluation).update(extra)
     pairs = [[[0.0, 1.0]], [[2.0, float("nan")]]]
-    vars(made).update(run=run())
-    vars(made.record).update(
+    vars(made).update(
+        run=run(),
         history=[{"step": 1, "loss": 0.5}, {"step": 2, "loss": float("nan")}],
         d3_history=[{"step": 1, "cls": 0.5}],
         projection={"classes": [1, 0], "real": pairs, "synthetic": pairs},
@@ -106,7 +106,7 @@ def test_run_files(tmp_path: Path, number: int) -> None:
     path = store.path(run())
     whole = store.load(run())
     assert whole is not None
-    assert whole.record.projection is not None
+    assert whole.projection is not None
     with np.load(path) as file:
         arrays = dict(file)
     facts = json.loads(str(arrays.pop("facts")))
