@@ -79,7 +79,8 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
             flag, how = name, {}
         how |= {"default": default, **_kind(name, hints[name], default)}
         text += "" if default in (None, False, (), parameter.empty) else f" (default: {default})"
-        added: Any = parser.add_argument(flag, help=text.replace("%", "%%"), **how)
+        short = ["-v"] if name == "verbose" else []
+        added: Any = parser.add_argument(*short, flag, help=text.replace("%", "%%"), **how)
         if name in ("out", "settings", "attributes", "data", "folder"):
             added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 

@@ -193,13 +193,12 @@ def row(name: str, family: str, host: dict[str, Any], phases: Phases, per: dict[
     words = {phase: f"{number:.3g} s" for phase, number in seconds.items()}
     words["step"] = f"{1e3 * per['step']:.3g} + {1e3 * per['step of D³']:.2g} ms"
     shown = [f"{words[p]}, {phases.memory[p]:.1f}" for p in words if p != "step of D³"]
-    return f"| {' | '.join([name, family, *shown, f'{host["steps"]:,}', f'{hours:.1f} h'])} |"
+    published = f"{host['steps']:,}"
+    return f"| {' | '.join([name, family, *shown, published, f'{hours:.1f} h'])} |"
 
 
-HEADER = (
-    "data|host|load|start, end|attach|step + D³|synthesis|classifier|scoring|report"
-    "|published steps|whole run"
-).split("|")
+PHASES = ("load", "start, end", "attach", "step + D³", "synthesis", "classifier", "scoring")
+HEADER = ("data", "host", *PHASES, "report", "published steps", "whole run")
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
