@@ -86,7 +86,8 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
         how |= {"default": default, **_kind(name, hints[name], default)}
         said = default is not None and default is not False and default not in ((), parameter.empty)
         text += f" (default: {default})" if said else ""
-        added: Any = parser.add_argument(flag, help=text.replace("%", "%%"), **how)
+        short = ["-v"] if name == "verbose" else []
+        added: Any = parser.add_argument(*short, flag, help=text.replace("%", "%%"), **how)
         if name in ("out", "settings", "attributes", "data", "folder"):
             added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
