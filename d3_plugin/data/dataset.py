@@ -68,17 +68,13 @@ class GZSLData:
 
     def __post_init__(self) -> None:
         problems = Problems(f"data set {self.name!r}")
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
-        for part in PARTS:
-            pair = {key: given[key] for key in (f"{part}_features", f"{part}_labels")}
-            check_row_order(pair, problems)
-        parts = as_parts(given, problems)
-        check_problem(parts, problems)
         names = self.class_names
         if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
             problems.add(f"class_names must be a tuple of str, got {type(names).__name__}")
-        else:
-            check_class_order("attributes", self.attributes, names, problems)
+            names = ()
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
+        parts = as_parts(given, problems, names)
+        check_problem(parts, problems)
         problems.raise_as(DataError)
         for name, tensor in parts.items():
             object.__setattr__(self, name, tensor)
