@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
 import torch
 
 from d3_plugin.data import GZSLData
+from d3_plugin.hooks import manager
 from tests.toys import ScriptHost, toy_problem
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -18,6 +23,19 @@ HALVES = (torch.bfloat16, torch.float16)
 # Several test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_plugins() -> Iterator[None]:
+    """Looked up once: every attach() would read the metadata of every installed distribution."""
+
+    @cache
+    def found(path: tuple[str, ...], group: str) -> EntryPoints:
+        return entry_points(group=group)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "entry_points", lambda group: found(tuple(sys.path), group))
+        yield
 
 
 @pytest.fixture(scope="session", params=["cpu", *["cuda"] * torch.cuda.is_available()])
