@@ -167,17 +167,14 @@ class GZSLData:
         Raises:
             StorageError: there is something in it already, or it cannot be written.
         """
-        features, labels = (
-            [getattr(self, f"{part}_{kind}").cpu().numpy() for part in PARTS]
-            for kind in ("features", "labels")
-        )
-        rows = {"features": np.concatenate(features).T, "labels": np.concatenate(labels) + 1}
-        splits: dict[str, Any] = {"att": self.attributes.T.cpu().numpy()}
-        first = 1
-        for part, own in zip(PARTS, labels, strict=True):
-            splits[SETS[part]] = np.arange(first, first + len(own))
-            first += len(own)
-        splits[CLASS_NAMES] = np.array(self.class_names, dtype=object)
+        features = torch.cat([getattr(self, f"{part}_features") for part in PARTS])
+        labels = [getattr(self, f"{part}_labels") for part in PARTS]
+        rows = {"features": features.T.cpu().numpy(), "labels": torch.cat(labels).cpu().numpy() + 1}
+        names = np.array(self.class_names, dtype=object)
+        splits: dict[str, Any] = {"att": self.attributes.T.cpu().numpy(), CLASS_NAMES: names}
+        numbers = torch.arange(1, len(features) + 1).split([len(each) for each in labels])
+        for part, own in zip(PARTS, numbers, strict=True):
+            splits[SETS[part]] = own.numpy()
         folder = Path(folder)
         remove_stale(folder.parent)
         write_folder(folder, {"res101.mat": mat_bytes(rows), "att_splits.mat": mat_bytes(splits)})

@@ -1,4 +1,4 @@
-"""Values of any kind as the tensors of a GZSL problem."""
+"""Converts values of any kind to the tensors of a GZSL problem."""
 
 from __future__ import annotations
 
