@@ -81,7 +81,6 @@ class AblateOptions(TableOptions):
     """Arguments of :func:`ablate`, the flags of ``d3 ablate``.
 
     Attributes:
-        seeds: number of seeds.
         fail_if: exit with status 1 if this condition on ``ablation.json`` holds; may be repeated.
             Written as for ``d3 compare``; without ROW it is of the row ``d3``, for example
             ``d_ausuc_to_cls.high < 0``. In Python a list of all conditions.

@@ -20,9 +20,14 @@ from tests.experiments.spoiled_hosts import Settings, family
 from tests.experiments.tiny import D3, HOST
 
 IDIOMS = [
-    *("hook on the generator", "stream of its own", "pool of noise", "replay"),
-    *("counter of calls", "loader thread", "weight changed in forward"),
-    "attributes changed in place",
+    *("stream of its own", "loader thread", "weight changed in forward"),
+    *(
+        pytest.param(idiom, marks=pytest.mark.slow)
+        for idiom in (
+            *("hook on the generator", "pool of noise", "replay", "counter of calls"),
+            "attributes changed in place",
+        )
+    ),
 ]
 
 

@@ -56,6 +56,7 @@ def here(made: Path, tmp_path: Path) -> Path:
 
 def d3(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     path = ["import sys; sys.path.insert(0, '.')", "from d3_plugin.__main__ import main"]
+    path += ["from d3_plugin.report import page", "page._saved = lambda _: {'svg': b'<svg >'}"]
     program = "; ".join([*path, f"sys.exit(main({[*COMMAND, *more]}))"])
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
