@@ -60,7 +60,8 @@ class CompareOptions(CutOptions):
         seeds: number of seeds.
         cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on. In
             Python see :func:`~d3_plugin.experiments.plan.validation_cuts`.
-        preset: D³'s default settings, or those of the released code.
+        preset: D³'s default settings; ``end-to-end``, which also trains the generator on D³'s
+            losses, at 3 % of its gradient; or ``released``, those of the authors' code.
         variants: with ``default,released``, a further row for the released formulas.
         fail_if: exit with status 1 if this condition holds; may be repeated:
             ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary in
@@ -77,15 +78,15 @@ class CompareOptions(CutOptions):
     out: str | Path = Path("runs/compare")
     _: KW_ONLY
     seeds: Effort = 3
-    preset: Literal["default", "released"] = "default"
+    preset: Literal["default", "end-to-end", "released"] = "default"
     variants: Literal["default", "default,released"] = "default"
     fail_if: Iterable[str] = ()
 
     @cached_property
     def d3_settings(self) -> D3Settings:
         """All settings of D³."""
-        make = D3Settings.released if self.preset == "released" else D3Settings
-        return make(**self.d3_changes)
+        presets = {"end-to-end": D3Settings.end_to_end, "released": D3Settings.released}
+        return presets.get(self.preset, D3Settings)(**self.d3_changes)
 
 
 @dataclass(frozen=True)
