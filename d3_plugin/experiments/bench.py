@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +16,10 @@ from d3_plugin.attachment.attach import attach
 from d3_plugin.checks import Effort
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, FailedRunsError
+from d3_plugin.errors import D3Error, FailedRunsError, InputError
 from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
+from d3_plugin.experiments.loop import TrainingFunction
 from d3_plugin.experiments.options import Options
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
@@ -119,13 +121,13 @@ class BenchOptions(Options):
 
     Attributes:
         adapter: a host family, several separated by commas, or ``all``; their settings must have
-            ``steps``.
+            ``steps``. Not a training function, whose steps nobody can tell apart.
         rounds: pairs of blocks; one more goes first and is not counted.
     """
 
     command: ClassVar[str] = "bench"
 
-    adapter: str | HostFamily | None = "all"
+    adapter: str | HostFamily | Callable[..., object] | None = "all"
     _: KW_ONLY
     rounds: Effort = 5
 
@@ -143,6 +145,9 @@ def bench(options: BenchOptions) -> Costs:
     Raises:
         D3Error: bad arguments, or the training fails.
     """
+    for name, family in options.families.items():
+        if isinstance(family.build, TrainingFunction):
+            raise InputError(f"bench needs a trainer, a HostFamily; {name} is a training function")
     costs = Costs()
     data, device = options.problem.scaled(), options.device
     for name, family in options.families.items():

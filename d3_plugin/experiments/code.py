@@ -73,9 +73,10 @@ def code_of(adapter: str, family: HostFamily | None = None) -> Code:
     ]
     objects = [each.plugin for each in used]
     if mine is not None:
-        objects += [mine.build, mine.settings, mine.hooks]
+        build = getattr(mine.build, "function", mine.build)  # a training function
+        objects += [build, mine.settings, mine.hooks]
     modules = module_digests(objects, None if mine is None else mine.settings)
-    if mine is not None and (bound := _bound(mine.build)):
+    if mine is not None and (bound := _bound(build)):
         modules["arguments of build"] = short_digest(bound)
     modules = {**dict(sorted(modules.items())), OWN: _own_digest()}
     return Code(modules, {each.name: each.owner for each in used})
