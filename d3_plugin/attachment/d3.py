@@ -133,7 +133,8 @@ class D3:
                 gradients.
 
         Returns:
-            0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
+            0-dim tensor: the weight times the sum of the terms, that of the settings or the one
+            that follows ``settings.gradient_share``. A plain zero at weight 0.
 
         Raises:
             HostError: the batch does not fit the data, D³ was detached, or it is attached with

@@ -55,7 +55,7 @@ class GeneratorLoss:
         self.stream, self._hooked = stream, hooked
         self._batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
-        self.share = GradientShare()
+        self.share = GradientShare(settings.weight)
         self._terms: dict[str, Tensor] = {}
         self._teacher_logits: dict[str, Tensor] = {}  # of real and of synthetic rows
         self._warned_unreachable = self._warned_share = False
@@ -69,8 +69,13 @@ class GeneratorLoss:
         update: bool = True,
     ) -> Tensor:
         """The extra loss, 0-dim; arguments as for ``loss()``."""
-        weight = self.settings.weight
-        reached = weight > 0 and self._generator_is_reached()
+        settings, share = self.settings, self.share
+        reached = settings.weight > 0 and self._generator_is_reached()
+        if not settings.gradient_share:
+            share.weight = settings.weight
+        elif update:  # a closure's further passes keep the weight
+            gather = self._distiller.gather
+            share.follow(settings.gradient_share, settings.weight, gather=gather)
         with self.stream.drawing(again=not update), torch.enable_grad():
             real, real_labels = self._real_rows(features, labels, attributes)
             classes = self._unseen_classes()
@@ -86,14 +91,19 @@ class GeneratorLoss:
         of_teacher, n = batch.teacher_logits.detach(), batch.num_synthetic
         self._teacher_logits = {"synthetic": of_teacher[:n], "real": of_teacher[n:]}
         value = self._terms["total"]
-        value = (weight * value).masked_fill(~finite, 0.0) if weight else torch.zeros_like(value)
+        value = (
+            share.weight * value.masked_fill(~finite, 0.0)
+            if settings.weight
+            else torch.zeros_like(value)
+        )
         if update:
             self._after_step()
         if gradient is None:
             return value
-        loss: Tensor = GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
-        if update and not self._hooked and self.student.steps % MEASURE_EVERY == 1:
-            loss.register_hook(self.share.watch(synthetic))
+        loss: Tensor = GivenGradient.apply(synthetic, value, share.weight * gradient)  # type: ignore[no-untyped-call]
+        measured = settings.gradient_share or self.student.steps % MEASURE_EVERY == 1
+        if update and measured and not self._hooked:
+            loss.register_hook(share.watch(synthetic))
         return loss
 
     @property
@@ -150,7 +160,10 @@ class GeneratorLoss:
         if self._hooks.d3_after_step.get_hookimpls():
             after_step(self._hooks, self._host, steps, self.values)
         if steps % LOOK_EVERY == 0 and not self._warned_share:
-            self._warned_share = self.share.warn(self.settings.weight, self._hooked)
+            if self.settings.gradient_share:
+                self._warned_share = self.share.warn_unknown()
+            else:
+                self._warned_share = self.share.warn(self.settings.weight, self._hooked)
 
     def state_dict(self) -> dict[str, Any]:
         """The student's optimiser and steps, the random stream and the latest gradient shares."""
@@ -160,13 +173,18 @@ class GeneratorLoss:
             "rank": process_rank() if self._distiller.gather else 0,
             "steps": self.student.steps,
             "gradient_shares": [*self.share.recent],
+            "shares_per_weight": [*self.share.per_weight],
         }
 
     def load_state_dict(self, state: Mapping[str, Any], seed: int) -> None:
         """Continue from :meth:`state_dict`; ``seed`` as in ``attach``."""
         self.student.load_state_dict(state["optimizer"], int(state["steps"]))
-        self.share.recent.clear()
-        self.share.recent.extend(share.to(self._host.device) for share in state["gradient_shares"])
+        for own, saved in (
+            (self.share.recent, state["gradient_shares"]),
+            (self.share.per_weight, state["shares_per_weight"]),
+        ):
+            own.clear()
+            own.extend(share.to(self._host.device) for share in saved)
         if self._distiller.gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self.stream = stream_of_rank(seed, self._host.device, self.student.steps)

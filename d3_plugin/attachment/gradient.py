@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d3_plugin.distributed import average
 from d3_plugin.errors import D3Warning
 
 LARGE_SHARE = 0.04
@@ -36,18 +37,38 @@ class GivenGradient(torch.autograd.Function):
 class GradientShare:
     """Norm of D³'s gradient over that of the whole, at the parameters that D³ reaches.
 
+    Args:
+        weight: of D³'s losses until a share was measured.
+
     Attributes:
         recent: up to ten, 0-dim on the device.
+        per_weight: each of them over the weight that it was measured at; NaN if unusable.
+        weight: in use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float) -> None:
         self.recent: deque[Tensor] = deque(maxlen=10)
+        self.per_weight: deque[Tensor] = deque(maxlen=10)
+        self.weight: float | Tensor = weight
+
+    def follow(self, target: float, start: float, *, gather: bool) -> None:
+        """Set the weight at which the share is ``target``, or ``start`` if none was measured."""
+        if not self.per_weight:
+            self.weight = start
+            return
+        share = torch.stack([*self.per_weight]).nanmedian()
+        if gather:
+            (share,) = average([share])
+        self.weight = torch.where(share.isnan(), start, target / share)
 
     def add(self, parts: Mapping[Tensor, Tensor]) -> None:
         """Measure from D³'s part of each parameter's gradient; its ``.grad`` is the whole."""
         whole = {p: p.grad for p in parts if p.grad is not None and not p.grad.is_sparse}
         if whole:
-            self.recent.append(_norm([parts[p] for p in whole]) / _norm([*whole.values()]))
+            share = _norm([parts[p] for p in whole]) / _norm([*whole.values()])
+            usable = share.isfinite() & (share > 0)  # a skipped step has 0
+            self.recent.append(share)
+            self.per_weight.append((share / self.weight).where(usable, torch.nan))
 
     def watch(self, synthetic: Tensor) -> Callable[[Tensor], None]:
         """Measure in the host's backward pass, without another one.
@@ -83,6 +104,17 @@ class GradientShare:
             waiting += [f for f in after if not hasattr(f, "variable")]
         engine: Any = torch.autograd.Variable._execution_engine
         return lambda _: engine.queue_callback(finish)
+
+    def warn_unknown(self) -> bool:
+        """Warn if the share that the weight is to follow is unknown. Makes a GPU wait."""
+        if unknown := all(share.isnan() for share in self.per_weight):
+            warnings.warn(
+                "D³'s share of the generator's gradient cannot be measured, so its weight stays "
+                f"{self.weight:g}: no backward() reached the generator through d3.loss()",
+                D3Warning,
+                stacklevel=5,
+            )
+        return unknown
 
     def warn(self, weight: float, hooked: bool) -> bool:
         """Warn if the median share is too large, and return whether it is. Makes a GPU wait."""

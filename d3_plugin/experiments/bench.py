@@ -17,9 +17,10 @@ from d3_plugin.attachment.d3 import D3
 from d3_plugin.checks import Effort
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, FailedRunsError
+from d3_plugin.errors import D3Error, FailedRunsError, InputError
 from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
+from d3_plugin.experiments.loop import TrainingFunction
 from d3_plugin.experiments.options import Options
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
@@ -154,7 +155,7 @@ class BenchOptions(Options):
 
     Attributes:
         adapter: a host family, several separated by commas, or ``all``; their settings must have
-            ``steps``.
+            ``steps``. Not a training function, whose steps nobody can tell apart.
         data: ``digits-DRAW``, ``digits`` (draw 0), or a folder with ``res101.mat`` and
             ``att_splits.mat``. In Python also a :class:`~d3_plugin.data.GZSLData`.
         host: override a setting of the baseline; may be repeated. In Python a dict of all changes.
@@ -166,7 +167,7 @@ class BenchOptions(Options):
 
     command: ClassVar[str] = "bench"
 
-    adapter: str | HostFamily | None = "all"
+    adapter: str | HostFamily | Callable[..., object] | None = "all"
     _: KW_ONLY
     rounds: Effort = 5
     threads: Effort = 1
@@ -187,6 +188,9 @@ def bench(options: BenchOptions) -> Costs:
     Raises:
         D3Error: bad arguments, or the training fails.
     """
+    for name, family in options.families.items():
+        if isinstance(family.build, TrainingFunction):
+            raise InputError(f"bench needs a trainer, a HostFamily; {name} is a training function")
     costs = Costs()
     data, device = options.problem.scaled(), options.device
     before = torch.get_num_threads()

@@ -75,9 +75,10 @@ def code_of(adapter: str, family: HostFamily | None = None, plugin: object = Non
     ]
     objects = [*(each.plugin for each in used), plugin]
     if mine is not None:
-        objects += [mine.build, mine.settings, mine.hooks]
+        build = getattr(mine.build, "function", mine.build)  # a training function
+        objects += [build, mine.settings, mine.hooks]
     modules = module_digests(objects, None if mine is None else mine.settings)
-    if mine is not None and (bound := _bound(mine.build)):
+    if mine is not None and (bound := _bound(build)):
         modules["arguments of build"] = short_digest(bound)
     if state := _state(plugin):
         modules["attributes of the plugin"] = short_digest(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import cached_property
@@ -33,7 +33,7 @@ class Options:
     Attributes:
         adapter: a host family: its name, its import path ``package.module:attribute``, several
             separated by commas, or ``all``; default: that of the settings file, or fclswgan. In
-            Python also a :class:`~d3_plugin.HostFamily`.
+            Python also a :class:`~d3_plugin.HostFamily` or a training function.
         data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, or a folder with
             ``res101.mat`` and ``att_splits.mat``. In Python also a
             :class:`~d3_plugin.data.GZSLData`, which is written to ``out/data``.
@@ -51,7 +51,7 @@ class Options:
         D3Warning: the settings of the file were chosen on other data; or of the data.
     """
 
-    adapter: str | HostFamily | None = None
+    adapter: str | HostFamily | Callable[..., object] | None = None
     data: str | Path | GZSLData = "digits"
     _: KW_ONLY
     host: Mapping[str, Any] | None = None
@@ -82,7 +82,7 @@ class Options:
         return SettingsFile()
 
     @cached_property
-    def adapters(self) -> list[str | HostFamily]:
+    def adapters(self) -> list[str | HostFamily | Callable[..., object]]:
         """The host families as they were given, one by one."""
         given = self.adapter or self.file.adapter or "fclswgan"
         if given == "all":

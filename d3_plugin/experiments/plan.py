@@ -14,6 +14,7 @@ import torch
 from d3_plugin import __version__
 from d3_plugin.distillation.settings import SCORING, D3Settings
 from d3_plugin.experiments.code import Code, code_of, installed_families
+from d3_plugin.experiments.loop import TrainingFunction
 from d3_plugin.hosts.host import HostFamily
 
 Split = Literal["test", "validation"]
@@ -114,11 +115,13 @@ def trainings(runs: Iterable[Run]) -> list[list[Run]]:
     """The runs of each training, in their order.
 
     With weight 0 D³ leaves the host's training as it is to the bit: one training then carries the
-    baseline and every student.
+    baseline and every student. A training function, which attaches a single D³, carries one run.
     """
     together: dict[str, list[Run]] = {}
     for run in runs:
-        alone = run.variant if run.d3 is not None and run.d3.weight else None
+        reached = run.d3 is not None and run.d3.weight
+        in_loop = run.family is not None and isinstance(run.family.build, TrainingFunction)
+        alone = run.variant if reached or in_loop else None
         host = replace(run, plugin=None).identity()
         key = json.dumps({**host, "variant": alone, "d3": None}, sort_keys=True)
         together.setdefault(key, []).append(run)

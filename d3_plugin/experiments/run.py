@@ -21,6 +21,7 @@ from d3_plugin.evaluation.protocol import evaluate
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.loop import LoopTrainer
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.experiments.sharing import why_apart
@@ -137,14 +138,28 @@ class Training:
                 f"a trainer of {family.name!r} needs history, a list to which fit() appends dicts "
                 'such as {"step": 10, "loss": 0.5}'
             )
-        # A trainer that no plugin knows is an error now, not after the training.
-        describe_trainer(make_manager(self.plugins), self.trainer)
-        self.generator_start = _mean_parameter(self.trainer.generator)
         self.recorders = [TermRecorder(self.trainer) for _ in runs]
+        if isinstance(self.trainer, LoopTrainer):
+            self.trainer.when_attached = self._begin  # makes its generator in fit()
+        else:
+            # A trainer that no plugin knows is an error now, not after the training.
+            describe_trainer(make_manager(self.plugins), self.trainer)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Attach D³ to the generator, which has not been trained yet."""
+        self.generator_start = _mean_parameter(self.trainer.generator)
         self.attached = self._attach()
+        if isinstance(self.trainer, LoopTrainer):
+            self.plugins += self.trainer.plugins
 
     def _attach(self) -> list[D3 | None]:
         """The D³ of each run; None for the host without it."""
+        if isinstance(self.trainer, LoopTrainer):
+            if self.run.d3 is None:
+                return [None]
+            plugins = [*self.plugins, *self.recorders]
+            return [self.trainer.attach_d3(self.run.d3, self.run.seed, plugins)]
         attached: list[D3 | None] = []
         followers = _Followers()
         for run, recorder in zip(self.runs, self.recorders, strict=True):
@@ -201,7 +216,7 @@ class Training:
                 evaluation=evaluation,
                 data_name=self.data.name,
                 class_names=list(self.data.class_names),
-                history=list(self.trainer.history),
+                history=[entry for entry in self.trainer.history if len(entry) > 1],
                 d3_history=recorder.history,
                 generator_start=self.generator_start,
                 generator_mean=generator_mean,

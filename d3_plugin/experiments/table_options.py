@@ -58,7 +58,8 @@ class CompareOptions(CutOptions, TableOptions):
     Attributes:
         cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on. In
             Python see :func:`~d3_plugin.experiments.plan.validation_cuts`.
-        preset: D³'s default settings, or those of the released code.
+        preset: D³'s default settings; ``end-to-end``, which also trains the generator on D³'s
+            losses, at 3 % of its gradient; or ``released``, those of the authors' code.
         variants: with ``default,released``, a further row for the released formulas.
     """
 
@@ -66,14 +67,14 @@ class CompareOptions(CutOptions, TableOptions):
 
     out: str | Path = Path("runs/compare")
     _: KW_ONLY
-    preset: Literal["default", "released"] = "default"
+    preset: Literal["default", "end-to-end", "released"] = "default"
     variants: Literal["default", "default,released"] = "default"
 
     @cached_property
     def d3_settings(self) -> D3Settings:
         """All settings of D³."""
-        make = D3Settings.released if self.preset == "released" else D3Settings
-        return make(**self.d3_changes)
+        presets = {"end-to-end": D3Settings.end_to_end, "released": D3Settings.released}
+        return presets.get(self.preset, D3Settings)(**self.d3_changes)
 
 
 @dataclass(frozen=True)
