@@ -111,7 +111,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         numbers = (int, np.integer) if hint is int else (int, float, np.integer, np.floating)
         fits = isinstance(value, numbers) and not isinstance(value, bool)
-        return fits and abs(value) <= sys.float_info.max
+        return fits and bool(abs(value) <= sys.float_info.max)
     if origin is collections.abc.Iterable and isinstance(value, (str, list, tuple)):
         return not isinstance(value, str) and all(_fits(v, *get_args(hint)) for v in value)
     if origin is dict and isinstance(value, dict):

@@ -20,6 +20,9 @@ StudentStart = Literal["teacher", "semantic", "random"]
 SCORING = ("ensemble_weight", "seen_offset")
 """Settings that only ``evaluate()`` uses: with other values finished runs are scored again."""
 
+DISTILLATION = ("kl_weight", "be_weight", "od_weight")
+"""Weights of the distillation losses; without them L_cls is left."""
+
 CHANGEABLE = (
     *("weight", "gradient_share", "synthetic_rows", "real_rows", "final_classifier"),
     *SCORING,

@@ -110,7 +110,7 @@ class Classifier:
         self._trained_on, self._scaling = trained_on, scaling
         self.name, self.scales = name, scaling is not None
         self.classes_ = np.arange(len(class_names))
-        self.class_names_ = np.array(class_names)
+        self.class_names_: npt.NDArray[np.str_] = np.array(class_names)
 
     @overload
     def scores(self, X: Tensor, *, scaled: bool = False) -> Tensor: ...  # noqa: N803

@@ -17,7 +17,7 @@ from d3_plugin.attachment.d3 import D3
 from d3_plugin.checks import Effort
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, FailedRunsError, InputError
+from d3_plugin.errors import D3Error, FailedRunsError, HostError, InputError
 from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
 from d3_plugin.experiments.loop import TrainingFunction
@@ -199,6 +199,9 @@ def bench(options: BenchOptions) -> Costs:
         for name, family in options.families.items():
             baseline = Timing(family, data, device, options.host_changes, None)
             costs[name] = _cost(options, baseline, replace(baseline, d3=options.d3_settings))
+    except HostError as error:
+        hooks = "in a family's plugin these arguments are the hook d3_synthesize_features"
+        raise HostError(f"{name}: {error} ({hooks})") from error
     except D3Error:
         raise
     except Exception as error:  # as a rule, too large a network or batch

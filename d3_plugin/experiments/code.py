@@ -68,6 +68,7 @@ def code_of(adapter: str, family: HostFamily | None = None, plugin: object = Non
         plugin: what is added to +D³, if anything is.
     """
     mine = family or installed_families().get(adapter)
+    build = getattr(mine and mine.build, "function", mine and mine.build)  # a training function
     used = [
         each
         for each in _installed()
@@ -75,10 +76,9 @@ def code_of(adapter: str, family: HostFamily | None = None, plugin: object = Non
     ]
     objects = [*(each.plugin for each in used), plugin]
     if mine is not None:
-        build = getattr(mine.build, "function", mine.build)  # a training function
         objects += [build, mine.settings, mine.hooks]
     modules = module_digests(objects, None if mine is None else mine.settings)
-    if mine is not None and (bound := _bound(build)):
+    if bound := _bound(build):
         modules["arguments of build"] = short_digest(bound)
     if state := _state(plugin):
         modules["attributes of the plugin"] = short_digest(state)

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.distillation.settings import DISTILLATION, D3Settings
 from d3_plugin.errors import FailedConditionError
 from d3_plugin.experiments.code import digest_of
 from d3_plugin.experiments.comparison_result import Comparison
@@ -107,7 +107,8 @@ def ablate(options: AblateOptions) -> Comparison:
 
 def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | None]:
     """Settings of D³ by variant; ``baseline`` and ``d3`` are the runs that ``d3 compare`` makes."""
-    cls = replace(d3, kl_weight=0.0, be_weight=0.0, od_weight=0.0)
+    off: dict[str, Any] = dict.fromkeys(DISTILLATION, 0.0)
+    cls = replace(d3, **off)
     return {
         "baseline": None,
         "cls": cls,

@@ -73,18 +73,24 @@ def family_of(function: Callable[..., object]) -> HostFamily:
         problems.add(f"other arguments need a default: {', '.join(others)}")
     if missing := [each for each in ("data", "d3") if each not in parameters]:
         problems.add(f"missing: {', '.join(missing)}")
-    settings: Any = parameters["settings"].annotation if "settings" in parameters else NoSettings
-    if isinstance(settings, str):  # as with "from __future__ import annotations"
-        with suppress(Exception):
-            settings = eval(settings, function.__globals__)
-    if not (isinstance(settings, type) and is_dataclass(settings)):
+    settings = _annotation(function, "settings") if "settings" in parameters else NoSettings
+    if settings is None:
         problems.add("write the dataclass of its settings as an annotation, settings: Settings")
     problems.raise_as(InputError)
     summary = (inspect.getdoc(function) or "a training function").splitlines()[0]
     if module != "__main__":
         name = f"{module.rpartition('.')[2]}.{name}"
     build = TrainingFunction(function)
-    return HostFamily(name, summary, settings, build, hooks=sys.modules[module])
+    return HostFamily(name, summary, settings or NoSettings, build, hooks=sys.modules[module])
+
+
+def _annotation(function: Callable[..., object], argument: str) -> type[Any] | None:
+    """The dataclass that annotates an argument; None if something else does, or nothing."""
+    found = inspect.signature(function).parameters[argument].annotation
+    if isinstance(found, str):  # as with "from __future__ import annotations"
+        with suppress(Exception):
+            found = eval(found, vars(sys.modules[function.__module__]))
+    return found if isinstance(found, type) and is_dataclass(found) else None
 
 
 class LoopTrainer:

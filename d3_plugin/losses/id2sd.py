@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from d3_plugin.checks import (
@@ -55,6 +57,9 @@ class ID2SDLoss(nn.Module):
     """
 
     seen_classes: Tensor
+    kl_form: KLForm
+    relation: RelationForm
+    __call__: Callable[..., Tensor]  # for editors: nn.Module says Any
 
     @checked
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -60,6 +61,9 @@ class O2DBDLoss(nn.Module):
     score_mean: Tensor
     score_std: Tensor
     is_seen: Tensor
+    score: ScoreKind
+    relation: RelationForm
+    __call__: Callable[..., Tensor]  # for editors: nn.Module says Any
 
     @checked
     def __init__(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
+from torch import nn
 from torch.profiler import profile
 
-from d3_plugin import D3Settings, InputError
+from d3_plugin import D3Settings, Host, HostError, HostFamily, InputError, hookimpl
 from d3_plugin.__main__ import main
-from d3_plugin.data import load
+from d3_plugin.data import GZSLData, load
 from d3_plugin.experiments import bench
 from d3_plugin.experiments.bench import Timing, _Timed
 from d3_plugin.experiments.run import find_family
@@ -49,6 +52,36 @@ def test_only_the_second_trainer_has_d3(monkeypatch: pytest.MonkeyPatch) -> None
         names.append({event.key for event in profiler.key_averages()})
     assert "GivenGradient" not in names[0]
     assert "GivenGradient" in names[1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 5
+
+
+class Odd:
+    """A trainer whose generator takes no noise; its hooks do not say how it is called."""
+
+    def __init__(self, data: GZSLData, settings: Settings, seed: int, device: object) -> None:
+        self.data, self.settings = data, settings
+        self.generator = nn.Linear(3, data.feature_dim)
+        self.optimizer = torch.optim.SGD(self.generator.parameters())
+
+    def fit(self) -> None:
+        for _ in range(self.settings.steps):
+            self.generator.weight.grad = torch.zeros_like(self.generator.weight)
+            self.optimizer.step()
+
+    @staticmethod
+    @hookimpl
+    def d3_describe_host(trainer: Odd) -> Host:
+        return Host("odd", trainer.generator, trainer.optimizer, trainer.data, trainer=trainer)
+
+
+def test_an_unknown_call_is_advised_for_a_plugin() -> None:
+    family = HostFamily("odd", "", Settings, Odd, hooks=Odd)
+    with pytest.raises(HostError, match=r"odd: .*synthesize=.*the hook d3_synthesize_features"):
+        bench.bench(family, "digits-1", rounds=1, d3={"teacher_epochs": 1, "embedding_dim": 4})
 
 
 FEW = ["--adapter", "fclswgan", "--host", "hidden=4", "--set", "teacher_epochs=1", "--rounds", "1"]

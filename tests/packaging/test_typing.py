@@ -22,8 +22,8 @@ INSTALL = re.compile(r"pip install (?:-q )?torch\S+ (.*?) &&")
 PAGES = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "CONTRIBUTING.md"))
 INSTALLS = sorted({re.sub(r"\[\w+\]", "", words) for words in INSTALL.findall(PAGES)})
 RIGHT = SCRIPT.read_text("utf-8")
-WRONG = "wrong: str = harmonic\nd3.evaluat()\n"
-LINES = [str(RIGHT.count("\n") + more) for more in (1, 2)]
+WRONG = "wrong: str = harmonic\nd3.evaluat()\nid2sd().shap\n"
+LINES = [str(RIGHT.count("\n") + more) for more in (1, 2, 3)]
 """Where the checkers must find an error, and nowhere else."""
 
 
