@@ -158,7 +158,8 @@ class Training:
         if isinstance(self.trainer, LoopTrainer):
             if self.run.d3 is None:
                 return [None]
-            plugins = [*self.plugins, *self.recorders]
+            added = [] if self.run.plugin is None else [self.run.plugin]
+            plugins = [*self.plugins, *self.recorders, *added]
             return [self.trainer.attach_d3(self.run.d3, self.run.seed, plugins)]
         attached: list[D3 | None] = []
         followers = _Followers()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import d3_plugin
-from d3_plugin import D3Error, InputError
+from d3_plugin import D3Error, InputError, hookimpl
 from d3_plugin.data import GZSLData, load
 from d3_plugin.experiments import compare
 from d3_plugin.experiments.code import code_of
@@ -60,6 +60,14 @@ def train(data: GZSLData, settings: Settings, seed: int, d3: Any = d3_plugin) ->
     loop(data, d3, settings.steps)
 
 
+class Noted:
+    """A plugin that is added, and does not change anything."""
+
+    @hookimpl
+    def d3_after_step(self, step: int) -> None:
+        CALLS.append(("Noted", step))
+
+
 def compared(function: Callable[..., object], out: Path, **options: Any) -> Any:
     small = {"seeds": 1, "cuts": 1, "draws": 1, "d3": D3, "progress": "none", **options}
     return compare(function, "digits-1", out, **small)
@@ -88,8 +96,13 @@ def test_only_data_and_d3_are_needed(tmp_path: Path) -> None:
     def short(data: GZSLData, d3: Any) -> None:
         loop(data, d3, 20, mode="hook", data=data)
 
-    rows = compared(short, tmp_path, d3={**D3, "weight": 1.0}).rows["test_training_functions.short"]
+    CALLS.clear()
+    comparison = compared(short, tmp_path, d3={**D3, "weight": 1.0}, plugins=[Noted()])
+    rows = comparison.rows["test_training_functions.short"]
     assert rows["d3_host"]["metrics"]["ausuc"]["difference"]["mean"] != 0
+    assert CALLS.count(("Noted", 20)) == 2, "on the test and the validation problem"
+    noted, plain = (rows[row]["metrics"]["ausuc"]["per_seed"] for row in ("d3-Noted", "d3"))
+    assert noted == plain
 
 
 def test_what_a_function_was_made_with_is_part_of_a_run() -> None:
