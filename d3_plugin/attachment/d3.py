@@ -104,7 +104,8 @@ class D3:
         real and on synthetic rows, mean over the rows of this process. ``gradient_share``, once
         known, is the norm of D³'s part of the generator's gradient over the norm of the whole, at
         the parameters that D³ reaches: in hook mode of the last step; in loss form of the last
-        tenth step, in the host's backward pass, before clipping, with all accumulated gradients.
+        tenth step (with ``settings.gradient_share`` of the last one), in the host's backward pass,
+        before clipping, with all accumulated gradients.
         """
         return self._loss.values
 
