@@ -63,8 +63,11 @@ def family_of(function: Callable[..., object]) -> HostFamily:
     """A training function as a host family; it is named after its module and itself.
 
     Raises:
-        InputError: it takes other arguments, or its settings are no dataclass.
+        InputError: it was not made by ``def``, it takes other arguments, or its settings are no
+            dataclass.
     """
+    if not inspect.isfunction(function) or not function.__name__.isidentifier():
+        raise InputError(f"adapter: {function!r} is not {FORM} that was made by def")
     name, module = function.__name__, function.__module__
     problems = Problems(f"{name}() in {module}, which must be {FORM}")
     parameters = inspect.signature(function).parameters

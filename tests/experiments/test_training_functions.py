@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -138,6 +139,12 @@ def test_other_functions_are_refused(
         find_family("other_loops:f")
     assert message in str(raised.value)
     assert "f() in other_loops" in str(raised.value)
+
+
+@pytest.mark.parametrize("given", [partial(train), lambda data, d3: None, LoopTrainer])
+def test_only_functions_with_a_name_are_taken(given: Any) -> None:
+    with pytest.raises(InputError, match=r"is not a function train.* that was made by def"):
+        compare(given)
 
 
 def without_attach(data: GZSLData, d3: Any) -> None:
