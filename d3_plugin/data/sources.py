@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 
 from d3_plugin.data.dataset import GZSLData
@@ -12,7 +11,7 @@ from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.data.matfolder import data_files, load_mat_folder
 from d3_plugin.errors import DataError
 
-_BUILT_IN = re.compile(r"digits(?:-(\d{1,9}))?", flags=re.ASCII)
+_BUILT_IN = {"digits": 0, **{f"digits-{draw}": draw for draw in range(len(DRAWS))}}
 
 
 def digest(spec: str, attributes: str | os.PathLike[str] | None = None) -> str:
@@ -35,7 +34,7 @@ def digest(spec: str, attributes: str | os.PathLike[str] | None = None) -> str:
 def _folder(spec: str) -> Path | None:
     for folder in (Path(spec), Path(os.environ.get("D3_DATA", ".")) / spec):
         try:
-            if spec and not _BUILT_IN.fullmatch(spec) and folder.is_dir():
+            if spec and spec not in _BUILT_IN and folder.is_dir():
                 return folder
         except (OSError, ValueError):  # not a valid folder name
             continue
@@ -64,11 +63,10 @@ def load(
     if not isinstance(spec, (str, os.PathLike)):
         raise DataError(f"a data set must be a str or a path, got {type(spec).__name__}")
     spec = os.fspath(spec)
-    built_in = _BUILT_IN.fullmatch(spec)
-    if built_in and (draw := int(built_in[1] or 0)) < len(DRAWS):
+    if spec in _BUILT_IN:
         if attributes is not None or validation:
             raise DataError(f"{spec!r} has one attribute table and no validation split")
-        return load_digits_gzsl(draw)
+        return load_digits_gzsl(_BUILT_IN[spec])
     if (folder := _folder(spec)) is not None:
         return load_mat_folder(folder, attributes=attributes, validation=validation)
     raise DataError(

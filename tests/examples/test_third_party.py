@@ -71,6 +71,7 @@ def d3(*arguments: str, paths: tuple[Path, ...]) -> subprocess.CompletedProcess[
     return run([sys.executable, "-m", "d3_plugin", *arguments], *paths)
 
 
+@pytest.mark.slow
 def test_compare_ends_with_a_report(installed: Path, tmp_path: Path) -> None:
     """With two jobs: the workers are processes of their own and must find the plugin as well."""
     done = d3(
