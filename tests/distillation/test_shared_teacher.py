@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from d3_plugin import D3Settings
 from d3_plugin.distillation import teacher as module
 from d3_plugin.distillation.networks import EmbeddingClassifier
 from d3_plugin.distillation.teacher import pretrain_teacher
@@ -113,11 +113,23 @@ def test_memory_is_bounded_and_the_latest_are_kept(
     assert len(trainings) == 4
 
 
+def test_variants_that_differ_in_their_losses_share_a_teacher(trainings: list[str]) -> None:
+    few = replace(SMALL, teacher_epochs=2)
+    variants = (few, replace(few, od_weight=0.0), replace(few, weight=0.0, student_start="random"))
+    first, *others = (
+        attach(ScriptHost(toy_problem()), variant).distiller.teacher for variant in variants
+    )
+    assert len(trainings) == 1
+    assert all(torch.equal(weights(first), weights(other)) for other in others)
+    attach(ScriptHost(toy_problem()), replace(few, teacher_lr=1e-3))
+    assert len(trainings) == 2
+
+
 def test_a_run_is_the_same_with_and_without_a_teacher_from_before(trainings: list[str]) -> None:
     ends = []
     for _ in range(2):
         host = ScriptHost(toy_problem())
-        d3 = attach(host, D3Settings(**{**vars(SMALL), "teacher_epochs": 2}))
+        d3 = attach(host, replace(SMALL, teacher_epochs=2))
         batch = host.data.train_features[:8], host.data.train_labels[:8]
         losses = [d3.loss(*batch).item() for _ in range(3)]
         ends.append((losses, drawn(), weights(d3.distiller.student)))
