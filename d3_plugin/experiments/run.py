@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
+import types
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -168,7 +171,8 @@ class Training:
                 continue
             leads = not any(attached)
             plugins = [*self.plugins, recorder, *([followers] if leads else [])]
-            plugins += [] if run.plugin is None else [run.plugin]
+            if run.plugin is not None:
+                plugins.append(_own(run.plugin))
             mode: Mode = "hook" if leads else "loss"
             d3 = attach(self.trainer, settings=run.d3, seed=run.seed, mode=mode, plugins=plugins)
             followers.d3s += [] if leads else [d3]
@@ -248,6 +252,11 @@ class Training:
             else:
                 evaluations.append(_with_student(baseline, d3))
         return evaluations
+
+
+def _own(plugin: Any) -> Any:
+    """A plugin for one training: what it keeps from step to step goes to no other."""
+    return plugin if isinstance(plugin, types.ModuleType) else copy.deepcopy(plugin)
 
 
 class _Followers:

@@ -196,6 +196,25 @@ def test_a_plugin_with_a_final_classifier_of_its_own(monkeypatch: pytest.MonkeyP
     assert (baseline != own).any()
 
 
+def test_what_a_plugin_keeps_is_of_one_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its runs would depend on what was trained before, and so would their identity."""
+
+    class Counts:
+        steps = 0
+
+        @hookimpl
+        def d3_extra_terms(self, batch: StepBatch) -> dict[str, Tensor]:
+            self.steps += 1
+            return {"growing": self.steps * batch.student_logits.square().mean()}
+
+    monkeypatch.setattr(run_module, "why_apart", lambda runs: "")
+    runs = planned(Counts())
+    before = runs[2].identity()
+    one, other = execute(runs)[2], execute(runs)[2]
+    assert one.d3_history[0]["growing"] == other.d3_history[0]["growing"]
+    assert runs[2].identity() == before
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
