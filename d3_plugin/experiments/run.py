@@ -161,7 +161,7 @@ class Training:
         if isinstance(self.trainer, LoopTrainer):
             if self.run.d3 is None:
                 return [None]
-            plugins = [*self.plugins, *self.recorders]
+            plugins = [*self.plugins, *self.recorders, *_added(self.run)]
             return [self.trainer.attach_d3(self.run.d3, self.run.seed, plugins)]
         attached: list[D3 | None] = []
         followers = _Followers()
@@ -171,8 +171,7 @@ class Training:
                 continue
             leads = not any(attached)
             plugins = [*self.plugins, recorder, *([followers] if leads else [])]
-            if run.plugin is not None:
-                plugins.append(_own(run.plugin))
+            plugins += _added(run)
             mode: Mode = "hook" if leads else "loss"
             d3 = attach(self.trainer, settings=run.d3, seed=run.seed, mode=mode, plugins=plugins)
             followers.d3s += [] if leads else [d3]
@@ -254,9 +253,12 @@ class Training:
         return evaluations
 
 
-def _own(plugin: Any) -> Any:
-    """A plugin for one training: what it keeps from step to step goes to no other."""
-    return plugin if isinstance(plugin, types.ModuleType) else copy.deepcopy(plugin)
+def _added(run: Run) -> list[Any]:
+    """The plugin of a run, if it has one; what it keeps from step to step goes to no other run."""
+    if run.plugin is None:
+        return []
+    is_module = isinstance(run.plugin, types.ModuleType)
+    return [run.plugin if is_module else copy.deepcopy(run.plugin)]
 
 
 class _Followers:
