@@ -217,14 +217,14 @@ def _make_there(pickled: bytes, wanted: dict[str, str], codes: list[Code]) -> li
     with _one_at_a_time:  # reading code is not safe in several threads either (Python 3.11)
         runs: list[Run] = pickle.loads(pickled)
         run, problem = runs[0], ""
-        if versions() != wanted:  # of a worker that has joined since
-            problem = f"this worker has {versions()}, the command was started with {wanted}"
         changes = [
             change
-            for run, code in zip(runs, codes, strict=True)
-            for change in code_changes(asdict(run.code), asdict(code))
+            for each, code in zip(runs, codes, strict=True)
+            for change in code_changes(asdict(each.code), asdict(code))
         ]
-        if changes:
+        if versions() != wanted:  # of a worker that has joined since
+            problem = f"this worker has {versions()}, the command was started with {wanted}"
+        elif changes:
             problem = f"this worker has other code: {', '.join(dict.fromkeys(changes))}"
         try:
             found = digest(run.data, run.attributes)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
+import types
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -158,8 +161,7 @@ class Training:
         if isinstance(self.trainer, LoopTrainer):
             if self.run.d3 is None:
                 return [None]
-            added = [] if self.run.plugin is None else [self.run.plugin]
-            plugins = [*self.plugins, *self.recorders, *added]
+            plugins = [*self.plugins, *self.recorders, *_added(self.run)]
             return [self.trainer.attach_d3(self.run.d3, self.run.seed, plugins)]
         attached: list[D3 | None] = []
         followers = _Followers()
@@ -169,7 +171,7 @@ class Training:
                 continue
             leads = not any(attached)
             plugins = [*self.plugins, recorder, *([followers] if leads else [])]
-            plugins += [] if run.plugin is None else [run.plugin]
+            plugins += _added(run)
             mode: Mode = "hook" if leads else "loss"
             d3 = attach(self.trainer, settings=run.d3, seed=run.seed, mode=mode, plugins=plugins)
             followers.d3s += [] if leads else [d3]
@@ -249,6 +251,14 @@ class Training:
             else:
                 evaluations.append(_with_student(baseline, d3))
         return evaluations
+
+
+def _added(run: Run) -> list[Any]:
+    """The plugin of a run, if it has one; what it keeps from step to step goes to no other run."""
+    if run.plugin is None:
+        return []
+    is_module = isinstance(run.plugin, types.ModuleType)
+    return [run.plugin if is_module else copy.deepcopy(run.plugin)]
 
 
 class _Followers:

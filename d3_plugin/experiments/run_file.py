@@ -94,7 +94,7 @@ def _array_misfits(arrays: dict[str, Any]) -> str:
         if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
             return f"{name} must be finite numbers {shape}, got {array.dtype} {array.shape}"
     try:
-        check_scores("its arrays", scores[0], *ids)
+        check_scores(", ".join(_ARRAYS[:4]), scores[0], *ids)
     except InputError as error:
         return str(error)
     return ""

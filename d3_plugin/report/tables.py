@@ -174,7 +174,7 @@ def tex_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str], ca
         headlines: key of the row that each adapter is judged by, which is bold.
         caption: for a comment on the first line.
     """
-    columns = columns_of(next(iter(summaries.values())))
+    columns = max(map(columns_of, summaries.values()), key=len, default=COLUMNS)
     width = len(columns) + 1
     lines = [
         f"% {' '.join(caption.split())}",

@@ -26,6 +26,7 @@ from d3_plugin.experiments.plan import Run, plan, trainings
 from d3_plugin.experiments.proof import prove
 from d3_plugin.experiments.run import execute
 from tests.experiments import spoiled_hosts
+from tests.experiments.test_training_functions import train
 from tests.experiments.tiny import D3, HOST, SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +195,32 @@ def test_a_plugin_with_a_final_classifier_of_its_own(monkeypatch: pytest.MonkeyP
     baseline, d3, own = (made.evaluation.host_scores for made in execute(planned(Untrained())))
     assert (baseline == d3).all()
     assert (baseline != own).any()
+
+
+def test_it_is_added_to_the_d3_of_a_training_function(tmp_path: Path) -> None:
+    small = {**TINY, "seeds": 1, "host": {}}
+    made = compare(train, "digits-1", tmp_path, plugins=[Term()], **small)
+    terms = {run["variant"]: set(*run["d3_history"]) for run in made.content["runs"]}
+    assert terms["d3-Term"] - terms["d3"] == {"small"}
+
+
+def test_what_a_plugin_keeps_is_of_one_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its runs would depend on what was trained before, and so would their identity."""
+
+    class Counts:
+        steps = 0
+
+        @hookimpl
+        def d3_extra_terms(self, batch: StepBatch) -> dict[str, Tensor]:
+            self.steps += 1
+            return {"growing": self.steps * batch.student_logits.square().mean()}
+
+    monkeypatch.setattr(run_module, "why_apart", lambda runs: "")
+    runs = planned(Counts())
+    before = runs[2].identity()
+    one, other = execute(runs)[2], execute(runs)[2]
+    assert one.d3_history[0]["growing"] == other.d3_history[0]["growing"]
+    assert runs[2].identity() == before
 
 
 @pytest.mark.parametrize(

@@ -121,16 +121,16 @@ def test_what_a_worker_can_lack(tmp_path: Path) -> None:
     for missing in (False, True):
         if missing:
             (folder / "res101.mat").unlink()
-        answers = _make_there(pickle.dumps(runs), here, runs[0].code)
+        answers = _make_there(pickle.dumps(runs), here, [run.code for run in runs])
         assert [answer.name for answer in answers] == [run.name for run in runs]
         for answer in answers:
             assert f"data folder {spec} is missing here, or has other contents" in answer.problem
     (run, *_) = planned()
-    (old,) = _make_there(pickle.dumps([run]), {**here, "torch": "1.0"}, run.code)
+    (old,) = _make_there(pickle.dumps([run]), {**here, "torch": "1.0"}, [run.code])
     assert "'torch': '1.0'" in old.problem
     for change in ({"device": "tpuu"}, {"adapter": "vqgan"}):
         other = replace(run, **change)
-        (answer,) = _make_there(pickle.dumps([other]), here, other.code)
+        (answer,) = _make_there(pickle.dumps([other]), here, [other.code])
         assert next(iter(change.values())) in answer.problem
         assert answer.outcome is None
 

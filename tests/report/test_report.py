@@ -185,6 +185,11 @@ def test_special_characters_in_tex() -> None:
     assert tex_table({}, {}, "a\n% b").splitlines()[0] == "% a % b", "stays a comment"
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_pictures", lambda content, adapter: ())
+
+
 def written(folder: Path, content: dict[str, Any]) -> str:
     """The page of these results."""
     write_results(folder / "results.json", content)
@@ -203,6 +208,7 @@ def test_class_names_are_shown_as_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "table.tex").read_text().startswith("% b>, 2 seeds\n"), "no path"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_name_of_an_experiment_is_its_title(tmp_path: Path) -> None:
     page = written(tmp_path, made_up(name="Larger critic <1>"))
     assert "<h1>Larger critic &lt;1&gt;</h1>" in page
@@ -211,6 +217,7 @@ def test_the_name_of_an_experiment_is_its_title(tmp_path: Path) -> None:
     assert "<h1>Baseline and +D³ on cub</h1>" in written(tmp_path, made_up(data="/home/me/cub"))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_where_it_was_made(tmp_path: Path) -> None:
     """Machine, versions, digests, and a command to copy."""
     page = written(tmp_path, made_up())
@@ -219,6 +226,7 @@ def test_where_it_was_made(tmp_path: Path) -> None:
     assert '<pre class="command">d3 compare --data d</pre>' in page
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_every_seed_and_draw_is_on_the_page(tmp_path: Path) -> None:
     content = made_up()
     page = written(tmp_path, content)

@@ -12,11 +12,17 @@ import pytest
 from d3_plugin.__main__ import main
 from d3_plugin.errors import FailedConditionError, InputError
 from d3_plugin.experiments import ablate, compare, parallel
+from d3_plugin.report import page
 from d3_plugin.report.statistics import interval
 from d3_plugin.report.verdict import failures, read_conditions, verdict
 from tests.experiments.tiny import FLAGS, SMALL
 
-ARGUMENTS = ["compare", "--data", "digits", "--seeds", "2", *FLAGS]
+ARGUMENTS = ["compare", "--data", "digits-2", "--seeds", "2", "--cuts", "1", *FLAGS]
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "_pictures", lambda content, adapter: ())
 
 
 def summary(**gains: Sequence[float]) -> dict[str, Any]:
@@ -130,6 +136,16 @@ def test_a_failure_names_condition_and_figure() -> None:
     )
 
 
+def test_what_is_added_to_the_headline_is_compared_with_it() -> None:
+    table = summary(d3_a=GAIN, d3_h=GAIN, more_a=[1.0 + x for x in GAIN], more_h=NOISE)
+    table["more"]["beside"] = "d3"
+    said = verdict("x", table)
+    assert said.startswith("x: d3 gains AUSUC +1.7 ± ")
+    assert ". Beside it more gains AUSUC +1.0 ± 0.0 over 5 seeds; H -1.6 ± " in said
+    gate = read_conditions(["more.d_ausuc_to_d3 > 0.009"], ["x"], table, 5)
+    assert failures(gate, {"x": table})[0].startswith("x more.d_ausuc_to_d3 > 0.009: of more it is")
+
+
 @pytest.mark.parametrize(
     ("condition", "why"),
     [
@@ -174,6 +190,7 @@ def test_all_bad_conditions_are_listed(tmp_path: Path) -> None:
         compare("fclswgan", "digits", tmp_path, seeds=1, fail_if=conditions, **SMALL)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_exit_status_of_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     passing = ["--fail-if", "ausuc < 0", "--fail-if", "fclswgan:baseline.ausuc > 1"]
     assert main([*ARGUMENTS, "--out", str(tmp_path), *passing]) == 0
@@ -195,6 +212,7 @@ def test_exit_status_of_conditions(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "report.html").exists(), "results first"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_python_gets_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         FailedConditionError, match=r"^failed: fclswgan cls-kl\.d_ausuc_to_cls > -2"
