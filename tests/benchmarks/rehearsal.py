@@ -171,13 +171,10 @@ def scored(d3: D3, classifier: Any) -> Evaluation:
 def report(out: Path, data: GZSLData, evaluation: Evaluation) -> None:
     """Of two seeds, each with its cut, baseline and +D³."""
     prior = np.full(data.num_classes, 1 / data.num_classes)
-    runs = [
-        replace(
-            run, evaluation=replace(evaluation, prior=prior), class_names=data.class_names,
-            projection=None,
-        )
-        for run in made_up.runs()
-    ]  # fmt: skip
+    evaluation = replace(evaluation, prior=prior)
+    runs = made_up.runs()
+    record = replace(runs[0].record, class_names=list(data.class_names), projection=None)
+    runs = [replace(run, evaluation=evaluation, record=record) for run in runs]
     write_results(out / "results.json", made_up.content(made=runs))
     write_report(out)
 
