@@ -1,8 +1,9 @@
-"""Teacher and student learn nothing from test rows."""
+"""Teacher and student learn from real seen rows and synthetic unseen ones, not from test rows."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from d3_plugin.data import GZSLData, without_test_rows
 from tests.toys import ScriptHost, assert_equal, attach
@@ -19,3 +20,17 @@ def test_other_test_rows_change_nothing(toy_data: GZSLData) -> None:
     assert "d3.teacher.classify.weight" in states[0]
     assert torch.isfinite(states[0]["d3.student.classify.weight"]).all()
     assert_equal(*states)
+
+
+def test_synthetic_rows_are_of_unseen_classes(toy_data: GZSLData) -> None:
+    asked: set[int] = set()
+
+    def synthesize(class_ids: Tensor, attributes: Tensor) -> Tensor:
+        asked.update(class_ids.tolist())
+        return host.net_g(torch.randn_like(attributes), attributes)
+
+    host = ScriptHost(toy_data)
+    d3 = attach(host, synthesize=synthesize)
+    asked.clear()
+    host.run(4, d3)
+    assert asked == {1, 4}
