@@ -7,7 +7,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pluggy
+
 from d3_plugin.evaluation.proof import Proof
+from d3_plugin.hooks.user_functions import UserHooks, classifier_of_user
+from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.loop_form import CallForm
 
 _WIDTH, _HEIGHT = 100, 25
@@ -51,6 +55,11 @@ class Check:
     def verdict(self) -> str:
         number = len(self.problems)
         return "nothing looks wrong" if not number else f"{number} of these look wrong"
+
+    @property
+    def first_lines(self) -> list[str]:
+        """What fits a log."""
+        return repr(self).split("\n")[:6]
 
     def __repr__(self) -> str:
         """At most 25 lines of 100 columns; ``problems`` has the whole sentences."""
@@ -100,7 +109,8 @@ def call_lines(form: CallForm, *, given: bool, guessed: bool) -> list[Line]:
     else:
         call = Line(what, str(form), form.known_by, form.problem or form.note)
     if guessed:
-        return [call]
+        blind = "calls of generator.forward() or in a compiled step cannot be seen"
+        return [call, Line("loop's calls", f"none seen yet; {blind}")]
     modes = {True: "train", False: "eval"}
     mode = "not seen" if form.training is None else f"in {modes[form.training]} mode"
     return [call, Line("loop's synthesis", mode, "calls on unseen classes")]
@@ -133,6 +143,29 @@ def generator_lines(
     )
     finding = f"{'yes' if reached else 'no'}: weight {weight:g}, {steps} steps{share}"
     return [Line(what, finding, "the backward passes", problem)]
+
+
+def host_lines(host: Host, hooks: pluggy.HookRelay) -> list[Line]:
+    """The data, the modules whose state is restored, and the classifier that is scored."""
+    data = host.data
+    norms, rows = data.attributes.norm(dim=1), data.train_features
+    low, high = rows.min().item(), rows.max().item()
+    shape = f"{data.num_classes} x {data.attributes.shape[1]}"
+    lengths = f"lengths {norms.min().item():.3g} to {norms.max().item():.3g}"
+    length = rows.norm(dim=1).mean().item()
+    names = ", ".join(dict.fromkeys(type(module).__name__ for module in host.modules))
+    own = classifier_of_user(hooks)
+    if not own:
+        others = [h.plugin for h in hooks.d3_train_classifier.get_hookimpls()]
+        plugin = any(not isinstance(each, UserHooks) for each in others)
+        own = f"classifier of {host.name}" if plugin else "default softmax; train_classifier= none"
+    labels = f"gets class ids 0 to {data.num_classes - 1}, unseen ones too"
+    return [
+        Line("attributes", f"{shape}, {lengths}", "data="),
+        Line("features", f"{low:.3g} to {high:.3g}, mean length {length:.3g}", "data="),
+        Line("restored modules", names, "generator=, modules= and a trial of synthesis"),
+        Line("final classifier", f"{own}; {labels}", "attach"),
+    ]
 
 
 def proof_lines(proof: Proof) -> list[Line]:

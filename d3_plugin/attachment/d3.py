@@ -12,6 +12,14 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.attachment.check import (
+    Check,
+    Line,
+    call_lines,
+    generator_lines,
+    host_lines,
+    proof_lines,
+)
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.checks import Count, NonNegative, checked
@@ -25,14 +33,20 @@ from d3_plugin.distillation.settings import (
 from d3_plugin.errors import D3Warning, HostError, InputError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
+from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
+from d3_plugin.hooks.user_functions import synthesizes
+from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
+
+_BEGUN = 50
+"""Steps after which synthetic rows must show what the loop has trained."""
 
 
 class D3:
@@ -63,6 +77,8 @@ class D3:
         self._optimizer_hook = None
         if mode == "hook":
             self._optimizer_hook = OptimizerHook(host, self._loss, gather=distiller.gather)
+        else:  # a compiled step calls it outside its graph
+            self.loss = torch.compiler.disable(self.loss)  # type: ignore[method-assign]
         self._attached = True
 
     @property
@@ -110,9 +126,9 @@ class D3:
 
     def loss(
         self,
-        features: Tensor | None = None,
-        labels: Tensor | None = None,
-        attributes: Tensor | None = None,
+        features: Rows = None,
+        labels: Rows = None,
+        attributes: Rows = None,
         *,
         update: bool = True,
     ) -> Tensor:
@@ -125,7 +141,8 @@ class D3:
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
                 None: D³ draws ``settings.real_rows`` training rows itself.
-            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names.
+            labels: (B,) or (B, 1) whole numbers, in the form that ``attach(labels_are=...)`` names,
+                all of seen classes. Arrays and lists are taken, too.
             attributes: (B, A) instead of labels, for loops that have none: rows of the data's
                 attribute matrix, unchanged or divided by their norm.
             update: False leaves the student as it is and draws the classes and noise of the last
@@ -133,7 +150,8 @@ class D3:
                 gradients.
 
         Returns:
-            0-dim tensor: ``settings.weight`` times the sum of the terms. A plain zero at weight 0.
+            0-dim tensor: ``settings.weight`` times the sum of the terms. Zero at weight 0,
+            with a graph that ends there.
 
         Raises:
             HostError: the batch does not fit the data, D³ was detached, or it is attached with
@@ -198,6 +216,7 @@ class D3:
                 draws=draws,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     @checked
@@ -232,6 +251,7 @@ class D3:
                 seed=self._seed,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     def _scoring(
@@ -284,10 +304,40 @@ class D3:
         cuts = (self, *others)
         return choose_ensemble([d3.evaluate(draws=draws, final_classifier="both") for d3 in cuts])
 
+    def check(self, *, prove: bool = True) -> Check:
+        """What D³ has understood of the host and how it knows, on one screen; changes no number.
+
+        Args:
+            prove: also synthesise seen classes and compare them with the training rows.
+        """
+        loss, call, by = self._loss, self.host.from_noise, synthesizes(self._hooks, self.host)
+        with plain_pytorch(self.host.generator):
+            if by == "plugin":
+                lines = [Line("generator's call", f"as the plugin of {self.host.name} calls it")]
+            else:
+                lines = call_lines(call.form(), given=by == "user", guessed=not call.seen)
+            lines += host_lines(self.host, self._hooks)
+            lines.append(Line("labels", *loss.batches.finding))
+            share = self.values.get("gradient_share")
+            lines += generator_lines(
+                weight=self.settings.weight,
+                reached=bool(loss.share.recent) or loss.arrival.reached,
+                gradient_share=None if share is None else share.item(),
+                steps=self.steps,
+            )
+            if (seconds := loss.clock.seconds) is not None:
+                own, whole = (f"{1000 * each:.3g} ms" for each in seconds)
+                lines.append(Line("time of a step", f"D³ {own} of {whole}", "the last steps"))
+            if prove:
+                lines += proof_lines(prove_host(self.host, self._hooks, self._seed))
+        return Check(self.host.name, lines)
+
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
         if self._optimizer_hook is not None:
             self._optimizer_hook.remove()
+        if self.host.from_noise.loop is not None:
+            self.host.from_noise.loop.remove()
         self._attached = False
         self._loss.student.look()
 

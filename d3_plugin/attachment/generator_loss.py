@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 import warnings
+from collections import deque
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 import pluggy
 import torch
 from torch import Tensor
 
-from d3_plugin.attachment.gradient import MEASURE_EVERY, GivenGradient, GradientShare
+from d3_plugin.attachment.gradient import MEASURE_EVERY, Arrival, GivenGradient, GradientShare
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning
 from d3_plugin.hooks.calls import after_step, extra_terms
+from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host, StepBatch
 from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
 from d3_plugin.hosts.labels import HostBatches, LabelForm
+from d3_plugin.hosts.module_state import script_hooks
 from d3_plugin.hosts.synthesis import synthesize
+
+
+class Clock:
+    """Seconds of D³'s last steps and of the whole ones; on a GPU of the launches alone."""
+
+    def __init__(self) -> None:
+        self._ends = deque[tuple[float, float]](maxlen=20)  # of a step, and its own seconds
+
+    def add(self, start: float) -> None:
+        end = time.perf_counter()
+        self._ends.append((end, end - start))
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """Of D³ in a step, and of the step; None before there are a few."""
+        if len(self._ends) < 5:
+            return None
+        ends, own = zip(*self._ends, strict=True)
+        return median(own), median(b - a for a, b in itertools.pairwise(ends))
 
 
 class GeneratorLoss:
@@ -53,22 +78,25 @@ class GeneratorLoss:
     ) -> None:
         self._host, self._hooks, self._distiller, self.settings = host, hooks, distiller, settings
         self.stream, self._hooked = stream, hooked
-        self._batches = HostBatches(host.data, distiller.teacher, labels_are)
+        self.batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
-        self.share = GradientShare()
+        self.share, self.arrival = GradientShare(), Arrival(host.generator)
+        self._script_hooks = set[str]()
+        self.clock = Clock()
         self._terms: dict[str, Tensor] = {}
         self._teacher_logits: dict[str, Tensor] = {}  # of real and of synthetic rows
         self._warned_unreachable = self._warned_share = False
 
     def __call__(
         self,
-        features: Tensor | None = None,
-        labels: Tensor | None = None,
-        attributes: Tensor | None = None,
+        features: Rows = None,
+        labels: Rows = None,
+        attributes: Rows = None,
         *,
         update: bool = True,
     ) -> Tensor:
         """The extra loss, 0-dim; arguments as for ``loss()``."""
+        start = time.perf_counter()
         weight = self.settings.weight
         reached = weight > 0 and self._generator_is_reached()
         with self.stream.drawing(again=not update), torch.enable_grad():
@@ -84,14 +112,19 @@ class GeneratorLoss:
                 total, rows if reached else None, parts, step=update
             )
         of_teacher, n = batch.teacher_logits.detach(), batch.num_synthetic
+        if update and features is not None:
+            self.batches.note(real, real_labels, of_teacher[n:])
         self._teacher_logits = {"synthetic": of_teacher[:n], "real": of_teacher[n:]}
         value = self._terms["total"]
         value = (weight * value).masked_fill(~finite, 0.0) if weight else torch.zeros_like(value)
         if update:
             self._after_step()
-        if gradient is None:
-            return value
-        loss: Tensor = GivenGradient.apply(synthetic, value, weight * gradient)  # type: ignore[no-untyped-call]
+            self.clock.add(start)
+        if gradient is None:  # at weight 0 with a graph, for loops that call backward() on it alone
+            return value.requires_grad_() if not weight and torch.is_grad_enabled() else value
+        loss: Tensor = GivenGradient.apply(  # type: ignore[no-untyped-call]
+            synthetic, value, weight * gradient, self.arrival.note
+        )
         if update and not self._hooked and self.student.steps % MEASURE_EVERY == 1:
             loss.register_hook(self.share.watch(synthetic))
         return loss
@@ -116,19 +149,17 @@ class GeneratorLoss:
                 "with requires_grad off in all its parameters); the student learns, the generator "
                 "does not. Call it in the generator's step.",
                 D3Warning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return reached
 
-    def _real_rows(
-        self, features: Tensor | None, labels: Tensor | None, attributes: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _real_rows(self, features: Rows, labels: Rows, attributes: Rows) -> tuple[Tensor, Tensor]:
         """Those of the host's batch, or drawn from the training rows; and their class ids."""
         if features is not None or labels is not None or attributes is not None:
-            return self._batches.read(features, labels, attributes)
-        features, labels = self._host.data.train_features, self._host.data.train_labels
-        drawn = torch.randint(len(labels), (self.settings.real_rows,), device=labels.device)
-        return features[drawn], labels[drawn]
+            return self.batches.read(features, labels, attributes)
+        rows, ids = self._host.data.train_features, self._host.data.train_labels
+        drawn = torch.randint(len(ids), (self.settings.real_rows,), device=ids.device)
+        return rows[drawn], ids[drawn]
 
     def _unseen_classes(self) -> Tensor:
         unseen = self._host.data.unseen_classes
@@ -149,8 +180,26 @@ class GeneratorLoss:
         steps = self.student.steps
         if self._hooks.d3_after_step.get_hookimpls():
             after_step(self._hooks, self._host, steps, self.values)
+        if not self.settings.weight and steps % LOOK_EVERY == 1:
+            self._warn_of_script_hooks()
+        if steps % LOOK_EVERY == 0:
+            self.batches.look()
+            if self.settings.weight and not self._hooked and not self._warned_unreachable:
+                self.arrival.look(LOOK_EVERY)
         if steps % LOOK_EVERY == 0 and not self._warned_share:
             self._warned_share = self.share.warn(self.settings.weight, self._hooked)
+
+    def _warn_of_script_hooks(self) -> None:
+        found = script_hooks(self._host.modules) - self._script_hooks
+        self._script_hooks |= found
+        if found:
+            warnings.warn(
+                f"D³'s calls of the generator run hooks of the script, too: {', '.join(found)}. "
+                "What such a hook keeps is then of D³'s rows, and training may differ from one "
+                "without D³ even at weight 0: read it before d3.loss()",
+                D3Warning,
+                stacklevel=6,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The student's optimiser and steps, the random stream and the latest gradient shares."""

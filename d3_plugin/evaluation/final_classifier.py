@@ -20,6 +20,7 @@ from d3_plugin.errors import HostError
 from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
 from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.module_state import train_mode
 from d3_plugin.hosts.synthesis import synthesize
 
 Source = Literal["default", "argument", "plugin"]
@@ -49,7 +50,8 @@ class HostScorer:
         self._host, self._hooks = host, hooks
         data, own = host.data, _name_of_users(hooks, "train_classifier")
         classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
-        synthetic = synthesize(host, hooks, classes.clone(), differentiable=False)
+        with train_mode([host.generator] if host.from_noise.form().training else []):
+            synthetic = synthesize(host, hooks, classes.clone(), differentiable=False)
         _check_finite("the generator", synthetic, "synthetic rows")
         features = torch.cat([data.train_features, synthetic.to(data.train_features)])
         labels = torch.cat([data.train_labels, classes])

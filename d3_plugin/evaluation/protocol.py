@@ -20,10 +20,12 @@ from d3_plugin.evaluation.captured import EXAMPLES, capture
 from d3_plugin.evaluation.classifier import Classifier, TrainingRows
 from d3_plugin.evaluation.final_classifier import HostScorer, train_final
 from d3_plugin.evaluation.metrics import ood_auroc
+from d3_plugin.evaluation.proof import near_chance, prove_host
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
@@ -44,6 +46,7 @@ def evaluate(
     seed: Seed = 0,
     draws: Count = 1,
     noise_dim: Count | None = None,
+    noise: NoiseSource | None = None,
     synthesize: Synthesis | None = None,
     modules: Iterable[nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -60,8 +63,8 @@ def evaluate(
         generator, data: of a script, instead of a trainer.
         seed: of the noise and of the final classifier.
         draws: how many draws of synthetic features to average over; each trains a classifier.
-        noise_dim, synthesize, modules, transform_features, train_classifier, synthetic_per_class:
-            see :func:`d3_plugin.attach`.
+        noise_dim, noise, synthesize, modules, transform_features, train_classifier,
+            synthetic_per_class: see :func:`d3_plugin.attach`.
         plugins: further plugins.
 
     Raises:
@@ -75,6 +78,7 @@ def evaluate(
         data=data,
         seed=seed,
         noise_dim=noise_dim,
+        noise=noise,
         synthesize=synthesize,
         modules=modules,
         transform_features=transform_features,
@@ -94,6 +98,7 @@ def classifier(
     data: Any = None,
     seed: Seed = 0,
     noise_dim: Count | None = None,
+    noise: NoiseSource | None = None,
     synthesize: Synthesis | None = None,
     modules: Iterable[nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -116,6 +121,7 @@ def classifier(
         data=data,
         seed=seed,
         noise_dim=noise_dim,
+        noise=noise,
         synthesize=synthesize,
         modules=modules,
         transform_features=transform_features,
@@ -151,6 +157,7 @@ def score_host(
     draws: int = 1,
     distiller: Distiller | None = None,
     settings: D3Settings = _HOST_ALONE,
+    trained: bool = True,
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
@@ -165,6 +172,7 @@ def score_host(
         draws: how many times features are synthesised and the final classifier is trained.
         distiller: teacher and student; needed unless ``final_classifier`` is ``host``.
         settings: which classifier is scored, and how it is combined.
+        trained: False where the generator has hardly begun, so that nothing shows in its rows.
 
     Returns:
         Metrics as means over the draws, and the scores they are computed from.
@@ -179,6 +187,7 @@ def score_host(
     scores: list[Tensor] = []
     host_scores: list[Tensor] = []
     student_scores = teacher_score = teacher_auroc = None
+    host.from_noise.form(now=True)
     with (
         plain_pytorch(host.generator),
         RandomStream(seed, host.device, "evaluation"),
@@ -215,7 +224,17 @@ def score_host(
     if final.host is not None:
         _say_probabilities(final.host)
         _compare_parts(evaluation, final.host)
+        if trained:
+            zsl = evaluation.metrics_of(_array(host_scores)).zsl
+            _warn([near_chance(zsl, len(data.unseen_classes))])
+    if trained:
+        _warn(prove_host(host, hooks, seed).warnings)
     return evaluation
+
+
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in filter(None, sentences):
+        warnings.warn(sentence, D3Warning, stacklevel=5)
 
 
 def _say_probabilities(scorer: HostScorer) -> None:
@@ -258,6 +277,7 @@ def make_classifier(
     seed: int,
     distiller: Distiller | None = None,
     settings: D3Settings = _HOST_ALONE,
+    trained: bool = True,
 ) -> Classifier:
     """The first draw's final classifier, the one that :func:`score_host` scores.
 
@@ -265,12 +285,13 @@ def make_classifier(
     that cannot be captured runs in the host's modules, in eval mode.
 
     Args:
-        host, hooks, seed, distiller, settings: as for :func:`score_host`.
+        host, hooks, seed, distiller, settings, trained: as for :func:`score_host`.
 
     Raises:
         HostError: as :func:`score_host`.
     """
     data = host.data
+    host.from_noise.form(now=True)
     with (
         plain_pytorch(host.generator),
         RandomStream(seed, host.device, "evaluation"),
@@ -293,6 +314,8 @@ def make_classifier(
         trained_on = TrainingRows.of(data.train_features, data.scaling)
     if final.host is not None:
         _say_probabilities(final.host)
+    if trained:
+        _warn(prove_host(host, hooks, seed).warnings)
     return Classifier(
         function,
         device=host.device,

@@ -38,8 +38,8 @@ def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
     host.modules += tuple(map(unwrapped, parts.other_modules))
     host.synthetic_per_class = parts.synthetic_per_class or host.synthetic_per_class
     synthesize = parts.synthesize
-    if parts.noise_dim is not None:
-        host.noise_dim = parts.noise_dim
+    if parts.noise_dim is not None or parts.noise is not None:
+        host.noise_dim, host.noise = parts.noise_dim or host.noise_dim, parts.noise
         synthesize = synthesize or host.from_noise
     functions = UserHooks(synthesize, parts.transform_features, parts.train_classifier)
     manager.register(functions, "functions of the user")

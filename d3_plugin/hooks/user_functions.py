@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import pluggy
 from torch import Tensor
 
 from d3_plugin.errors import HostError
@@ -46,6 +47,25 @@ class UserHooks:
         if given is None:
             return None
         return _answer("train_classifier", given(features, labels, num_classes))
+
+
+def synthesizes(hooks: pluggy.HookRelay, host: Host) -> str:
+    """Who makes the rows: the ``user``'s function, a ``plugin``, or ``d3``, which calls alone."""
+    plugins = [each.plugin for each in hooks.d3_synthesize_features.get_hookimpls()]
+    for plugin in plugins:
+        if isinstance(plugin, UserHooks) and plugin.synthesize is not None:
+            return "d3" if plugin.synthesize is host.from_noise else "user"
+    return "d3" if all(isinstance(plugin, UserHooks) for plugin in plugins) else "plugin"
+
+
+def classifier_of_user(hooks: pluggy.HookRelay) -> str:
+    """``train_classifier=its_name``; empty without one."""
+    for each in hooks.d3_train_classifier.get_hookimpls():
+        plugin = each.plugin
+        if isinstance(plugin, UserHooks) and plugin.train_classifier is not None:
+            given = plugin.train_classifier
+            return f"train_classifier={getattr(given, '__name__', type(given).__name__)}"
+    return ""
 
 
 def _answer(argument: str, answer: T | None) -> T:

@@ -25,13 +25,11 @@ class Attributes:
         table: (C, W), the factor included.
         words: what they are, such as ``attributes x 17``.
         jitter: standard deviation of the normal noise that the loop adds.
-        code: the expression that makes them of ``attributes``.
     """
 
     table: Tensor = field(compare=False, repr=False)
     words: str = "attributes"
     jitter: float = 0.0
-    code: str = field(default="attributes", compare=False)
 
     def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
         rows = self.table.to(class_ids.device, dtype)[class_ids]
@@ -96,21 +94,10 @@ class Noise:
         shared = ", one draw for all rows" if self.shared else ""
         return f"noise (N, {self.width}) of {what}{shared}"
 
-    @property
-    def code(self) -> str:
-        n = "1" if self.shared else "len(attributes)"
-        text = f"torch.rand{'n' * (self.kind == 'normal')}({n}, {self.width})"
-        scale = self.second if self.kind == "normal" else self.second - self.first
-        text = text if scale == 1 else f"{scale:g} * {text}"
-        text = text if self.first == 0 else f"{self.first:g} + {text}"
-        return f"({text}).expand(len(attributes), -1)" if self.shared else text
-
 
 @dataclass(frozen=True)
 class ClassIds:
     """Class ids as in the data: int64, one per row."""
-
-    code = "class_ids"
 
     def rows(self, class_ids: Tensor, _: torch.dtype) -> Tensor:
         return class_ids[:, None]
@@ -138,10 +125,6 @@ class Constant:
     def __str__(self) -> str:
         return self.words
 
-    @property
-    def code(self) -> str:
-        return "..." if isinstance(self.value, Tensor) else self.words
-
 
 @dataclass(frozen=True)
 class Unknown:
@@ -150,13 +133,14 @@ class Unknown:
     Attributes:
         words: what it looks like.
         why: and why it is not known.
-        codes: its width, if it looks like what an encoder gives a VAE's decoder.
+        width: of floating rows.
+        codes: whether it looks like what an encoder gives a VAE's decoder.
     """
 
     words: str
     why: str = field(default="", compare=False)
-    codes: int = field(default=0, compare=False)
-    code = "..."
+    width: int = field(default=0, compare=False)
+    codes: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return self.words
@@ -192,13 +176,4 @@ class Slot:
         text = f"[{parts}]" if len(self.parts) > 1 else parts
         if len(self.shape) > 1:
             text += f" as (N, {', '.join('W' if size == -1 else str(size) for size in self.shape)})"
-        return f"{self.key}={text}" if isinstance(self.key, str) else text
-
-    @property
-    def code(self) -> str:
-        parts = [part.code for part in self.parts]
-        text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
-        if len(self.shape) > 1:
-            size = ", ".join(map(str, self.shape))
-            text += f".reshape(-1, {size})" if set(self.shape) <= {-1, 1} else f"...({size})"
         return f"{self.key}={text}" if isinstance(self.key, str) else text

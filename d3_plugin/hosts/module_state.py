@@ -6,7 +6,7 @@ import itertools
 import pickle
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -33,9 +33,15 @@ class ModuleState:
     averages; modes and other plain attributes, such as counters; NumPy arrays; and random
     generators held as attributes. Changes inside a list, dict or other object are not covered, see
     :func:`uncovered`.
+
+    Args:
+        modules: with all their submodules.
+        trained: parameters whose values a forward pass changes, though an optimiser trains them;
+            copies take their place, as graphs of the host's may have saved them.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], trained: Iterable[Tensor] = ()) -> None:
+        swapped = set(trained)
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._contents: list[Callable[[], object]] = []  # calls that restore them
         parts = itertools.chain.from_iterable(module.modules() for module in modules)
@@ -48,9 +54,12 @@ class ModuleState:
                 added = [value for name, value in vars(part).items() if name not in _PLAIN]
                 held = [*part._buffers.values(), *part._parameters.values(), *added]
             for value in held:
-                trained = isinstance(value, Tensor) and value.requires_grad
-                if isinstance(value, _WITH_CONTENT) and not trained:
+                learnt = isinstance(value, Tensor) and value.requires_grad
+                if isinstance(value, _WITH_CONTENT) and not learnt:
                     self._contents.append(_restoring(value))
+            for name, parameter in part._parameters.items() if swapped else ():
+                if parameter in swapped:  # gradient reaches the parameter through its copy
+                    part._parameters[name] = parameter.clone()  # type: ignore[assignment]
 
     def __enter__(self) -> None:
         """Everything is saved already."""
@@ -123,6 +132,33 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
 
 
 @contextmanager
+def parameters_kept(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Afterwards lists the parameters whose values the block has changed, and restores them."""
+    before = [(p, p.data, p.detach().clone()) for p in parameters]
+    changed: list[Tensor] = []
+    try:
+        yield changed
+    finally:
+        for parameter, memory, values in before:
+            if not torch.equal(parameter, values):
+                changed.append(parameter)
+                parameter.data = memory.copy_(values)
+
+
+def script_hooks(modules: Iterable[nn.Module]) -> set[str]:
+    """The layers with forward hooks that are neither PyTorch's nor D³'s, with the hooks' names."""
+    found = set()
+    for module in modules:
+        for name, part in module.named_modules():
+            for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()):
+                source = getattr(hook, "__module__", None) or ""
+                if source.split(".")[0] not in ("torch", "d3_plugin"):
+                    what = getattr(hook, "__qualname__", type(hook).__name__)
+                    found.add(f"{name or type(part).__name__}: {what}")
+    return found
+
+
+@contextmanager
 def modules_noticed(known: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
     """Lists the other modules that the block calls, and restores what it changes in them."""
     if not hasattr(torch.compiler, "set_stance"):  # before torch 2.6
@@ -188,3 +224,12 @@ def eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
         yield
     finally:
         _even_if_interrupted(restore)
+
+
+@contextmanager
+def train_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Every submodule in train mode, and afterwards each in the mode it had."""
+    with eval_mode(modules):  # which restores
+        for module in modules:
+            module.train()
+        yield

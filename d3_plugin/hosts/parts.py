@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from d3_plugin.checks import Count, Seed, setting_problems
 from d3_plugin.errors import HostError, InputError
 from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 
 _PLAIN_CONTAINER = (
@@ -43,6 +44,7 @@ class HostParts:
     data: Any
     seed: Seed
     noise_dim: Count | None
+    noise: NoiseSource | None
     synthesize: Synthesis | None
     modules: Iterable[nn.Module] | dict[str, nn.Module]
     transform_features: Callable[[Tensor], Tensor] | None

@@ -67,7 +67,7 @@ def traces_of_interrupts(wanted: int, host: ScriptHost, call: Callable[[], objec
 
 def call_of(name: str, host: ScriptHost) -> Callable[[], object]:
     if name == "attach":
-        return lambda: attach(host)
+        return lambda: attach(host).detach()
     d3 = attach(host)
     host.run(2, d3)
     other = ScriptHost(host.data, seed=1).net_g
