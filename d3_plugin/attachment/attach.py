@@ -41,7 +41,6 @@ class _Arguments(HostParts):
     settings: D3Settings | None
     mode: Mode | None
     gather: bool
-    labels_are: LabelForm
     progress: Callable[[str], None] | None
 
 
@@ -121,9 +120,9 @@ def attach(
             instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
-            scores. Labels and columns are class ids 0..C-1 as in ``data``, of seen and unseen
-            classes, whatever ``labels_are`` says: a classifier that expects mapped labels gets
-            other ones here than in its own script. Default: the field's linear softmax.
+            scores. Labels and columns are in the form that ``labels_are`` names: class ids 0..C-1
+            as in ``data``, of seen and unseen classes, or mapped, with the unseen classes in their
+            order behind the seen ones, S..C-1. Default: the field's linear softmax.
         synthetic_per_class: rows per unseen class for that classifier.
         plugins: plugins for this attachment, in addition to the installed ones.
         strict_plugins: raise for an installed plugin that cannot be loaded.

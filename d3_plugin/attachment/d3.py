@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -12,31 +11,18 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.attachment.check import (
-    Check,
-    Line,
-    call_lines,
-    generator_lines,
-    host_lines,
-    proof_lines,
-)
+from d3_plugin.attachment.check import Check, check_of
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
+from d3_plugin.attachment.saved_state import continue_from, state_of
 from d3_plugin.checks import Count, NonNegative, checked
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import (
-    CHANGEABLE,
-    SCORING,
-    D3Settings,
-    FinalClassifier,
-)
+from d3_plugin.distillation.settings import CHANGEABLE, D3Settings, FinalClassifier
 from d3_plugin.errors import D3Warning, HostError, InputError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
-from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.hooks.user_functions import synthesizes
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
@@ -310,27 +296,8 @@ class D3:
         Args:
             prove: also synthesise seen classes and compare them with the training rows.
         """
-        loss, call, by = self._loss, self.host.from_noise, synthesizes(self._hooks, self.host)
         with plain_pytorch(self.host.generator):
-            if by == "plugin":
-                lines = [Line("generator's call", f"as the plugin of {self.host.name} calls it")]
-            else:
-                lines = call_lines(call.form(), given=by == "user", guessed=not call.seen)
-            lines += host_lines(self.host, self._hooks)
-            lines.append(Line("labels", *loss.batches.finding))
-            share = self.values.get("gradient_share")
-            lines += generator_lines(
-                weight=self.settings.weight,
-                reached=bool(loss.share.recent) or loss.arrival.reached,
-                gradient_share=None if share is None else share.item(),
-                steps=self.steps,
-            )
-            if (seconds := loss.clock.seconds) is not None:
-                own, whole = (f"{1000 * each:.3g} ms" for each in seconds)
-                lines.append(Line("time of a step", f"D³ {own} of {whole}", "the last steps"))
-            if prove:
-                lines += proof_lines(prove_host(self.host, self._hooks, self._seed))
-        return Check(self.host.name, lines)
+            return check_of(self.host, self._hooks, self._loss, self._seed, prove=prove)
 
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
@@ -342,14 +309,8 @@ class D3:
         self._loss.student.look()
 
     def state_dict(self) -> dict[str, Any]:
-        """What continues a run: teacher, student, optimiser, random stream and step."""
-        return {
-            "distiller": self.distiller.state_dict(),
-            **self._loss.state_dict(),
-            "host_steps": 0 if self._optimizer_hook is None else self._optimizer_hook.host_steps,
-            "settings": asdict(self.settings),
-            "seen_classes": self.host.data.seen_classes,
-        }
+        """What continues a run: teacher, student, optimiser, random stream, step, loop's call."""
+        return state_of(self.host, self._loss, self._optimizer_hook)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
@@ -361,36 +322,8 @@ class D3:
                 changed then.
         """
         with plain_pytorch():
-            before = copy.deepcopy(self.state_dict())
-            try:
-                _check_same_problem(state, before)
-                self._load(copy.deepcopy(dict(state)))  # Adam would keep its tensors
-            except Exception as error:  # a damaged part makes PyTorch raise almost anything
-                self._load(before)
-                raise HostError(
-                    f"this state is damaged, or of other data or settings ({error!r}); nothing "
-                    "changed"
-                ) from error
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        self.distiller.load_state_dict(state["distiller"])
-        self._loss.load_state_dict(state, self._seed)
-        if self._optimizer_hook is not None:
-            self._optimizer_hook.host_steps = int(state["host_steps"])
+            continue_from(state, self.host, self._loss, self._optimizer_hook, self._seed)
 
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""
         raise HostError("a D3 cannot be copied: save d3.state_dict() for load_state_dict()")
-
-
-def _check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Check that a saved state has the same settings and classes; ValueError names what differs."""
-    others = [
-        f"{name} was {state['settings'].get(name)!r}, is {now!r}"
-        for name, now in own["settings"].items()
-        if name not in SCORING and state["settings"].get(name) != now
-    ]
-    if state["seen_classes"].tolist() != own["seen_classes"].tolist():
-        others.append(f"the seen classes were {state['seen_classes'].tolist()[:20]}")
-    if others:
-        raise ValueError(f"other settings or data: {'; '.join(others)}")

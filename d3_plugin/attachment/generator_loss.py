@@ -20,13 +20,17 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning
+from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.hooks.calls import after_step, extra_terms
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import HostBatches, LabelForm
-from d3_plugin.hosts.module_state import script_hooks
+from d3_plugin.hosts.module_state import keeping_hooks
 from d3_plugin.hosts.synthesis import synthesize
+
+_SHOWN_AFTER = 500
+"""Steps after which synthetic rows show a wrong call; see :mod:`d3_plugin.evaluation.proof`."""
 
 
 class Clock:
@@ -61,6 +65,7 @@ class GeneratorLoss:
     Attributes:
         settings: those in use.
         stream: the one in use.
+        distiller, labels_are: as given.
         student: trains it.
         share: D³'s of the generator's gradient.
     """
@@ -76,8 +81,8 @@ class GeneratorLoss:
         *,
         hooked: bool,
     ) -> None:
-        self._host, self._hooks, self._distiller, self.settings = host, hooks, distiller, settings
-        self.stream, self._hooked = stream, hooked
+        self._host, self._hooks, self.distiller, self.settings = host, hooks, distiller, settings
+        self.stream, self.labels_are, self._hooked = stream, labels_are, hooked
         self.batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
         self.share, self.arrival = GradientShare(), Arrival(host.generator)
@@ -105,7 +110,7 @@ class GeneratorLoss:
             synthetic = synthesize(self._host, self._hooks, classes, differentiable=reached)
             # float32: the gradient of a half-precision leaf would underflow before it is scaled.
             rows = synthetic.detach().float().requires_grad_(reached)
-            batch = self._distiller.batch(rows, real, torch.cat([classes, real_labels]))
+            batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
             total = self._total(batch)
             parts = {"synthetic rows": rows, "real rows": real, **self._terms}
             gradient, finite = self.student.train(
@@ -167,7 +172,7 @@ class GeneratorLoss:
         return unseen[torch.randint(len(unseen), (number,), device=unseen.device)]
 
     def _total(self, batch: StepBatch) -> Tensor:
-        terms = self._distiller.terms(batch)
+        terms = self.distiller.terms(batch)
         if self._hooks.d3_extra_terms.get_hookimpls():
             terms |= extra_terms(self._hooks, self._host, batch, terms)
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
@@ -184,13 +189,22 @@ class GeneratorLoss:
             self._warn_of_script_hooks()
         if steps % LOOK_EVERY == 0:
             self.batches.look()
-            if self.settings.weight and not self._hooked and not self._warned_unreachable:
+            if self.settings.weight and not self._warned_unreachable:
                 self.arrival.look(LOOK_EVERY)
+        if steps == _SHOWN_AFTER:
+            self._prove()
         if steps % LOOK_EVERY == 0 and not self._warned_share:
             self._warned_share = self.share.warn(self.settings.weight, self._hooked)
 
+    def _prove(self) -> None:
+        """Warns of a wrong call or scale of the data while the training can still be stopped."""
+        with plain_pytorch(self._host.generator):
+            proof = prove_host(self._host, self._hooks, _SHOWN_AFTER)
+        for sentence in proof.warnings_of_the_call:
+            warnings.warn(sentence, D3Warning, stacklevel=6)
+
     def _warn_of_script_hooks(self) -> None:
-        found = script_hooks(self._host.modules) - self._script_hooks
+        found = keeping_hooks(self._host.modules) - self._script_hooks
         self._script_hooks |= found
         if found:
             warnings.warn(
@@ -206,7 +220,7 @@ class GeneratorLoss:
         return {
             "optimizer": self.student.optimizer.state_dict(),
             "random": self.stream.state_dict(),
-            "rank": process_rank() if self._distiller.gather else 0,
+            "rank": process_rank() if self.distiller.gather else 0,
             "steps": self.student.steps,
             "gradient_shares": [*self.share.recent],
         }
@@ -216,7 +230,7 @@ class GeneratorLoss:
         self.student.load_state_dict(state["optimizer"], int(state["steps"]))
         self.share.recent.clear()
         self.share.recent.extend(share.to(self._host.device) for share in state["gradient_shares"])
-        if self._distiller.gather and state["rank"] != process_rank():
+        if self.distiller.gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self.stream = stream_of_rank(seed, self._host.device, self.student.steps)
         else:

@@ -67,27 +67,17 @@ class Proof:
 
     @property
     def warnings(self) -> list[str]:
-        found = []
-        figures = f"{self.share:.0%} of synthetic rows of seen classes (chance: {self.chance:.0%})"
-        better, (share, link) = max(
-            self.others.items(), key=lambda item: item[1], default=("", (0.0, 0.0))
-        )
-        if share > _BETTER or (self.link < _LINK < link and share > self.share):
+        found = self.warnings_of_the_call
+        if (
+            not found
+            and max(self.share, 2 * self.chance) < _GOOD
+            and not (self.informed or self.call_seen)
+        ):
             found.append(
-                f"{figures} are nearest to their own class, but {share:.0%} with {better}: D³ "
-                "seems to call the generator otherwise than the loop does. Pass attach("
-                "synthesize=lambda class_ids, attributes: ...) with the loop's call"
-            )
-        elif max(self.share, 2 * self.chance) < _GOOD and not (self.informed or self.call_seen):
-            found.append(
-                f"{figures} are nearest to their own class, and their class means have no link to "
-                "the real ones. Either D³ calls the generator otherwise than the loop does, then "
-                "pass attach(synthesize=...), or it has not been trained: this check cannot tell"
-            )
-        if self.informed and not _LENGTHS[0] <= self.length <= _LENGTHS[1]:
-            found.append(
-                f"synthetic rows are {self.length:.2g} times as long as the real rows of data= of "
-                "the same classes. Scale data= as the loop does, its features and its attributes"
+                f"{self._figures} are nearest to their own class, and their class means have no "
+                "link to the real ones. Either D³ calls the generator otherwise than the loop "
+                "does, then pass attach(synthesize=...), or it has not been trained: this check "
+                "cannot tell"
             )
         if self.informed and self.mode_gap > self.between:
             found.append(
@@ -103,24 +93,35 @@ class Proof:
             )
         return found
 
+    @property
+    def warnings_of_the_call(self) -> list[str]:
+        """Those that tell a wrong call or wrong data from a training that is not over."""
+        found = []
+        better, (share, link) = max(
+            self.others.items(), key=lambda item: item[1], default=("", (0.0, 0.0))
+        )
+        if share > _BETTER or (self.link < _LINK < link and share > self.share):
+            found.append(
+                f"{self._figures} are nearest to their own class, but {share:.0%} with {better}: "
+                "D³ seems to call the generator otherwise than the loop does. Pass attach("
+                "synthesize=lambda class_ids, attributes: ...) with the loop's call"
+            )
+        if self.informed and not _LENGTHS[0] <= self.length <= _LENGTHS[1]:
+            found.append(
+                f"synthetic rows are {self.length:.2g} times as long as the real rows of data= of "
+                "the same classes. Scale data= as the loop does, its features and its attributes"
+            )
+        return found
+
+    @property
+    def _figures(self) -> str:
+        return f"{self.share:.0%} of synthetic rows of seen classes (chance: {self.chance:.0%})"
+
     def __str__(self) -> str:
         return (
             f"{self.share:.0%} of synthetic seen rows nearest to their own class (chance "
             f"{self.chance:.0%}), {self.length:.2g} times as long as real ones"
         )
-
-
-def near_chance(zsl: float, unseen_classes: int) -> str:
-    """The sentence for a ZSL accuracy that guessing reaches, too; empty if it is better."""
-    few = unseen_classes < 8  # where a short training is often no better than guessing
-    chance = 1 / unseen_classes
-    if few or zsl >= min(1.5 * chance, chance + 0.05):
-        return ""
-    return (
-        f"ZSL accuracy {zsl:.1%} of {unseen_classes} unseen classes is what guessing gives "
-        f"({chance:.1%}): the synthetic rows say nothing about unseen classes, or the "
-        "generator has not been trained"
-    )
 
 
 @torch.no_grad()

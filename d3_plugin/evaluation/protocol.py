@@ -18,9 +18,10 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.captured import EXAMPLES, capture
 from d3_plugin.evaluation.classifier import Classifier, TrainingRows
-from d3_plugin.evaluation.final_classifier import HostScorer, train_final
+from d3_plugin.evaluation.doubts import ADVICE, doubts_of_chance, doubts_of_classifier
+from d3_plugin.evaluation.final_classifier import train_final
 from d3_plugin.evaluation.metrics import ood_auroc
-from d3_plugin.evaluation.proof import near_chance, prove_host
+from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.describe import host_of
@@ -33,8 +34,6 @@ from d3_plugin.hosts.parts import HostParts
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 _HOST_ALONE = D3Settings(final_classifier="host")
-_ADVICE = "; train_classifier= scores your own"
-_GAP = 0.2  # less may be chance, or a training that has just begun
 
 
 @checked
@@ -64,7 +63,7 @@ def evaluate(
         seed: of the noise and of the final classifier.
         draws: how many draws of synthetic features to average over; each trains a classifier.
         noise_dim, noise, synthesize, modules, transform_features, train_classifier,
-            synthetic_per_class: see :func:`d3_plugin.attach`.
+            synthetic_per_class: see :func:`d3_plugin.attach`; labels are class ids.
         plugins: further plugins.
 
     Raises:
@@ -219,55 +218,13 @@ def score_host(
         teacher_score=teacher_score,
         teacher_auroc=teacher_auroc,
         student_scores=None if student_scores is None else _array([student_scores])[0],
-        classifier=final.name + _ADVICE * advised,
+        classifier=final.name + ADVICE * advised,
     )
-    if final.host is not None:
-        _say_probabilities(final.host)
-        _compare_parts(evaluation, final.host)
-        if trained:
-            zsl = evaluation.metrics_of(_array(host_scores)).zsl
-            _warn([near_chance(zsl, len(data.unseen_classes))])
+    doubts = doubts_of_classifier(final.host, evaluation)
     if trained:
-        _warn(prove_host(host, hooks, seed).warnings)
+        doubts += [*doubts_of_chance(evaluation), *prove_host(host, hooks, seed).warnings]
+    _warn(doubts)
     return evaluation
-
-
-def _warn(sentences: Iterable[str]) -> None:
-    for sentence in filter(None, sentences):
-        warnings.warn(sentence, D3Warning, stacklevel=5)
-
-
-def _say_probabilities(scorer: HostScorer) -> None:
-    if scorer.gives_probabilities:
-        warnings.warn(
-            f"{scorer.name} gives probabilities: their logarithm is taken for scores. Logits or "
-            "log-probabilities need no such step",
-            D3Warning,
-            stacklevel=4,
-        )
-
-
-def _compare_parts(evaluation: Evaluation, scorer: HostScorer) -> None:
-    """Warns if a script's classifier is far below the student, so perhaps not the script's own."""
-    of_host, of_student = evaluation.host_scores, evaluation.student_scores
-    if scorer.source == "plugin" or of_host is None or of_student is None:
-        return
-    host, student = map(evaluation.metrics_of, (of_host, of_student[None]))
-    # H falls with a mere bias towards seen classes, AUSUC does not.
-    pairs = (("H", host.harmonic, student.harmonic, 10), ("AUSUC", host.ausuc, student.ausuc, 2))
-    low = [
-        f"{metric} {own:.1%} against {other:.1%}"
-        for metric, own, other, times in pairs
-        if own < other / times and other - own > _GAP
-    ]
-    if low and student.harmonic > _GAP:  # it has learnt the unseen classes
-        advice = _ADVICE if scorer.source == "default" else ""
-        warnings.warn(
-            f"{scorer.name} is far below D³'s student: {', '.join(low)}{advice}; does "
-            "it get the features, and the number of synthetic rows, of the host's own script?",
-            D3Warning,
-            stacklevel=4,
-        )
 
 
 def make_classifier(
@@ -312,10 +269,12 @@ def make_classifier(
         except HostError as error:
             obstacle = str(error)
         trained_on = TrainingRows.of(data.train_features, data.scaling)
-    if final.host is not None:
-        _say_probabilities(final.host)
-    if trained:
-        _warn(prove_host(host, hooks, seed).warnings)
+    _warn(
+        [
+            *doubts_of_classifier(final.host),
+            *(prove_host(host, hooks, seed).warnings if trained else []),
+        ]
+    )
     return Classifier(
         function,
         device=host.device,
@@ -325,6 +284,11 @@ def make_classifier(
         scaling=data.scaling,
         obstacle=obstacle,
     )
+
+
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        warnings.warn(sentence, D3Warning, stacklevel=5)
 
 
 def _array(scores: Sequence[Tensor]) -> npt.NDArray[np.float32]:

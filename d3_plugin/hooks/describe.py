@@ -41,7 +41,9 @@ def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
     if parts.noise_dim is not None or parts.noise is not None:
         host.noise_dim, host.noise = parts.noise_dim or host.noise_dim, parts.noise
         synthesize = synthesize or host.from_noise
-    functions = UserHooks(synthesize, parts.transform_features, parts.train_classifier)
+    functions = UserHooks(
+        synthesize, parts.transform_features, parts.train_classifier, parts.labels_are
+    )
     manager.register(functions, "functions of the user")
     return host, manager.hook
 

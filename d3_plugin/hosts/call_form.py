@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hosts.call_parts import Attributes, Constant, Noise, NoiseSource, Part, Slot
+from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.loop_calls import LoopCalls, bare
-from d3_plugin.hosts.loop_form import CallForm
+from d3_plugin.hosts.loop_form import CallForm, form_of_state
 
 _WORDS = ("att", "attr", "attribute", "semantic")
 CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _WORDS))
@@ -88,6 +90,17 @@ class GeneratorCall:
         for words, part in (*parts.items(), *((str(each), each) for each in noise)):
             forms[words] = guess.changed(partial(_in_place_of, part))
         return forms
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The form of the loop's calls; None before it is known."""
+        form = self.loop.form() if self.loop is not None else None
+        return None if form is None else form.state()
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Go on in this form; see :func:`~d3_plugin.hosts.loop_form.form_of_state` for errors."""
+        if state is not None and self.loop is not None:
+            with RandomStream(0, torch.device("cpu"), "trial"):
+                self.loop.take(form_of_state(state, self._data.num_classes))
 
     @property
     def seen(self) -> bool:

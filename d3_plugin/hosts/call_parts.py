@@ -63,7 +63,7 @@ class Noise:
     def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
         n, device = len(class_ids), class_ids.device
         if self.source is not None:
-            return self._from_source(n).to(device, dtype)
+            return _from_source(self.source, n, self.width).to(device, dtype)
         draw = torch.randn if self.kind == "normal" else torch.rand
         rows = draw(1 if self.shared else n, self.width, dtype=dtype, device=device)
         scale = self.second if self.kind == "normal" else self.second - self.first
@@ -71,28 +71,28 @@ class Noise:
             rows = self.first + scale * rows
         return rows.expand(n, -1)
 
-    def _from_source(self, n: int) -> Tensor:
-        source = self.source
-        if isinstance(source, Distribution):
-            single = not source.batch_shape + source.event_shape
-            rows: object = source.sample(torch.Size((n, self.width) if single else (n,)))
-        else:
-            assert source is not None
-            rows = source(n)
-        if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != n:
-            raise InputError(
-                f"noise= must give ({n}, Z) for {n} rows, got {describe(rows)}; pass a function of "
-                "the number of rows, such as noise=lambda n: 0.1 * torch.randn(n, Z), or a "
-                "torch.distributions.Distribution"
-            )
-        return rows
-
     def __str__(self) -> str:
         what = f"{self.kind}({self.first:g}, {self.second:g})"
         if self.source is not None:
             what = "noise="
         shared = ", one draw for all rows" if self.shared else ""
         return f"noise (N, {self.width}) of {what}{shared}"
+
+
+def _from_source(source: NoiseSource, n: int, width: int) -> Tensor:
+    """(n, Z) as the user draws them."""
+    if isinstance(source, Distribution):
+        single = not source.batch_shape + source.event_shape
+        rows: object = source.sample(torch.Size((n, width) if single else (n,)))
+    else:
+        rows = source(n)
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != n:
+        raise InputError(
+            f"noise= must give ({n}, Z) for {n} rows, got {describe(rows)}; pass a function of "
+            "the number of rows, such as noise=lambda n: 0.1 * torch.randn(n, Z), or a "
+            "torch.distributions.Distribution"
+        )
+    return rows
 
 
 @dataclass(frozen=True)

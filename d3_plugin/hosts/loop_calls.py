@@ -132,11 +132,23 @@ class LoopCalls:
         calls = self._watcher.calls[:]
         first_enough = self._read < _ENOUGH <= len(calls)
         if len(calls) > (self._read if now else 2 * self._read) or first_enough:
-            self._read, self._form = len(calls), self._learn(calls, now=now)
-            form = self._form
-            if form is not None and form.training is not None and form.calls >= _ENOUGH:
-                self.remove()
+            self._read, learnt = len(calls), self._learn(calls, now=now)
+            # What 8 calls have shown only the loop's own synthesis changes, so that a run that
+            # continues with the form of its state goes on as one that was never stopped.
+            if learnt is not None and (not self._is_settled or learnt.of_unseen):
+                self.take(learnt)
         return self._form
+
+    @property
+    def _is_settled(self) -> bool:
+        form = self._form
+        return form is not None and form.calls >= _ENOUGH and not form.problem
+
+    def take(self, form: CallForm) -> None:
+        """This is the form, from the loop's calls or from a saved state."""
+        self._form = form.to(self._device)
+        if form.training is not None and form.calls >= _ENOUGH:
+            self.remove()
 
     @torch.no_grad()
     def _learn(self, calls: list[Call], *, now: bool) -> CallForm | None:
@@ -161,8 +173,13 @@ class LoopCalls:
         synthesis = [call for each in same if each.of_unseen for call in each.calls]
         quiet = [call for call in synthesis if not call.grad]
         training = quiet[-1].training if quiet else None
-        form = best.form.to(self._device)
-        return replace(form, calls=agreeing, known_by=known_by, training=training)
+        return replace(
+            best.form,
+            calls=agreeing,
+            known_by=known_by,
+            training=training,
+            of_unseen=best.of_unseen,
+        )
 
 
 def _rank(reading: Reading) -> tuple[bool, bool, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ class CallForm:
         calls: how many calls of this form were seen.
         training: the mode in which the loop synthesises without gradient; None if not seen.
         unmatched: no slot holds attributes or class ids, in any call seen.
+        of_unseen: whether the calls were on unseen classes, and so the loop's own synthesis.
     """
 
     slots: tuple[Slot, ...]
@@ -38,6 +39,7 @@ class CallForm:
     calls: int = field(default=0, compare=False)
     training: bool | None = field(default=None, compare=False)
     unmatched: bool = field(default=False, compare=False)
+    of_unseen: bool = field(default=False, compare=False)
 
     def call(self, generator: nn.Module, class_ids: Tensor) -> Any:
         """Rows for these classes (N,); draws from torch's current random stream.
@@ -48,6 +50,29 @@ class CallForm:
         values = [(slot.key, slot.value(class_ids, dtype)) for slot in self.slots]
         named = {key: value for key, value in values if isinstance(key, str)}
         return generator(*[value for key, value in values if isinstance(key, int)], **named)
+
+    def state(self) -> dict[str, Any] | None:
+        """For :func:`form_of_state`, in types that ``torch.load(weights_only=True)`` reads.
+
+        None for a form that D³ cannot call in, or with an object of the loop's.
+        """
+        plain = all(
+            isinstance(part.value, (Tensor, str, int, float, type(None)))
+            for part in self.parts
+            if isinstance(part, Constant)
+        )
+        if self.problem or not plain:
+            return None
+        slots = [
+            {
+                "key": slot.key,
+                "parts": [{**vars(part), "part": type(part).__name__} for part in slot.parts],
+                "shape": slot.shape,
+            }
+            for slot in self.slots
+        ]
+        seen = {"calls": self.calls, "training": self.training, "of_unseen": self.of_unseen}
+        return {"slots": slots, "known_by": self.known_by, **seen}
 
     def to(self, device: torch.device) -> CallForm:
         """The same with its tensors on this device."""
@@ -136,6 +161,38 @@ class CallForm:
             text = text if len(slot.shape) == 1 or parts == ["class_ids"] else "..."
             slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
         return ", ".join(slots)
+
+
+_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, ClassIds, Constant)}
+
+
+def form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
+    """The form that :meth:`CallForm.state` has described.
+
+    Raises:
+        ValueError: attributes of another number of classes, or an unknown kind of noise.
+        Exception: whatever a damaged state leads to.
+    """
+    slots = tuple(
+        Slot(
+            slot["key"],
+            tuple(
+                _PARTS[part["part"]](**{name: part[name] for name in part if name != "part"})
+                for part in slot["parts"]
+            ),
+            tuple(slot["shape"]),
+        )
+        for slot in state["slots"]
+    )
+    form = CallForm(slots, **{name: state[name] for name in state if name != "slots"})
+    for part in form.parts:
+        if isinstance(part, Attributes) and len(part.table) != num_classes:
+            raise ValueError(f"attributes of {len(part.table)} classes")
+        if isinstance(part, Noise) and part.kind not in ("normal", "uniform"):
+            raise ValueError(f"noise of kind {part.kind!r}")
+    for slot in slots:
+        slot.value(torch.zeros(2, dtype=torch.long), torch.float32)  # what is damaged shows here
+    return form
 
 
 def _code(part: Part) -> str:

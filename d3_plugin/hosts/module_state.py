@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -145,17 +146,30 @@ def parameters_kept(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
                 parameter.data = memory.copy_(values)
 
 
-def script_hooks(modules: Iterable[nn.Module]) -> set[str]:
-    """The layers with forward hooks that are neither PyTorch's nor D³'s, with the hooks' names."""
+def keeping_hooks(modules: Iterable[nn.Module]) -> set[str]:
+    """The layers with hooks of the script that may keep what they see, and the hooks' names.
+
+    A function that reaches nothing but the layer keeps it there, where it is restored.
+    """
     found = set()
     for module in modules:
         for name, part in module.named_modules():
             for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()):
                 source = getattr(hook, "__module__", None) or ""
-                if source.split(".")[0] not in ("torch", "d3_plugin"):
+                if source.split(".")[0] not in ("torch", "d3_plugin") and _reaches_more(hook):
                     what = getattr(hook, "__qualname__", type(hook).__name__)
                     found.add(f"{name or type(part).__name__}: {what}")
     return found
+
+
+def _reaches_more(hook: Any) -> bool:
+    """Whether a function has a closure, defaults or global names of objects that can change."""
+    if not isinstance(hook, FunctionType):
+        return True
+    cells = [cell.cell_contents for cell in hook.__closure__ or ()]
+    names = [hook.__globals__.get(name) for name in hook.__code__.co_names]
+    fixed = (ModuleType, FunctionType, BuiltinFunctionType, type, int, float, str, type(None))
+    return any(not isinstance(each, fixed) for each in (*cells, *names, *(hook.__defaults__ or ())))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tests.toys import ScriptHost, attach
 pytestmark = [
     pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient"),
     pytest.mark.filterwarnings("ignore:D³ has made no step"),
+    pytest.mark.filterwarnings("ignore:no gradient of the last"),
 ]
 
 
