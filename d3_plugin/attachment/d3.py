@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Literal, NoReturn
 
 import pluggy
@@ -17,8 +16,8 @@ from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.attachment.saved_state import continue_from, state_of
 from d3_plugin.checks import Count, NonNegative, checked
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import CHANGEABLE, D3Settings, FinalClassifier
-from d3_plugin.errors import D3Warning, HostError, InputError
+from d3_plugin.distillation.settings import D3Settings, FinalClassifier
+from d3_plugin.errors import HostError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import make_classifier, score_host
@@ -82,16 +81,7 @@ class D3:
 
     @settings.setter
     def settings(self, settings: D3Settings) -> None:
-        if not isinstance(settings, D3Settings):
-            raise InputError(f"d3.settings must be D3Settings, got {settings!r}")
-        before, after = asdict(self.settings), asdict(settings)
-        fixed = [n for n in before if before[n] != after[n] and n not in CHANGEABLE]
-        if fixed:
-            raise InputError(
-                f"{', '.join(fixed)} cannot change once D³ is attached: attach again with "
-                f"settings=. d3.settings takes other values of {', '.join(CHANGEABLE)}"
-            )
-        self._loss.settings = settings
+        self._loss.change(settings)
 
     @property
     def steps(self) -> int:
@@ -148,14 +138,8 @@ class D3:
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
-        if torch.is_inference_mode_enabled():
-            raise HostError("call loss() in the training loop, not under torch.inference_mode()")
         if self._optimizer_hook is not None:
             raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
-        if torch._C._functorch.peek_interpreter_stack() is not None:  # nothing public tells
-            raise HostError(
-                "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
-            )
         return self._loss(features, labels, attributes, update=update)
 
     @checked
@@ -224,9 +208,6 @@ class D3:
 
         Raises:
             InputError, HostError, NotFiniteError: as :meth:`evaluate`.
-
-        Warns:
-            D3Warning: D³ has made no step.
         """
         settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
         own = self.host.generator
@@ -255,15 +236,8 @@ class D3:
             ensemble_weight=own.ensemble_weight if ensemble_weight is None else ensemble_weight,
             seen_offset=own.seen_offset if seen_offset is None else seen_offset,
         )
-        if self.steps == 0 and (settings.weight or settings.final_classifier != "host"):
-            why = "d3.loss() was never called"
-            if self._optimizer_hook is not None:
-                why = "the optimizer given to attach was never stepped; was it created again later?"
-            warnings.warn(
-                f"D³ has made no step, so neither generator nor student learnt from it: {why}",
-                D3Warning,
-                stacklevel=4,
-            )
+        if settings.weight or settings.final_classifier != "host":
+            self._loss.warn_if_never_called()
         return settings
 
     def __repr__(self) -> str:

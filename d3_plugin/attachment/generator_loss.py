@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from d3_plugin.attachment.gradient import MEASURE_EVERY, Arrival, GivenGradient, GradientShare
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import D3Warning
+from d3_plugin.errors import D3Warning, HostError, InputError
 from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.hooks.calls import after_step, extra_terms
 from d3_plugin.hosts.batch_values import Rows
@@ -101,6 +102,12 @@ class GeneratorLoss:
         update: bool = True,
     ) -> Tensor:
         """The extra loss, 0-dim; arguments as for ``loss()``."""
+        if torch.is_inference_mode_enabled():
+            raise HostError("call loss() in the training loop, not under torch.inference_mode()")
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # nothing public tells
+            raise HostError(
+                "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
+            )
         start = time.perf_counter()
         weight = self.settings.weight
         reached = weight > 0 and self._generator_is_reached()
@@ -134,6 +141,19 @@ class GeneratorLoss:
             loss.register_hook(self.share.watch(synthetic))
         return loss
 
+    def change(self, settings: D3Settings) -> None:
+        """Go on with these settings, see :attr:`d3_plugin.D3.settings`."""
+        if not isinstance(settings, D3Settings):
+            raise InputError(f"d3.settings must be D3Settings, got {settings!r}")
+        before, after = asdict(self.settings), asdict(settings)
+        fixed = [n for n in before if before[n] != after[n] and n not in CHANGEABLE]
+        if fixed:
+            raise InputError(
+                f"{', '.join(fixed)} cannot change once D³ is attached: attach again with "
+                f"settings=. d3.settings takes other values of {', '.join(CHANGEABLE)}"
+            )
+        self.settings = settings
+
     @property
     def values(self) -> dict[str, Tensor]:
         """See :attr:`d3_plugin.D3.values`."""
@@ -143,6 +163,18 @@ class GeneratorLoss:
         if self.share.recent:
             values["gradient_share"] = self.share.recent[-1].clone()
         return values
+
+    def warn_if_never_called(self) -> None:
+        """In evaluation: neither student nor generator can have learnt then."""
+        if self.student.steps == 0:
+            why = "d3.loss() was never called"
+            if self._hooked:
+                why = "the optimizer given to attach was never stepped; was it created again later?"
+            warnings.warn(
+                f"D³ has made no step, so neither generator nor student learnt from it: {why}",
+                D3Warning,
+                stacklevel=5,
+            )
 
     def _generator_is_reached(self) -> bool:
         parameters = self._host.generator.parameters()

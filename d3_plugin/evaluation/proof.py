@@ -79,7 +79,7 @@ class Proof:
                 "does, then pass attach(synthesize=...), or it has not been trained: this check "
                 "cannot tell"
             )
-        if self.informed and self.mode_gap > self.between:
+        if self._modes_differ:
             found.append(
                 f"rows in eval mode differ from rows in train mode: a class's mean moves by "
                 f"{self.mode_gap:.2g}, two classes are {self.between:.2g} apart. D³ learns from "
@@ -106,12 +106,17 @@ class Proof:
                 "D³ seems to call the generator otherwise than the loop does. Pass attach("
                 "synthesize=lambda class_ids, attributes: ...) with the loop's call"
             )
-        if self.informed and not _LENGTHS[0] <= self.length <= _LENGTHS[1]:
+        usual = _LENGTHS[0] <= self.length <= _LENGTHS[1]
+        if self.informed and not usual and not self._modes_differ:
             found.append(
                 f"synthetic rows are {self.length:.2g} times as long as the real rows of data= of "
                 "the same classes. Scale data= as the loop does, its features and its attributes"
             )
         return found
+
+    @property
+    def _modes_differ(self) -> bool:
+        return self.informed and self.mode_gap > self.between
 
     @property
     def _figures(self) -> str:

@@ -44,13 +44,6 @@ class _Agreement(NamedTuple):
         return bool(self.here >= _AGREES * max(self.usual, self.other_form) - chance)
 
 
-class _Usual(NamedTuple):
-    """Of the training rows: the teacher's agreement, and the mean length of each class (C,)."""
-
-    agreement: float
-    lengths: Tensor
-
-
 class HostBatches:
     """Reads the batch given to ``loss()``; the first ones are checked against the teacher.
 
@@ -131,7 +124,7 @@ class HostBatches:
     def note(self, rows: Tensor, ids: Tensor, teacher_logits: Tensor) -> None:
         """Sum up what :meth:`look` tells; waits for no device."""
         right = teacher_logits.argmax(dim=1) == self._position[ids]
-        lengths, usual = rows.float().norm(dim=1), self._usual.lengths[ids]
+        lengths, usual = rows.float().norm(dim=1), self._usual[1][ids]
         one = torch.ones_like(usual)
         self._sums += torch.stack([one, right.to(usual), lengths, usual]).sum(dim=1)
 
@@ -154,7 +147,7 @@ class HostBatches:
         if not number or self._warned:
             return
         share, length = right / number, lengths / usual
-        expected = self._usual.agreement
+        expected = self._usual[0]
         strange = share < _AGREES * expected - number**-0.5
         if strange or not _LENGTHS[0] <= length <= _LENGTHS[1]:
             self._warned = True
@@ -168,8 +161,8 @@ class HostBatches:
             )
 
     @cached_property
-    def _usual(self) -> _Usual:
-        """On the training rows."""
+    def _usual(self) -> tuple[float, Tensor]:
+        """On the training rows: the teacher's agreement, and the mean length of each class (C,)."""
         data = self._data
         last = len(data.train_labels) - 1
         some = torch.arange(_LOOKED_AT, device=data.train_labels.device) * last // (_LOOKED_AT - 1)
@@ -179,7 +172,7 @@ class HostBatches:
         norms = data.train_features.norm(dim=1)
         sums = norms.new_zeros(data.num_classes).index_add_(0, data.train_labels, norms)
         rows = data.train_labels.bincount(minlength=data.num_classes).clamp(min=1)
-        return _Usual(right.float().mean().item(), sums / rows)
+        return right.float().mean().item(), sums / rows
 
     def _check_kinds(self, features: Tensor, given: Tensor, *, by_label: bool) -> None:
         dim = self._data.feature_dim
@@ -245,7 +238,7 @@ class HostBatches:
         if labels is not None:
             other_form = (seen[predicted] if self._form == "mapped" else predicted) == labels
         shares = (share.float().mean().item() for share in (here, other_form))
-        return _Agreement(self._usual.agreement, *shares)
+        return _Agreement(self._usual[0], *shares)
 
     @torch.no_grad()
     def _predicted(self, features: Tensor) -> Tensor:

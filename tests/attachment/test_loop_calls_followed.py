@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import d3_plugin
 from d3_plugin import D3, D3Warning, HostError
 from d3_plugin.data import GZSLData, load
-from tests.toys import SMALL, parts_of, toy_problem
+from tests.toys import SMALL, WEIGHT_ZERO, PlainGenerator, linear_problem, parts_of, toy_problem
 
 
 class Recorder(nn.Module):
@@ -193,6 +193,61 @@ def test_data_that_are_not_scaled(function: Callable[..., object]) -> None:
     net = learnt(200, data.scaled())
     with pytest.warns(D3Warning, match="times as long as the real rows of data="):
         function(generator=net, data=data, synthesize=lambda ids, a: net(a, torch.randn_like(a)))
+
+
+@pytest.mark.parametrize("mode", ["loss", "hook"])
+def test_data_that_are_not_scaled_are_noticed_in_training(mode: str) -> None:
+    """Without a batch in ``loss()``, too, and before the training ends."""
+    data, scaled = load("digits"), load("digits").scaled()
+    torch.manual_seed(0)
+    net = Deep(data)
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    d3 = d3_plugin.attach(
+        generator=net, optimizer=optimizer, data=data, settings=WEIGHT_ZERO, mode=mode
+    )
+
+    def loop() -> None:
+        for _ in range(500):
+            rows = torch.randint(len(data.train_labels), (64,))
+            given = scaled.attributes[data.train_labels[rows]]
+            optimizer.zero_grad()
+            loss = (net(given, torch.randn_like(given)) - scaled.train_features[rows]).square()
+            (loss.sum(1).mean() + (d3.loss() if mode == "loss" else 0)).backward()
+            optimizer.step()
+
+    with pytest.warns(D3Warning, match="times as long as the real rows of data="):
+        loop()
+
+
+def test_synthesis_that_says_nothing_of_unseen_classes() -> None:
+    data = linear_problem(range(4), range(4, 14))
+    net = PlainGenerator()
+    noise = {"synthesize": lambda ids, a: 0.5 + 0.01 * torch.randn(len(a), 12) + 0 * net(a, a)}
+    with pytest.warns(D3Warning, match="what guessing gives"):
+        d3_plugin.evaluate(generator=net, data=data, **noise)
+
+
+def test_modes_that_differ(toy_data: GZSLData) -> None:
+    """Batch statistics of a mixture: the loop also calls on other inputs."""
+    net = nn.Sequential(nn.Linear(5, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 12))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    d3 = d3_plugin.attach(
+        generator=net,
+        optimizer=optimizer,
+        data=toy_data,
+        settings=WEIGHT_ZERO,
+        synthesize=lambda ids, att: net(att + 0.01 * torch.randn_like(att)),
+    )
+    for _ in range(100):
+        rows = torch.randint(80, (32,))
+        features, ids = toy_data.train_features[rows], toy_data.train_labels[rows]
+        loss = (net(toy_data.attributes[ids]) - features).square().mean()
+        loss = loss + 0 * net(100 + 20 * torch.randn(32, 5)).mean()
+        optimizer.zero_grad()
+        (loss + d3.loss(features=features, labels=ids)).backward()
+        optimizer.step()
+    with pytest.warns(D3Warning, match="rows in eval mode differ from rows in train mode"):
+        d3.evaluate()
 
 
 def test_check_and_progress() -> None:

@@ -63,6 +63,25 @@ def test_optimizer_that_changes_nothing(toy_data: GZSLData) -> None:
         loop()
 
 
+def test_hook_mode_that_changes_nothing(toy_data: GZSLData) -> None:
+    """The rate is 0."""
+    net = PlainGenerator()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    parts = parts_of(net, toy_data) | {"optimizer": optimizer, "mode": "hook"}
+    d3_plugin.attach(**(parts | {"settings": replace(SMALL, weight=0.01)}))
+
+    def loop() -> None:
+        for _ in range(101):
+            net.zero_grad()
+            net(
+                torch.randn(16, 5), toy_data.attributes[toy_data.train_labels[:16]]
+            ).sum().backward()
+            optimizer.step()
+
+    with pytest.warns(D3Warning, match="the generator has not changed in the last 50 steps"):
+        loop()
+
+
 def test_weight_that_is_in_effect_zero(toy_data: GZSLData) -> None:
     net = PlainGenerator()
     parts = parts_of(net, toy_data)
@@ -154,6 +173,44 @@ def test_weights_that_a_forward_pass_changes(
             parts["optimizer"].step()
         ends.append(net.out.weight.detach())
     assert torch.equal(*ends)
+
+
+def test_hooks_that_keep_nothing_are_not_named(toy_data: GZSLData) -> None:
+    net = PlainGenerator()
+    net.hidden.register_forward_hook(lambda module, given, out: torch.tanh(out))
+    attached = d3_plugin.attach(**(parts_of(net, toy_data) | {"settings": WEIGHT_ZERO}))
+    attached.loss()  # any warning would be an error
+
+
+KEPT: list[Tensor] = []
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def note(self, module: nn.Module, given: object, out: Tensor) -> None:
+        self.kept.append(out)
+
+    __call__ = note
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda module, given, out: KEPT.append(out),
+        lambda module, given, out, kept=[]: kept.append(out),
+        Recorder(),
+        Recorder().note,
+    ],
+    ids=["global list", "default", "object", "method"],
+)
+def test_other_hooks_that_keep(toy_data: GZSLData, hook: Callable[..., None]) -> None:
+    net = PlainGenerator()
+    net.hidden.register_forward_hook(hook)
+    d3 = d3_plugin.attach(**(parts_of(net, toy_data) | {"settings": WEIGHT_ZERO}))
+    with pytest.warns(D3Warning, match=r"hooks of the script, too: hidden: "):
+        d3.loss()
 
 
 @pytest.mark.parametrize("kind", ["forward", "before"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -195,6 +196,40 @@ def test_numpy_scores_are_taken(toy_data: GZSLData) -> None:
     classifier = d3_plugin.classifier(**parts, **scoring(lambda s: s.numpy()))
     assert classifier.scores(toy_data.test_unseen_features, scaled=True).shape == (20, 6)
     assert classifier.predict(np.zeros((0, 12))).shape == (0,)
+
+
+@pytest.mark.parametrize("of", [lambda s: s, lambda s: s.numpy()], ids=["tensor", "NumPy"])
+def test_a_mapped_script_gets_mapped_labels(
+    toy_data: GZSLData, of: Callable[[Tensor], object]
+) -> None:
+    """Unseen classes 1 and 4 come behind the seen 0, 2, 3 and 5."""
+    got: list[Tensor] = []
+
+    def train(features: Tensor, labels: Tensor, number: int) -> Callable[[Tensor], object]:
+        got.append(labels)
+        scorer = train_default(features, labels, number)
+        return lambda rows: of(scorer(rows))
+
+    host = ScriptHost(toy_data)
+    d3 = attach(host, labels_are="mapped", train_classifier=train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing has been trained
+        found = d3.evaluate(final_classifier="host")
+        plain = attach(host, train_classifier=train)
+        expected = plain.evaluate(final_classifier="host")
+    mapped = torch.tensor([0, 4, 1, 2, 5, 3])
+    assert torch.equal(got[0], mapped[got[1]])
+    # Another order of the classes is another order of the random weights.
+    np.testing.assert_allclose(found.metrics.seen, expected.metrics.seen, atol=0.1)
+    assert "mapped labels, unseen classes as 4 and on" in repr(d3.check(prove=False))
+    assert "class ids 0 to 5" in repr(plain.check(prove=False))
+
+
+@pytest.mark.parametrize("answer", [None, 5, lambda rows: rows, lambda rows: rows[:, 0]])
+def test_mapped_classifiers_that_are_none(toy_data: GZSLData, answer: object) -> None:
+    d3 = attach(ScriptHost(toy_data), labels_are="mapped", train_classifier=lambda *_: answer)
+    with pytest.raises(HostError, match="train_classifier"):
+        d3.evaluate(final_classifier="host")
 
 
 def test_probabilities_are_turned_into_scores(toy_data: GZSLData) -> None:
