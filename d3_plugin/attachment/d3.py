@@ -174,11 +174,10 @@ class D3:
                 ``loss()`` has not said so yet (on a GPU it looks every 50 steps).
 
         Warns:
-            D3Warning: D³ has made no step.
+            D3Warning: D³ has made no step, or synthesis looks wrong, see :meth:`check`.
         """
         settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        own = self.host.generator
-        with plain_pytorch(own), weights_from(own, generator):
+        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
             return score_host(
                 self.host,
                 self._hooks,
@@ -210,8 +209,7 @@ class D3:
             InputError, HostError, NotFiniteError: as :meth:`evaluate`.
         """
         settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        own = self.host.generator
-        with plain_pytorch(own), weights_from(own, generator):
+        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
             return make_classifier(
                 self.host,
                 self._hooks,

@@ -16,6 +16,9 @@ from d3_plugin.data import GZSLData, load
 from tests.toys import SMALL, WEIGHT_ZERO, PlainGenerator, linear_problem, parts_of, toy_problem
 
 
+UNTRAINED = pytest.mark.filterwarnings("ignore:synthetic rows are")
+
+
 class Recorder(nn.Module):
     """Takes two or three inputs by place or name, in any order, and keeps the last ones."""
 
@@ -50,6 +53,7 @@ def trained(net: nn.Module, data: GZSLData, loop: Loop, steps: int = 9, **how: A
     return d3
 
 
+@UNTRAINED
 @pytest.mark.parametrize("name", LOOPS)
 def test_call_of_the_loop(toy_data: GZSLData, name: str) -> None:
     loop, expected, place = LOOPS[name]
@@ -71,6 +75,7 @@ NOISES: dict[str, tuple[Callable[[int], Tensor], float, float]] = {
 }
 
 
+@UNTRAINED
 @pytest.mark.parametrize("name", NOISES)
 def test_noise_of_the_loop_or_the_user(toy_data: GZSLData, name: str) -> None:
     draw, low, high = NOISES[name]
