@@ -15,7 +15,6 @@ from d3_plugin import D3, D3Warning, HostError
 from d3_plugin.data import GZSLData, load
 from tests.toys import SMALL, WEIGHT_ZERO, PlainGenerator, linear_problem, parts_of, toy_problem
 
-
 UNTRAINED = pytest.mark.filterwarnings("ignore:synthetic rows are")
 
 
