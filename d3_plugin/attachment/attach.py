@@ -122,7 +122,9 @@ def attach(
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
             scores. Labels and columns are in the form that ``labels_are`` names: class ids 0..C-1
             as in ``data``, of seen and unseen classes, or mapped, with the unseen classes in their
-            order behind the seen ones, S..C-1. Default: the field's linear softmax.
+            order behind the seen ones, S..C-1. With a script's data object they are in the form of
+            its ``train_label``, as for its own classifier, also where the loop maps labels for its
+            losses (f-CLSWGAN, CE-GZSL, FREE). Default: the field's linear softmax.
         synthetic_per_class: rows per unseen class for that classifier.
         plugins: plugins for this attachment, in addition to the installed ones.
         strict_plugins: raise for an installed plugin that cannot be loaded.

@@ -11,9 +11,13 @@ import pluggy
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.evaluation.proof import Proof, prove_host
-from d3_plugin.hooks.user_functions import UserHooks, name_of_users, synthesizes
+from d3_plugin.hooks.user_functions import (
+    UserHooks,
+    labels_of_classifier,
+    name_of_users,
+    synthesizes,
+)
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.loop_form import CallForm
 
 _WIDTH, _HEIGHT = 100, 25
@@ -102,7 +106,7 @@ def check_of(
         lines = [Line("generator's call", f"as the plugin of {host.name} calls it")]
     else:
         lines = call_lines(call.form(), given=by == "user", guessed=not call.seen)
-    lines += host_lines(host, hooks, loss.labels_are)
+    lines += host_lines(host, hooks)
     lines.append(Line("labels", *loss.batches.finding))
     share = loss.values.get("gradient_share")
     lines += generator_lines(
@@ -173,7 +177,7 @@ def generator_lines(
     return [Line(what, finding, "the backward passes", problem)]
 
 
-def host_lines(host: Host, hooks: pluggy.HookRelay, labels_are: LabelForm) -> list[Line]:
+def host_lines(host: Host, hooks: pluggy.HookRelay) -> list[Line]:
     """The data, the modules whose state is restored, and the classifier that is scored."""
     data = host.data
     norms, rows = data.attributes.norm(dim=1), data.train_features
@@ -188,7 +192,7 @@ def host_lines(host: Host, hooks: pluggy.HookRelay, labels_are: LabelForm) -> li
         plugin = any(not isinstance(each, UserHooks) for each in others)
         own = f"classifier of {host.name}" if plugin else "default softmax; train_classifier= none"
     labels = f"gets class ids 0 to {data.num_classes - 1}, unseen ones too"
-    if labels_are == "mapped" and own.startswith("train_classifier="):
+    if labels_of_classifier(hooks) == "mapped" and own.startswith("train_classifier="):
         labels = f"gets mapped labels, unseen classes as {len(data.seen_classes)} and on"
     return [
         Line("attributes", f"{shape}, {lengths}", "data="),

@@ -66,7 +66,7 @@ class GeneratorLoss:
     Attributes:
         settings: those in use.
         stream: the one in use.
-        distiller, labels_are: as given.
+        distiller: as given.
         student: trains it.
         share: D³'s of the generator's gradient.
     """
@@ -83,7 +83,7 @@ class GeneratorLoss:
         hooked: bool,
     ) -> None:
         self._host, self._hooks, self.distiller, self.settings = host, hooks, distiller, settings
-        self.stream, self.labels_are, self._hooked = stream, labels_are, hooked
+        self.stream, self._hooked = stream, hooked
         self.batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
         self.share, self.arrival = GradientShare(), Arrival(host.generator)

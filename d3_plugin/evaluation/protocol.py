@@ -63,7 +63,8 @@ def evaluate(
         seed: of the noise and of the final classifier.
         draws: how many draws of synthetic features to average over; each trains a classifier.
         noise_dim, noise, synthesize, modules, transform_features, train_classifier,
-            synthetic_per_class: see :func:`d3_plugin.attach`; labels are class ids.
+            synthetic_per_class: see :func:`d3_plugin.attach`; labels are class ids, or as in a
+            script's data object.
         plugins: further plugins.
 
     Raises:

@@ -25,7 +25,8 @@ class UserHooks:
     """Answers a hook with the user's function; None, if there is none, asks the other plugins.
 
     Attributes:
-        synthesize, transform_features, train_classifier, labels_are: see :func:`d3_plugin.attach`.
+        synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`.
+        labels_are: form of the labels for ``train_classifier``.
     """
 
     synthesize: Synthesis | None
@@ -93,6 +94,12 @@ def name_of_users(
         if isinstance(plugin, UserHooks) and (given := getattr(plugin, argument)) is not None:
             return f"{argument}={getattr(given, '__name__', type(given).__name__)}"
     return ""
+
+
+def labels_of_classifier(hooks: pluggy.HookRelay) -> LabelForm:
+    """The form of the labels that a ``train_classifier`` of the user's gets."""
+    plugins = [each.plugin for each in hooks.d3_train_classifier.get_hookimpls()]
+    return next(plugin.labels_are for plugin in plugins if isinstance(plugin, UserHooks))
 
 
 def _answer(argument: str, answer: T | None) -> T:

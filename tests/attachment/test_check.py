@@ -48,8 +48,8 @@ def test_what_looks_wrong() -> None:
             *proof_lines(BAD),
         ],
     )
-    assert len(check.problems) == 6
-    assert "6 of these look wrong" in repr(check)
+    assert len(check.problems) == 5
+    assert "5 of these look wrong" in repr(check)
     assert "! generator's call" in repr(check)
     assert "layer=..." in check.problems[0]
     assert "before backward()" in check.problems[1]

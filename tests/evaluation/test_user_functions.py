@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -223,6 +224,35 @@ def test_a_mapped_script_gets_mapped_labels(
     np.testing.assert_allclose(found.metrics.seen, expected.metrics.seen, atol=0.1)
     assert "mapped labels, unseen classes as 4 and on" in repr(d3.check(prove=False))
     assert "class ids 0 to 5" in repr(plain.check(prove=False))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_loader_tells_which_labels_its_classifier_gets(toy_data: GZSLData, mapped: bool) -> None:
+    """In f-CLSWGAN's the loop maps labels and the classifier does not; in ABP-ZSL's both do."""
+
+    def part(name: str, classes: Tensor) -> dict[str, Tensor]:
+        features, labels = (getattr(toy_data, f"{name}_{kind}") for kind in ("features", "labels"))
+        labels = torch.searchsorted(classes, labels) if mapped else labels
+        return {f"{name}_feature": features, f"{name}_label": labels}
+
+    seen, unseen = toy_data.seen_classes, toy_data.unseen_classes
+    loader = types.SimpleNamespace(
+        **part("train", seen),
+        **part("test_seen", seen),
+        **part("test_unseen", unseen),
+        attribute=toy_data.attributes,
+        seenclasses=seen,
+        unseenclasses=unseen,
+    )
+    got: list[Tensor] = []
+
+    def train(features: Tensor, labels: Tensor, number: int) -> Scorer:
+        got.append(labels)
+        return train_default(features, labels, number)
+
+    d3 = attach(ScriptHost(toy_data), data=loader, labels_are="mapped", train_classifier=train)
+    d3.evaluate(final_classifier="host")
+    assert set(got[0][:80].tolist()) == ({0, 1, 2, 3} if mapped else {0, 2, 3, 5})
 
 
 @pytest.mark.parametrize("answer", [None, 5, lambda rows: rows, lambda rows: rows[:, 0]])
