@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -164,12 +164,32 @@ def keeping_hooks(modules: Iterable[nn.Module]) -> set[str]:
 
 def _reaches_more(hook: Any) -> bool:
     """Whether a function has a closure, defaults or global names of objects that can change."""
-    if not isinstance(hook, FunctionType):
-        return True
-    cells = [cell.cell_contents for cell in hook.__closure__ or ()]
-    names = [hook.__globals__.get(name) for name in hook.__code__.co_names]
-    fixed = (ModuleType, FunctionType, BuiltinFunctionType, type, int, float, str, type(None))
-    return any(not isinstance(each, fixed) for each in (*cells, *names, *(hook.__defaults__ or ())))
+    functions, known = [hook], set[Any]()
+    while functions:
+        function = functions.pop()
+        if not isinstance(function, FunctionType):
+            return True
+        known.add(function)
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        named = [function.__globals__.get(name) for name in _names(function.__code__)]
+        for value in (*cells, *named, *(function.__defaults__ or ())):
+            own = isinstance(value, FunctionType) and value.__module__ == hook.__module__
+            if not isinstance(value, _FIXED):
+                return True
+            if own and value not in known:
+                functions.append(value)
+    return False
+
+
+_FIXED = (ModuleType, FunctionType, BuiltinFunctionType, type, int, float, str, type(None))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The global names and attributes in a function and in those inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 @contextmanager

@@ -185,6 +185,10 @@ def test_hooks_that_keep_nothing_are_not_named(toy_data: GZSLData) -> None:
 KEPT: list[Tensor] = []
 
 
+def keep(out: Tensor) -> None:
+    KEPT.append(out)
+
+
 class Recorder:
     def __init__(self) -> None:
         self.kept: list[Tensor] = []
@@ -199,11 +203,13 @@ class Recorder:
     "hook",
     [
         lambda module, given, out: KEPT.append(out),
+        lambda module, given, out: keep(out),
+        lambda module, given, out: [keep(each) for each in out] and None,
         lambda module, given, out, kept=[]: kept.append(out),
         Recorder(),
         Recorder().note,
     ],
-    ids=["global list", "default", "object", "method"],
+    ids=["global list", "helper", "helper inside", "default", "object", "method"],
 )
 def test_other_hooks_that_keep(toy_data: GZSLData, hook: Callable[..., None]) -> None:
     net = PlainGenerator()
