@@ -183,9 +183,9 @@ def other_part(calls: list[Tensor], *, computed: list[bool], batch: list[int]) -
     )
     if shared:
         calls = [call[:1] for call in calls]
-    numbers = range(len(calls))  # a closure passes the same noise again and again
-    new = [i for i in numbers if not any(torch.equal(calls[i], calls[k]) for k in range(i))]
-    calls, computed = [calls[i].double() for i in new], [computed[i] for i in new]
+    calls = [call.double() for call in calls]
+    new = [i for i, call in enumerate(calls) if not any(_repeats(call, old) for old in calls[:i])]
+    calls, computed = [calls[i] for i in new], [computed[i] for i in new]
     noise = None if any(computed) else _named(calls)
     if noise is None and not any(computed) and sum(call.numel() for call in calls) < _MANY:
         noise = Noise(width)  # the guess, until more is seen
@@ -203,6 +203,14 @@ def other_part(calls: list[Tensor], *, computed: list[bool], batch: list[int]) -
     figures = f"mean {mean:.2g}, standard deviation {deviation:.2g}, {what}"
     like_codes = any(computed) and abs(mean) < 0.5 and 0.2 < deviation < 3
     return Unknown(f"(N, {width}) numbers", figures, width, like_codes)
+
+
+def _repeats(call: Tensor, earlier: Tensor) -> bool:
+    """Whether these are the earlier numbers, as in a closure, or moved a little, as by Langevin."""
+    if call.shape != earlier.shape:
+        return False
+    both = torch.stack([call.flatten(), earlier.flatten()])
+    return torch.equal(*both) or F.cosine_similarity(*(both - both.mean()), dim=0).item() > 0.5
 
 
 def _named(calls: list[Tensor]) -> Noise | None:

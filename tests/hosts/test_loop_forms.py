@@ -186,6 +186,17 @@ def test_learnt_form(name: str, problem: Problem) -> None:
             assert own == theirs
 
 
+@pytest.mark.parametrize("moved", [0.0, 0.1])
+@pytest.mark.parametrize("rows", [8, 64])
+def test_the_same_noise_again(rows: int, moved: float, problem: Problem) -> None:
+    """Of a closure, and as ABP-ZSL infers it by Langevin steps, with few rows and with more."""
+    noise = torch.randn(rows, Z)
+    for _ in range(12):
+        problem.net(noise, problem.batch(rows)[1])
+        noise = noise + moved * torch.randn(rows, Z)
+    assert str(problem.form()) == f"generator({NOISE}, attributes)"
+
+
 class Encoder(nn.Module):
     def __init__(self, width: int = Z) -> None:
         super().__init__()
