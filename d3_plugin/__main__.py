@@ -92,8 +92,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     except KeyboardInterrupt:
         print(
-            "\nd3: interrupted. Finished runs are kept: to continue, start the same command again "
-            "with the same --out.",
+            "\nd3: interrupted. Finished runs, and checkpoints of unfinished ones, are kept: to "
+            "continue, start the same command again with the same --out.",
             file=sys.stderr,
         )
         return 130

@@ -29,6 +29,7 @@ from d3_plugin.errors import InputError, Problems
 
 Positive = Annotated[float, "above 0"]
 Share = Annotated[float, "0 to 1"]
+Part = Annotated[float, "at least 0 and below 1"]
 NonNegative = Annotated[float, "at least 0"]
 Count = Annotated[int, "at least 1 and below 2**31"]
 Effort = Annotated[int, "1 to 10000"]
@@ -39,6 +40,7 @@ _IN_RANGE: dict[str, Callable[[float], bool]] = {
     "at least 0": lambda value: value >= 0,
     "at least 1 and below 2**31": lambda value: 1 <= value < 2**31,
     "0 to 1": lambda value: 0 <= value <= 1,
+    "at least 0 and below 1": lambda value: 0 <= value < 1,
     "1 to 10000": lambda value: 1 <= value <= 10_000,
     "0 to 2**32 - 1": lambda value: 0 <= value < 2**32,
 }

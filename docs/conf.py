@@ -36,6 +36,7 @@ Start <self>
 docs/usage
 docs/commands
 docs/own_baseline
+docs/own_loss_term
 examples/*
 examples/benchmarks/README
 :::

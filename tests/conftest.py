@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
 import torch
 
 from d3_plugin.data import GZSLData
+from d3_plugin.hooks import manager
+from tests.experiments.tiny import blank_picture
 from tests.toys import ScriptHost, toy_problem
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -18,6 +24,19 @@ HALVES = (torch.bfloat16, torch.float16)
 # Several test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_plugins() -> Iterator[None]:
+    """Looked up once: every attach() would read the metadata of every installed distribution."""
+
+    @cache
+    def found(path: tuple[str, ...], group: str) -> EntryPoints:
+        return entry_points(group=group)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "entry_points", lambda group: found(tuple(sys.path), group))
+        yield
 
 
 @pytest.fixture(scope="session", params=["cpu", *["cuda"] * torch.cuda.is_available()])
@@ -76,12 +95,13 @@ def host(toy_data: GZSLData) -> ScriptHost:
     return ScriptHost(toy_data)
 
 
-@pytest.fixture(autouse=True)
-def no_pdfs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparisons write no PDFs, which take a second each, except in the tests of the report."""
+@pytest.fixture(scope="module", autouse=True)
+def blank_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Comparisons draw nothing, except in tests/report: it takes most of a small one's time."""
     path = request.path
-    compares = path.parent.name == "experiments" or path.name == "test_cli.py"
-    if compares and path.name != "test_report.py":
-        from d3_plugin.report import page as report
+    with pytest.MonkeyPatch.context() as patch:
+        if path.parent.name == "experiments" or path.name.startswith("test_cli"):
+            from d3_plugin.report import page
 
-        monkeypatch.delitem(report.KINDS, "pdf")
+            patch.setattr(page, "_saved", blank_picture)
+        yield

@@ -214,8 +214,14 @@ def test_settings_values() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["--help", "adapters", "settings"])
-@pytest.mark.parametrize("into", ["| true", "> /dev/full", ">&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(
+    ("command", "into"),
+    [
+        *(("settings", into) for into in ("| true", "> /dev/full", ">&-", "2>&-", ">&- 2>&- <&-")),
+        ("--help", "> /dev/full"),
+        *(pytest.param(each, "| true", marks=pytest.mark.slow) for each in ("--help", "adapters")),
+    ],
+)
 def test_output_that_cannot_be_written(command: str, into: str) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")

@@ -126,8 +126,8 @@ class D3:
                 gradients.
 
         Returns:
-            0-dim tensor: ``settings.weight`` times the sum of the terms. Zero at weight 0,
-            with a graph that ends there.
+            0-dim tensor: the weight, of the settings or following ``settings.gradient_share``,
+            times the sum of the terms; zero at weight 0, with a graph that ends there.
 
         Raises:
             HostError: the batch does not fit the data, D³ was detached, or it is attached with
@@ -265,8 +265,7 @@ class D3:
     def check(self, *, prove: bool = True) -> Check:
         """What D³ has understood of the host and how it knows, on one screen; changes no number.
 
-        Args:
-            prove: also synthesise seen classes and compare them with the training rows.
+        ``prove`` also synthesises seen classes and compares them with the training rows.
         """
         with plain_pytorch(self.host.generator):
             return check_of(self.host, self._hooks, self._loss, self._seed, prove=prove)

@@ -86,7 +86,7 @@ class GeneratorLoss:
         self.stream, self._hooked = stream, hooked
         self.batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
-        self.share, self.arrival = GradientShare(), Arrival(host.generator)
+        self.share, self.arrival = GradientShare(settings.weight), Arrival(host.generator)
         self._script_hooks = set[str]()
         self.clock = Clock()
         self._terms: dict[str, Tensor] = {}
@@ -109,8 +109,13 @@ class GeneratorLoss:
                 "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
             )
         start = time.perf_counter()
-        weight = self.settings.weight
-        reached = weight > 0 and self._generator_is_reached()
+        settings, share = self.settings, self.share
+        reached = settings.weight > 0 and self._generator_is_reached()
+        if not settings.gradient_share:
+            share.weight = settings.weight
+        elif update:  # a closure's further passes keep the weight
+            gather = self.distiller.gather
+            share.follow(settings.gradient_share, settings.weight, gather=gather)
         with self.stream.drawing(again=not update), torch.enable_grad():
             real, real_labels = self._real_rows(features, labels, attributes)
             classes = self._unseen_classes()
@@ -128,17 +133,23 @@ class GeneratorLoss:
             self.batches.note(real, real_labels, of_teacher[n:])
         self._teacher_logits = {"synthetic": of_teacher[:n], "real": of_teacher[n:]}
         value = self._terms["total"]
-        value = (weight * value).masked_fill(~finite, 0.0) if weight else torch.zeros_like(value)
+        value = (
+            share.weight * value.masked_fill(~finite, 0.0)
+            if settings.weight
+            else torch.zeros_like(value)
+        )
         if update:
             self._after_step()
             self.clock.add(start)
         if gradient is None:  # at weight 0 with a graph, for loops that call backward() on it alone
-            return value.requires_grad_() if not weight and torch.is_grad_enabled() else value
+            alone = not settings.weight and torch.is_grad_enabled()
+            return value.requires_grad_() if alone else value
         loss: Tensor = GivenGradient.apply(  # type: ignore[no-untyped-call]
-            synthetic, value, weight * gradient, self.arrival.note
+            synthetic, value, share.weight * gradient, self.arrival.note
         )
-        if update and not self._hooked and self.student.steps % MEASURE_EVERY == 1:
-            loss.register_hook(self.share.watch(synthetic))
+        measured = settings.gradient_share or self.student.steps % MEASURE_EVERY == 1
+        if update and measured and not self._hooked:
+            loss.register_hook(share.watch(synthetic))
         return loss
 
     def change(self, settings: D3Settings) -> None:
@@ -220,13 +231,21 @@ class GeneratorLoss:
         if not self.settings.weight and steps % LOOK_EVERY == 1:
             self._warn_of_script_hooks()
         if steps % LOOK_EVERY == 0:
-            self.batches.look()
-            if self.settings.weight and not self._warned_unreachable:
-                self.arrival.look(LOOK_EVERY)
+            self._look()
         if steps == _SHOWN_AFTER:
             self._prove()
-        if steps % LOOK_EVERY == 0 and not self._warned_share:
-            self._warned_share = self.share.warn(self.settings.weight, self._hooked)
+
+    def _look(self) -> None:
+        """What makes a GPU wait: the batches, D³'s share of the gradient, and where it arrives."""
+        settings = self.settings
+        self.batches.look()
+        if settings.gradient_share and not self._warned_share:
+            self._warned_share = self.share.warn_unknown()
+        elif not self._warned_share:
+            self._warned_share = self.share.warn(settings.weight, self._hooked)
+        unknown = settings.gradient_share and self._warned_share  # which says the same
+        if settings.weight and not self._warned_unreachable and not unknown:
+            self.arrival.look(LOOK_EVERY)
 
     def _prove(self) -> None:
         """Warns of a wrong call or scale of the data while the training can still be stopped."""
@@ -255,13 +274,18 @@ class GeneratorLoss:
             "rank": process_rank() if self.distiller.gather else 0,
             "steps": self.student.steps,
             "gradient_shares": [*self.share.recent],
+            "shares_per_weight": [*self.share.per_weight],
         }
 
     def load_state_dict(self, state: Mapping[str, Any], seed: int) -> None:
         """Continue from :meth:`state_dict`; ``seed`` as in ``attach``."""
         self.student.load_state_dict(state["optimizer"], int(state["steps"]))
-        self.share.recent.clear()
-        self.share.recent.extend(share.to(self._host.device) for share in state["gradient_shares"])
+        for own, saved in (
+            (self.share.recent, state["gradient_shares"]),
+            (self.share.per_weight, state["shares_per_weight"]),
+        ):
+            own.clear()
+            own.extend(share.to(self._host.device) for share in saved)
         if self.distiller.gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self.stream = stream_of_rank(seed, self._host.device, self.student.steps)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.distributed import average
 from d3_plugin.errors import D3Warning
 
 LARGE_SHARE = 0.04
@@ -80,7 +81,7 @@ class Arrival:
             else f"the generator has not changed in the last {steps} steps, though D³'s gradient "
             "has reached it: give attach the optimizer that is stepped, and step it after backward"
         )
-        warnings.warn(what, D3Warning, stacklevel=6)
+        warnings.warn(what, D3Warning, stacklevel=7)
 
     def _parameters(self) -> list[Tensor]:
         return [p.detach() for p in self._generator.parameters()]
@@ -89,18 +90,38 @@ class Arrival:
 class GradientShare:
     """Norm of D³'s gradient over that of the whole, at the parameters that D³ reaches.
 
+    Args:
+        weight: of D³'s losses until a share was measured.
+
     Attributes:
         recent: up to ten, 0-dim on the device.
+        per_weight: each of them over the weight that it was measured at; NaN if unusable.
+        weight: in use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float) -> None:
         self.recent: deque[Tensor] = deque(maxlen=10)
+        self.per_weight: deque[Tensor] = deque(maxlen=10)
+        self.weight: float | Tensor = weight
+
+    def follow(self, target: float, start: float, *, gather: bool) -> None:
+        """Set the weight at which the share is ``target``, or ``start`` if none was measured."""
+        if not self.per_weight:
+            self.weight = start
+            return
+        share = torch.stack([*self.per_weight]).nanmedian()
+        if gather:
+            (share,) = average([share])
+        self.weight = torch.where(share.isnan(), start, target / share)
 
     def add(self, parts: Mapping[Tensor, Tensor]) -> None:
         """Measure from D³'s part of each parameter's gradient; its ``.grad`` is the whole."""
         whole = {p: p.grad for p in parts if p.grad is not None and not p.grad.is_sparse}
         if whole:
-            self.recent.append(_norm([parts[p] for p in whole]) / _norm([*whole.values()]))
+            share = _norm([parts[p] for p in whole]) / _norm([*whole.values()])
+            usable = share.isfinite() & (share > 0)  # a skipped step has 0
+            self.recent.append(share)
+            self.per_weight.append((share / self.weight).where(usable, torch.nan))
 
     def watch(self, synthetic: Tensor) -> Callable[[Tensor], None]:
         """Measure in the host's backward pass, without another one.
@@ -137,6 +158,17 @@ class GradientShare:
         engine: Any = torch.autograd.Variable._execution_engine
         return lambda _: engine.queue_callback(finish)
 
+    def warn_unknown(self) -> bool:
+        """Warn if the share that the weight is to follow is unknown. Makes a GPU wait."""
+        if unknown := all(share.isnan() for share in self.per_weight):
+            warnings.warn(
+                "D³'s share of the generator's gradient cannot be measured, so its weight stays "
+                f"{self.weight:g}: no backward() reached the generator through d3.loss()",
+                D3Warning,
+                stacklevel=7,
+            )
+        return unknown
+
     def warn(self, weight: float, hooked: bool) -> bool:
         """Warn if the median share is too large or small, and return whether it is; a GPU waits."""
         share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
@@ -147,7 +179,7 @@ class GradientShare:
                 f"Take D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}), or 0 for the "
                 "student alone",
                 D3Warning,
-                stacklevel=6,
+                stacklevel=7,
             )
             return True
         if large := share > LARGE_SHARE:
@@ -156,7 +188,7 @@ class GradientShare:
                 "may spoil the host's own training. Take "
                 f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){clipped * hooked}",
                 D3Warning,
-                stacklevel=6,
+                stacklevel=7,
             )
         return large
 

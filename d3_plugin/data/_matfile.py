@@ -1,4 +1,4 @@
-"""Single variables of MATLAB files, v5 and v7.3 (HDF5), and of .npz and .h5 files."""
+"""Reads variables of MATLAB files, v5 and v7.3 (HDF5), and of .npz and .h5 files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From rows and a split of them to the parts of a GZSL problem: diagnosed first, then assembled."""
+"""Checks rows and their split, then makes the parts of a GZSL problem of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from d3_plugin.errors import D3Warning, DataError, Problems
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """All rows, and the numbers of those in each set; None, or no set, for what is unreadable.
+    """All rows of a data set and their split; what is unreadable is None, or no set.
 
     Attributes:
         features: (N, D) float32.
@@ -45,7 +45,7 @@ class Assembled:
 
 
 def from_rows(rows: Rows, problems: Problems, wording: Wording = AS_IN_GZSL_DATA) -> Assembled:
-    """The parts of a problem given as :class:`Rows`; leaves out seen classes without test rows.
+    """The parts of the problem of these rows; leaves out seen classes without test rows.
 
     Raises:
         DataError: lists every problem, with those found so far.
@@ -91,7 +91,7 @@ def _check_sizes(rows: Rows, problems: Problems, wording: Wording) -> None:
 
 
 def _check_attribute_rows(rows: Rows, problems: Problems, wording: Wording) -> None:
-    """Check that there is a row per class: more of them may be of something else."""
+    """Check that there is a row per class: further rows may be of something else than classes."""
     if rows.attributes is None:
         return
     (count, width), given = rows.attributes.shape, len(rows.class_names)
@@ -118,7 +118,7 @@ def _check_attribute_rows(rows: Rows, problems: Problems, wording: Wording) -> N
 
 
 def _untested(labels: Tensor | None, sets: Mapping[str, Tensor]) -> Tensor:
-    """Classes in training only, neither held out nor unseen; none if that is true of all."""
+    """Seen classes with training rows only; none if no class has held-out rows."""
     if labels is None or not {"train", "test_seen"} <= sets.keys():
         return torch.empty(0, dtype=torch.int64)
     seen: Tensor = labels[sets["train"]].unique()

@@ -1,4 +1,4 @@
-"""Notices attribute rows in another order than the classes."""
+"""Detects attribute rows that are in another order than the classes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.errors import D3Warning
 
-RIDGE = 0.03  # in mean squared norms of the centred attributes: a weak one predicts far from 0
+RIDGE = 0.03  # times the mean squared norm of the centred attributes
 DOUBT = 0.01
 SHARE = 0.25  # of the classes that right attributes find at least: .25, .33, .38 on three real sets
 
 
 def attributes_fit(data: GZSLData) -> tuple[int, int]:
-    """For how many seen classes the attributes predict the class itself.
+    """How many seen classes are recognised from the attributes of the others.
 
-    Each seen class in turn is left out: a ridge regression from the attributes of the others to
-    the means of their training rows predicts its mean, and counts if no other class mean is nearer.
-    Attributes in another order than the classes find about one.
+    Each seen class in turn is left out: a ridge regression, from the attributes of the others to
+    the means of their training rows, predicts its mean. The class is recognised if no other class
+    mean is nearer to that. With attributes in another order than the classes about one is.
 
     Returns:
         That number, and the number of seen classes.

@@ -68,17 +68,13 @@ class GZSLData:
 
     def __post_init__(self) -> None:
         problems = Problems(f"data set {self.name!r}")
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
-        for part in PARTS:
-            pair = {key: given[key] for key in (f"{part}_features", f"{part}_labels")}
-            check_row_order(pair, problems)
-        parts = as_parts(given, problems)
-        check_problem(parts, problems)
         names = self.class_names
         if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
             problems.add(f"class_names must be a tuple of str, got {type(names).__name__}")
-        else:
-            check_class_order("attributes", self.attributes, names, problems)
+            names = ()
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
+        parts = as_parts(given, problems, names)
+        check_problem(parts, problems)
         problems.raise_as(DataError)
         for name, tensor in parts.items():
             object.__setattr__(self, name, tensor)
@@ -171,17 +167,14 @@ class GZSLData:
         Raises:
             StorageError: there is something in it already, or it cannot be written.
         """
-        features, labels = (
-            [getattr(self, f"{part}_{kind}").cpu().numpy() for part in PARTS]
-            for kind in ("features", "labels")
-        )
-        rows = {"features": np.concatenate(features).T, "labels": np.concatenate(labels) + 1}
-        splits: dict[str, Any] = {"att": self.attributes.T.cpu().numpy()}
-        first = 1
-        for part, own in zip(PARTS, labels, strict=True):
-            splits[SETS[part]] = np.arange(first, first + len(own))
-            first += len(own)
-        splits[CLASS_NAMES] = np.array(self.class_names, dtype=object)
+        features = torch.cat([getattr(self, f"{part}_features") for part in PARTS])
+        labels = [getattr(self, f"{part}_labels") for part in PARTS]
+        rows = {"features": features.T.cpu().numpy(), "labels": torch.cat(labels).cpu().numpy() + 1}
+        names = np.array(self.class_names, dtype=object)
+        splits: dict[str, Any] = {"att": self.attributes.T.cpu().numpy(), CLASS_NAMES: names}
+        numbers = torch.arange(1, len(features) + 1).split([len(each) for each in labels])
+        for part, own in zip(PARTS, numbers, strict=True):
+            splits[SETS[part]] = own.numpy()
         folder = Path(folder)
         remove_stale(folder.parent)
         write_folder(folder, {"res101.mat": mat_bytes(rows), "att_splits.mat": mat_bytes(splits)})

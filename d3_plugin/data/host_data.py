@@ -12,7 +12,7 @@ from torch import Tensor
 from d3_plugin.checks import some
 from d3_plugin.data.assemble import renumber, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.data.parts import PARTS, as_parts, as_rows, check_class_order, check_row_order
+from d3_plugin.data.parts import PARTS, as_parts, as_rows
 from d3_plugin.errors import D3Warning, HostError, Problems
 
 # Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.
@@ -67,12 +67,9 @@ def as_gzsl_data(data: Any) -> GZSLData:
     problems.raise_as(HostError)
 
     problems = Problems(f"attach(data={name})")
-    for part in PARTS:
-        pair = (found[f"{part}_{kind}"] for kind in ("features", "labels"))
-        check_row_order(dict(pair), problems)
-    check_class_order("attribute", found["attributes"][1], [], problems)
-    readable = as_parts(dict(found.values()), problems)
-    parts = {part: readable[place] for part, (place, _) in found.items() if place in readable}
+    values = {part: value for part, (_, value) in found.items()}
+    called = {part: place for part, (place, _) in found.items()}
+    parts = as_parts(values, problems, called=called)
     for part, kind in PARTS.items():
         labels, classes = f"{part}_labels", f"{kind}_classes"
         if labels in parts and classes in parts:

@@ -1,4 +1,4 @@
-"""Values of any kind as the tensors of a GZSL problem."""
+"""Converts values of any kind to the tensors of a GZSL problem."""
 
 from __future__ import annotations
 
@@ -62,14 +62,31 @@ def as_row_numbers(
     return None if ids is None else ids - first
 
 
-def as_parts(given: Mapping[str, Any], problems: Problems) -> dict[str, Tensor]:
-    """The parts of a problem, on one device; parts that cannot be converted are left out."""
+def as_parts(
+    given: Mapping[str, Any],
+    problems: Problems,
+    class_names: Sequence[str] = (),
+    called: Mapping[str, str] | None = None,
+) -> dict[str, Tensor]:
+    """The parts of a problem by their names in GZSLData, on one device.
+
+    Args:
+        given: all of them.
+        problems: where problems are noted; parts that cannot be converted are left out.
+        class_names: compared with the index of attributes.
+        called: how messages name the parts; default: as in GZSLData.
+    """
+    called = called or {name: name for name in given}
     parts = {}
     for name, value in given.items():
-        convert = as_ids if name.rstrip("s").endswith(("label", "classe")) else as_rows
-        if (part := convert(name, value, problems)) is not None:
-            parts[name] = part
-    devices = {name: str(part.device) for name, part in parts.items()}
+        convert = as_ids if name.endswith(("labels", "classes")) else as_rows
+        if (converted := convert(called[name], value, problems)) is not None:
+            parts[name] = converted
+    for part in PARTS:
+        pair = f"{part}_features", f"{part}_labels"
+        check_row_order({called[name]: given[name] for name in pair}, problems)
+    check_class_order(called["attributes"], given["attributes"], class_names, problems)
+    devices = {called[name]: str(part.device) for name, part in parts.items()}
     one = problems.check(len(set(devices.values())) < 2, f"parts on several devices: {devices}")
     return parts if one else {}
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from d3_plugin.checks import Count, NonNegative, Positive, setting_problems
+from d3_plugin.checks import Count, NonNegative, Part, Positive, setting_problems
 from d3_plugin.errors import InputError
 from d3_plugin.functional.label_space import KLForm
 from d3_plugin.functional.relations import RelationForm
@@ -20,13 +20,19 @@ StudentStart = Literal["teacher", "semantic", "random"]
 SCORING = ("ensemble_weight", "seen_offset")
 """Settings that only ``evaluate()`` uses: with other values finished runs are scored again."""
 
-CHANGEABLE = ("weight", "synthetic_rows", "real_rows", "final_classifier", *SCORING)
+CHANGEABLE = (
+    *("weight", "gradient_share", "synthetic_rows", "real_rows", "final_classifier"),
+    *SCORING,
+)
 """Settings that take effect whenever they change; the others shape teacher, student and losses."""
 
 
 @dataclass(frozen=True, repr=False)
 class D3Settings:
-    r"""Settings of D³; :meth:`released` gives those of the authors' code.
+    r"""Settings of D³.
+
+    :meth:`end_to_end` trains the generator on the losses, too; :meth:`released` gives the settings
+    of the authors' code.
 
     The generator's loss is increased by :math:`w\,(w_{cls} L_{cls} + w_{kl} L_{kl} + w_{be} L_{be}
     + w_{od} L_{od})`; the student is trained on the sum in parentheses.
@@ -35,6 +41,9 @@ class D3Settings:
         weight: w, of all terms in the generator's loss. With 0, the default, only the student
             learns, and the host's training stays bit-identical: no weight that was tried made a
             better generator, see docs/experiments.md.
+        gradient_share: above 0, w follows the training so that D³'s part of the generator's
+            gradient has this share of its norm, as ``D3.values["gradient_share"]`` measures it;
+            ``weight`` counts until it was measured first.
         cls_weight, kl_weight, be_weight, od_weight: weight of this term; with 0 it is not computed.
         kl_form, temperature: of L_kl, see :func:`d3_plugin.functional.label_space_kl`.
         relation, relation_temperature: of L_be, see :func:`d3_plugin.functional.relation_loss`.
@@ -70,6 +79,7 @@ class D3Settings:
     """
 
     weight: NonNegative = 0.0
+    gradient_share: Part = 0.0
     cls_weight: NonNegative = 1.0
     kl_weight: NonNegative = 1.0
     be_weight: NonNegative = 1.0
@@ -98,7 +108,13 @@ class D3Settings:
     seen_offset: NonNegative = 0.35
 
     def __post_init__(self) -> None:
-        setting_problems("D3Settings", type(self), vars(self)).raise_as(InputError)
+        problems = setting_problems("D3Settings", type(self), vars(self))
+        if not problems.found and self.gradient_share and not self.weight:
+            problems.add(
+                "with gradient_share, weight must be above 0: it is where the weight starts; "
+                "D3Settings.end_to_end() sets both"
+            )
+        problems.raise_as(InputError)
         for name, value in vars(self).items():
             if isinstance(value, np.generic):  # which JSON does not know
                 object.__setattr__(self, name, value.item())
@@ -107,6 +123,19 @@ class D3Settings:
         """The settings that are not the defaults."""
         changed = (f"{n}={v!r}" for n, v in vars(self).items() if v != getattr(D3Settings, n))
         return f"D3Settings({', '.join(changed)})"
+
+    @classmethod
+    def end_to_end(cls, share: float = 0.03, **changes: Any) -> D3Settings:
+        """The paper's form: the generator is trained on its own loss and D³'s together.
+
+        A fixed weight means little: 0.01 made up 43 % of the gradient in a small host and 0.1 % in
+        a large one. Here the weight follows a share of the gradient.
+
+        Args:
+            share: D³'s, of the norm of the generator's gradient; above 0 and below 1.
+            changes: fields to change.
+        """
+        return cls(**{"weight": 1e-4, "gradient_share": share, **changes})
 
     @classmethod
     def released(cls, **changes: Any) -> D3Settings:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +14,23 @@ from torch import Tensor
 
 from d3_plugin.distillation.networks import EmbeddingClassifier
 from d3_plugin.errors import InputError
+from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
 _HELD_BACK = 0.1
 _BATCH_SIZE = 64
+_KEPT = 2**28  # bytes of weights: some 20 teachers of SUN's size
+
+
+@dataclass(frozen=True, eq=False)
+class _Pretrained:
+    """What a training made: the teacher, its held-out losses, and where it left the streams."""
+
+    teacher: EmbeddingClassifier
+    losses: tuple[float, ...]
+    streams: dict[str, Any]
+
+
+_pretrained: dict[bytes, _Pretrained] = {}  # the one used last comes last
 
 
 def pretrain_teacher(
@@ -31,7 +48,9 @@ def pretrain_teacher(
 
     A stratified tenth of the rows is held out (a random tenth if a class has a single row).
     Training stops if the held-out loss has not fallen for ``patience`` epochs and keeps the weights
-    of the best epoch. Random numbers come from PyTorch's global stream.
+    of the best epoch. Random numbers come from PyTorch's global stream. A teacher of the same rows,
+    options and random state is trained once in a process: the next call gets a copy, and leaves the
+    stream where the training left it.
 
     Args:
         features: (N, D) float, rows of seen classes, finite.
@@ -48,6 +67,55 @@ def pretrain_teacher(
     Raises:
         InputError: the teacher diverges in its first epoch.
     """
+    device, report = features.device, on_epoch or (lambda epoch, loss: None)
+    options = (num_seen, embedding_dim, lr, max_epochs, patience)
+    key = _digest(features, labels, options, global_streams(device))
+    found = _pretrained.pop(key, None)
+    if found is None:
+        losses: list[float] = []
+
+        def note(epoch: int, loss: float) -> None:
+            losses.append(loss)
+            report(epoch, loss)
+
+        teacher = _train(features, labels, num_seen, embedding_dim, lr, max_epochs, patience, note)
+        found = _Pretrained(teacher, tuple(losses), global_streams(device))
+    else:
+        set_global_streams(found.streams, device)
+        for epoch, loss in enumerate(found.losses):
+            report(epoch, loss)
+    _pretrained[key] = found
+    while len(_pretrained) > 1 and sum(map(_size, _pretrained.values())) > _KEPT:
+        del _pretrained[next(iter(_pretrained))]
+    return copy.deepcopy(found.teacher)
+
+
+def _digest(features: Tensor, labels: Tensor, options: object, streams: dict[str, Any]) -> bytes:
+    """Of everything that the teacher's weights depend on, to the last bit."""
+    surroundings = features.device, torch.get_num_threads(), torch.get_default_dtype()
+    found = hashlib.blake2b(repr((features.dtype, *features.shape, options, surroundings)).encode())
+    for part in (features, labels, *streams.values()):
+        if isinstance(part, Tensor):
+            found.update(part.detach().cpu().contiguous().numpy().data)
+        else:
+            found.update(repr(part).encode())
+    return found.digest()
+
+
+def _size(pretrained: _Pretrained) -> int:
+    return sum(p.numel() * p.element_size() for p in pretrained.teacher.parameters())
+
+
+def _train(
+    features: Tensor,
+    labels: Tensor,
+    num_seen: int,
+    embedding_dim: int,
+    lr: float,
+    max_epochs: int,
+    patience: int,
+    on_epoch: Callable[[int, float], None],
+) -> EmbeddingClassifier:
     train, held_back = _split(labels)
     teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=lr, fused=True)
@@ -60,8 +128,7 @@ def pretrain_teacher(
                 optimizer.step()
             with torch.no_grad():
                 loss = F.cross_entropy(teacher(features[held_back])[0], labels[held_back]).item()
-            if on_epoch is not None:
-                on_epoch(epoch, loss)
+            on_epoch(epoch, loss)
             if loss < best_loss:
                 best_loss, best_epoch = loss, epoch
                 best_state = copy.deepcopy(teacher.state_dict())

@@ -68,10 +68,9 @@ def per_class_accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
 
 
 def _accuracy(labels: Ints, predicted: Ints, classes: Ints) -> float:
-    from sklearn.metrics import recall_score
-
-    # labels=classes: a row predicted as any other class must not add that class to the mean.
-    return float(recall_score(labels, predicted, labels=classes, average="macro", zero_division=0))
+    rows = np.bincount(labels, minlength=classes.max() + 1)
+    right = np.bincount(labels[predicted == labels], minlength=len(rows))
+    return float((right[classes] / rows[classes]).mean())
 
 
 def seen_unseen_curve(
@@ -91,7 +90,7 @@ def seen_unseen_curve(
     Raises:
         InputError: lists what is wrong: shapes, types, classes without a column.
     """
-    _check_scores("seen_unseen_curve", scores, labels, seen_classes, unseen_classes)
+    check_scores("seen_unseen_curve", scores, labels, seen_classes, unseen_classes)
     return _curve(scores, labels, seen_classes, unseen_classes)
 
 
@@ -131,7 +130,7 @@ def gzsl_metrics(
     """
     from sklearn.metrics import auc
 
-    _check_scores("gzsl_metrics", scores, labels, seen_classes, unseen_classes)
+    check_scores("gzsl_metrics", scores, labels, seen_classes, unseen_classes)
     is_seen = np.isin(labels, seen_classes)
     predicted = scores.argmax(axis=1)
     unseen = _accuracy(labels[~is_seen], predicted[~is_seen], unseen_classes)
@@ -168,8 +167,12 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
     return float(roc_auc_score(np.arange(len(scores)) < len(seen_scores), scores))
 
 
-def _check_scores(function: str, scores: Floats, labels: Ints, seen: Ints, unseen: Ints) -> None:
-    """Check scores (N, C) and labels (N,), which have every class of the split and no other."""
+def check_scores(function: str, scores: Floats, labels: Ints, seen: Ints, unseen: Ints) -> None:
+    """Check scores (N, C) and labels (N,), which have every class of the split and no other.
+
+    Raises:
+        InputError: lists what is wrong.
+    """
     ids = {"labels": ("N", labels), "seen_classes": ("S", seen), "unseen_classes": ("U", unseen)}
     problems = check_arrays(function, scores=("NC", scores), **ids)
     split = np.concatenate([seen, unseen])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,16 +13,19 @@ import torch
 from torch.profiler import profile
 
 from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3
 from d3_plugin.checks import Effort
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Error, FailedRunsError
+from d3_plugin.errors import D3Error, FailedRunsError, InputError
 from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
+from d3_plugin.experiments.loop import TrainingFunction
 from d3_plugin.experiments.options import Options
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import HostFamily
+from d3_plugin.report.tables import aligned
 
 _BLOCK = 5  # generator steps that are timed together, at least
 
@@ -35,7 +39,8 @@ class Cost:
         ratio: median of the ratios of neighbouring blocks.
         baseline_memory, with_d3_memory: peak bytes: of the process on the CPU, data and libraries
             included; of what PyTorch allocated on a GPU.
-        table: where the time of +D³'s steps goes, by operator.
+        phases: where D³'s part of the time goes, seconds per generator step by name.
+        operators: the profiler's table of +D³'s steps; empty if it was not asked for.
     """
 
     baseline: float
@@ -43,21 +48,24 @@ class Cost:
     ratio: float
     baseline_memory: int
     with_d3_memory: int
-    table: str
-
-    def __str__(self) -> str:
-        return (
-            f"baseline {self.baseline * 1e3:.1f} ms, +D³ {self.with_d3 * 1e3:.1f} ms per generator "
-            f"step: {self.ratio:.3f} times; peak memory {self.baseline_memory / 2**20:.0f} MiB, "
-            f"+D³ {self.with_d3_memory / 2**20:.0f} MiB"
-        )
+    phases: dict[str, float]
+    operators: str = ""
 
 
 class Costs(dict[str, Cost]):
     """By the name of the host family."""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{cost.table}\n{name}: {cost}\n" for name, cost in self.items())
+        phases = list(next(iter(self.values())).phases) if self else []
+        lines = [["ms per generator step", "baseline", "+D³", "ratio", "peak MiB", *phases]]
+        for name, cost in self.items():
+            times = [cost.baseline, cost.with_d3, *cost.phases.values()]
+            baseline, with_d3, *parts = [f"{seconds * 1e3:.2f}" for seconds in times]
+            sizes = [f"{size / 2**20:.0f}" for size in (cost.baseline_memory, cost.with_d3_memory)]
+            words = [name, baseline, with_d3, f"{cost.ratio:.3f}", " → ".join(sizes), *parts]
+            lines.append(words)
+        operators = [f"{name}\n{cost.operators}" for name, cost in self.items() if cost.operators]
+        return "\n\n".join([aligned(lines), *operators])
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,9 @@ class _Timed:
         self.steps = -(-_BLOCK // interval) * interval  # every block has as many steps of D³
         settings = host_settings(family, {**host, "steps": self.steps + 1})
         self.trainer = family.build(data, settings, 0, self.device)
+        self.d3: D3 | None = None
         if timing.d3 is not None:
-            attach(self.trainer, settings=timing.d3, plugins=plugins)
+            self.d3 = attach(self.trainer, settings=timing.d3, plugins=plugins)
         optimizer = describe_trainer(make_manager(plugins), self.trainer).optimizer
         optimizer.register_step_post_hook(self._stepped)
         self._marks: list[float] = []
@@ -98,9 +107,9 @@ class _Timed:
     def _stepped(self, *_: Any) -> None:
         self._made += 1
         if self._made in (1, self.steps + 1):
-            self._marks.append(self._now())
+            self._marks.append(self.now())
 
-    def _now(self) -> float:
+    def now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
@@ -112,6 +121,33 @@ class _Timed:
         first, last = self._marks
         return (last - first) / self.steps
 
+    def phases(self) -> dict[str, float]:
+        """Seconds per generator step that parts of D³ take, over one more block."""
+        assert self.d3 is not None
+        distiller, student = self.d3.distiller, self.d3._loss.student
+        parts: list[tuple[str, Any, str]] = [
+            ("teacher, student", distiller, "batch"),
+            ("terms", distiller, "terms"),
+            ("backward, Adam", student, "train"),
+        ]
+        seconds = dict.fromkeys([name for name, _, _ in parts], 0.0)
+
+        def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **named: Any) -> Any:
+                start = self.now()
+                answer = function(*args, **named)
+                seconds[name] += self.now() - start
+                return answer
+
+            return call
+
+        for name, owner, method in parts:
+            setattr(owner, method, timed(name, getattr(owner, method)))
+        self.block()
+        for _, owner, method in parts:
+            delattr(owner, method)
+        return {name: taken / (self.steps + 1) for name, taken in seconds.items()}
+
 
 @dataclass(frozen=True)
 class BenchOptions(Options):
@@ -119,78 +155,93 @@ class BenchOptions(Options):
 
     Attributes:
         adapter: a host family, several separated by commas, or ``all``; their settings must have
-            ``steps``.
+            ``steps``. Not a training function, whose steps nobody can tell apart.
         data: ``digits-DRAW``, ``digits`` (draw 0), or a folder with ``res101.mat`` and
             ``att_splits.mat``. In Python also a :class:`~d3_plugin.data.GZSLData`.
         host: override a setting of the baseline; may be repeated. In Python a dict of all changes.
         d3: override a setting of D³; may be repeated. In Python a dict of all changes.
         rounds: pairs of blocks; one more goes first and is not counted.
+        threads: of the CPU.
+        verbose: also show the profiler's table of operators.
     """
 
     command: ClassVar[str] = "bench"
 
-    adapter: str | HostFamily | None = "all"
+    adapter: str | HostFamily | Callable[..., object] | None = "all"
     _: KW_ONLY
     rounds: Effort = 5
+    threads: Effort = 1
+    verbose: bool = False
 
 
 @takes(BenchOptions)
 def bench(options: BenchOptions) -> Costs:
-    """Time a generator step with and without D³, and show where the time goes.
+    """Time a generator step with and without D³, and show where D³'s part goes.
 
     Blocks of steps of the baseline and of +D³ are timed in turn.
 
     The arguments are those of :class:`~d3_plugin.experiments.bench.BenchOptions`.
 
     Returns:
-        The cost by host family.
+        The cost by host family; printed as a table.
 
     Raises:
         D3Error: bad arguments, or the training fails.
     """
+    for name, family in options.families.items():
+        if isinstance(family.build, TrainingFunction):
+            raise InputError(f"bench needs a trainer, a HostFamily; {name} is a training function")
     costs = Costs()
     data, device = options.problem.scaled(), options.device
-    for name, family in options.families.items():
-        baseline = Timing(family, data, device, options.host_changes, None)
-        try:
-            costs[name] = _cost(options.rounds, baseline, replace(baseline, d3=options.d3_settings))
-        except D3Error:
-            raise
-        except Exception as error:  # as a rule, too large a network or batch
-            kind = type(error).__name__
-            raise FailedRunsError(f"{name} failed with these settings ({kind}: {error})") from error
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        for name, family in options.families.items():
+            baseline = Timing(family, data, device, options.host_changes, None)
+            costs[name] = _cost(options, baseline, replace(baseline, d3=options.d3_settings))
+    except D3Error:
+        raise
+    except Exception as error:  # as a rule, too large a network or batch
+        kind = type(error).__name__
+        raise FailedRunsError(f"{name} failed with these settings ({kind}: {error})") from error
+    finally:
+        torch.set_num_threads(before)
     return costs
 
 
-def _cost(rounds: int, baseline: Timing, with_d3: Timing) -> Cost:
+def _cost(options: BenchOptions, baseline: Timing, with_d3: Timing) -> Cost:
     timed, timed_d3 = _Timed(baseline), _Timed(with_d3)
-    times = [(timed.block(), timed_d3.block()) for _ in range(rounds + 1)][1:]
-    kind = torch.device(baseline.device).type
-    with profile() as profiler:
-        timed_d3.block()
-    sort_by = f"self_{'cuda' if kind == 'cuda' else 'cpu'}_time_total"
-    table = profiler.key_averages().table(sort_by=sort_by, row_limit=12)
-    del timed, timed_d3
-    return Cost(
+    times = [(timed.block(), timed_d3.block()) for _ in range(options.rounds + 1)][1:]
+    cost = Cost(
         statistics.median(a for a, _ in times),
         statistics.median(b for _, b in times),
         statistics.median(b / a for a, b in times),
-        _peak_memory(baseline),
-        _peak_memory(with_d3),
-        table,
+        _peak_memory(baseline, options.threads),
+        _peak_memory(with_d3, options.threads),
+        timed_d3.phases(),
     )
+    return replace(cost, operators=_operators(timed_d3)) if options.verbose else cost
 
 
-def _peak_memory(timing: Timing) -> int:
+def _operators(timed: _Timed) -> str:
+    with profile() as profiler:
+        timed.block()
+    sort_by = f"self_{'cuda' if timed.device.type == 'cuda' else 'cpu'}_time_total"
+    table: str = profiler.key_averages().table(sort_by=sort_by, row_limit=12)
+    return table
+
+
+def _peak_memory(timing: Timing, threads: int) -> int:
     """Peak memory of one block, in a process of its own: peaks never come down again."""
     from joblib.externals.loky import ProcessPoolExecutor  # which can send modules, as hooks are
 
     with ProcessPoolExecutor(1) as pool:
-        peak: int = pool.submit(_one_block, timing).result()
+        peak: int = pool.submit(_one_block, timing, threads).result()
     return peak
 
 
-def _one_block(timing: Timing) -> int:
+def _one_block(timing: Timing, threads: int) -> int:
+    torch.set_num_threads(threads)
     timed = _Timed(timing)
     timed.block()
     if timed.device.type == "cuda":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -56,7 +57,7 @@ class _Installed:
     owner: str
 
 
-def code_of(adapter: str, family: HostFamily | None = None) -> Code:
+def code_of(adapter: str, family: HostFamily | None = None, plugin: object = None) -> Code:
     """The code of a host family: of ``build``, its settings and its hooks, with what they import.
 
     A plugin that describes hosts counts for its own families only, any other one for all.
@@ -64,6 +65,7 @@ def code_of(adapter: str, family: HostFamily | None = None) -> Code:
     Args:
         adapter: the family's name.
         family: itself, if no installed plugin provides it.
+        plugin: what is added to +D³, if anything is.
     """
     mine = family or installed_families().get(adapter)
     used = [
@@ -71,12 +73,15 @@ def code_of(adapter: str, family: HostFamily | None = None) -> Code:
         for each in _installed()
         if not (each.families and hasattr(each.plugin, "d3_describe_host")) or mine in each.families
     ]
-    objects = [each.plugin for each in used]
+    objects = [*(each.plugin for each in used), plugin]
     if mine is not None:
-        objects += [mine.build, mine.settings, mine.hooks]
+        build = getattr(mine.build, "function", mine.build)  # a training function
+        objects += [build, mine.settings, mine.hooks]
     modules = module_digests(objects, None if mine is None else mine.settings)
-    if mine is not None and (bound := _bound(mine.build)):
+    if mine is not None and (bound := _bound(build)):
         modules["arguments of build"] = short_digest(bound)
+    if state := _state(plugin):
+        modules["attributes of the plugin"] = short_digest(state)
     modules = {**dict(sorted(modules.items())), OWN: _own_digest()}
     return Code(modules, {each.name: each.owner for each in used})
 
@@ -96,10 +101,14 @@ def code_changes(stored: Any, wanted: Mapping[str, Any]) -> list[str]:
     if not isinstance(stored, dict) or not {"modules", "plugins"} <= stored.keys():
         return ["the code, which was not recorded then"]
     names = [name for name, _, _ in _changed(stored["modules"], wanted["modules"])]
-    lines = [f"{name}'s own code" if name == OWN else f"module {name}" for name in names]
+    lines = [f"{name}'s own code" if name == OWN else _module(name) for name in names]
     for name, old, new in _changed(stored["plugins"], wanted["plugins"]):
         lines.append(f"plugin {name} {old or 'not there'} -> {new or 'not there'}")
     return lines
+
+
+def _module(name: str) -> str:
+    return name if " " in name else f"module {name}"
 
 
 def _changed(old: Any, new: Mapping[str, str]) -> list[tuple[str, Any, Any]]:
@@ -135,6 +144,14 @@ def _own_digest() -> str:
     there = {f.relative_to(root): f for f in files if f.is_file()}
     digests = {name.as_posix(): file_digest(f) for name, f in there.items() if name != _SETTINGS}
     return short_digest(json.dumps(digests, sort_keys=True))
+
+
+def _state(plugin: object) -> str:
+    """What an instance holds, as far as it is written the same in every process."""
+    if isinstance(plugin, types.ModuleType) or not getattr(plugin, "__dict__", None):
+        return ""
+    written = {name: repr(value) for name, value in sorted(vars(plugin).items())}
+    return repr({name: text for name, text in written.items() if " at 0x" not in text})
 
 
 def _bound(build: Any) -> str:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import html
 import platform
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from d3_plugin.checks import Effort
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import FailedConditionError
 from d3_plugin.experiments.code import digest_of
+from d3_plugin.experiments.comparison_result import Comparison
 from d3_plugin.experiments.flags import command_line, takes
-from d3_plugin.experiments.options import CutOptions, RunOptions
 from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.table_options import AblateOptions, CompareOptions
 from d3_plugin.report.results import results, write_results
-from d3_plugin.report.rows import ABLATION, COMPARISON, FinishedRun, rows_of
-from d3_plugin.report.tables import aligned, table_rows
-from d3_plugin.report.verdict import failures, read_conditions, verdict
+from d3_plugin.report.rows import (
+    ABLATION,
+    COMPARISON,
+    FinishedRun,
+    added,
+    rows_of,
+    with_additions,
+)
+from d3_plugin.report.verdict import failures, read_conditions
 
 NOTES = (
     "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
@@ -52,134 +56,14 @@ TEXTS = {
 """Rows that the table of a file with results may have, and the text beside it."""
 
 
-@dataclass(frozen=True)
-class CompareOptions(CutOptions):
-    """Arguments of :func:`compare`, the flags of ``d3 compare``.
-
-    Attributes:
-        seeds: number of seeds.
-        cuts: number of pseudo-unseen cuts, at most one per seed, that offsets are chosen on. In
-            Python see :func:`~d3_plugin.experiments.plan.validation_cuts`.
-        preset: D³'s default settings, or those of the released code.
-        variants: with ``default,released``, a further row for the released formulas.
-        fail_if: exit with status 1 if this condition holds; may be repeated:
-            ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary in
-            ``results.json``, in fractions of 1 as there, such as ``d_ausuc.high < 0``. Without
-            ADAPTER for each of them; without ROW of the one that the verdict is on, ``d3_chosen``
-            if there is one, else ``d3``. NAME is unseen, seen, harmonic, ausuc, zsl or
-            oracle_harmonic; ``d_NAME`` its difference to the baseline, ``d_NAME_to_ROW`` that to
-            another row. Compares the mean, or .low/.high, the ends of the 95 % interval. In
-            Python a list of all conditions.
-    """
-
-    command: ClassVar[str] = "compare"
-
-    out: str | Path = Path("runs/compare")
-    _: KW_ONLY
-    seeds: Effort = 3
-    preset: Literal["default", "released"] = "default"
-    variants: Literal["default", "default,released"] = "default"
-    fail_if: Iterable[str] = ()
-
-    @cached_property
-    def d3_settings(self) -> D3Settings:
-        """All settings of D³."""
-        make = D3Settings.released if self.preset == "released" else D3Settings
-        return make(**self.d3_changes)
-
-
-@dataclass(frozen=True)
-class AblateOptions(RunOptions):
-    """Arguments of :func:`ablate`, the flags of ``d3 ablate``.
-
-    Attributes:
-        seeds: number of seeds.
-        fail_if: exit with status 1 if this condition on ``ablation.json`` holds; may be repeated.
-            Written as for ``d3 compare``; without ROW it is of the row ``d3``, for example
-            ``d_ausuc_to_cls.high < 0``. In Python a list of all conditions.
-    """
-
-    command: ClassVar[str] = "ablate"
-
-    out: str | Path = Path("runs/ablate")
-    _: KW_ONLY
-    seeds: Effort = 3
-    fail_if: Iterable[str] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What :func:`compare` and :func:`ablate` give; all of it is on disk as well.
-
-    Attributes:
-        content: of the JSON file, see ``results.schema.json``.
-        file: its path.
-        page: path of the report.
-        passed: the conditions of ``fail_if``, if none of them holds.
-    """
-
-    content: dict[str, Any]
-    file: Path
-    page: Path
-    passed: tuple[str, ...] = ()
-
-    @property
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """For each adapter the rows of its table by key: ``title``, and ``metrics`` by name.
-
-        A metric has ``mean``, ``half_width``, ``per_seed``, and its ``difference`` to the baseline.
-        """
-        summary: dict[str, dict[str, Any]] = self.content["summary"]
-        return summary
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        """For each adapter, in one sentence, what D³ changes."""
-        return {adapter: verdict(adapter, rows) for adapter, rows in self.rows.items()}
-
-    @property
-    def seeds(self) -> int:
-        """Their number."""
-        return int(self.content["settings"]["seeds"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """:attr:`rows`, of types that JSON has."""
-        return self.rows
-
-    def __repr__(self) -> str:
-        tables = "\n\n".join(
-            f"{caption}\n{aligned(table_rows(rows))}" for caption, rows in self._captioned()
-        )
-        closing = f"passed: none of --fail-if {'; '.join(self.passed)}\n" if self.passed else ""
-        said = "\n".join(self.verdicts.values())
-        notes = self.content["notes"]
-        return f"{tables}\n\n{notes}\n\n{said}\n{closing}\n{self.page}\n{self.file}"
-
-    def _repr_html_(self) -> str:
-        """The tables, for notebooks."""
-        tables = []
-        for caption, rows in self._captioned():
-            lines = (
-                "".join(f"<td>{html.escape(cell)}</td>" for cell in line)
-                for line in table_rows(rows)
-            )
-            body = "".join(f"<tr>{line}</tr>" for line in lines)
-            tables.append(f"<table><caption>{html.escape(caption)}</caption>{body}</table>")
-        return "".join(tables) + "".join(f"<p>{html.escape(v)}</p>" for v in self.verdicts.values())
-
-    def _captioned(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        data, counted = self.content["settings"]["data"], f"{self.seeds} seed"
-        for adapter, rows in self.rows.items():
-            yield f"{adapter} on {data}, {counted}{'s' * (self.seeds != 1)}", rows
-
-
 @takes(CompareOptions)
 def compare(options: CompareOptions) -> Comparison:
     """Train each baseline with and without D³ on the same seeds and write a report.
 
     Cheap rivals, which need no training, are in the same table: calibrated stacking, logit
-    adjustment, and an ensemble of the baseline's classifiers. Writes ``results.json``,
-    ``report.html``, ``table.csv``, ``table.tex``, and the pictures into ``figures``.
+    adjustment, and an ensemble of the baseline's classifiers. A plugin, such as a loss term of
+    your own, gets rows beside those of +D³. Writes ``results.json``, ``report.html``,
+    ``table.csv``, ``table.tex``, and the pictures into ``figures``.
 
     The arguments are those of :class:`~d3_plugin.experiments.CompareOptions`.
 
@@ -255,7 +139,9 @@ def _made(
 
     file = "results.json" if isinstance(options, CompareOptions) else "ablation.json"
     known, notes = TEXTS[file]
-    rows = rows_of(known, variants, options.draws)
+    plugins = {added("d3", name): plugin for name, plugin in options.added.items()}
+    variants = {**variants, **dict.fromkeys(plugins, variants["d3"])}
+    rows = rows_of(with_additions(known, options.added), variants, options.draws)
     keys = [row.key for row in rows]
     conditions = read_conditions(options.fail_if, options.hosts, keys, options.seeds)
     firsts = options.first_runs()
@@ -263,10 +149,10 @@ def _made(
     chosen_on: Mapping[int, Collection[int]] = dict.fromkeys(range(options.seeds), ())
     if isinstance(options, CompareOptions):
         chosen_on = validation_cuts(data, options.seeds, options.cuts)
-    runs = plan(firsts, options.seeds, variants, set().union(*chosen_on.values()))
+    runs = plan(firsts, options.seeds, variants, set().union(*chosen_on.values()), plugins)
     out = Path(options.out)
     done = run_all(runs, RunStore(out), options, rerun=options.rerun)
-    finished = [_finished(outcome) for outcome in done.values()]
+    finished = [_for_report(outcome) for outcome in done.values()]
     settings = {
         "adapters": list(options.hosts),
         "data": data,
@@ -277,9 +163,12 @@ def _made(
         **({"attributes": str(options.attributes)} if options.attributes else {}),
         "machine": platform.machine(),
         "hosts": options.hosts,
+        **({"plugins": list(options.added)} if options.added else {}),
         **facts,
     }
-    digests = {"data": firsts[0].data_digest, "code": digest_of([run.code for run in firsts])}
+    # The runs of one seed and split are made by all the code that takes part.
+    codes = [run.code for run in runs if (run.seed, run.split) == (0, "test")]
+    digests = {"data": firsts[0].data_digest, "code": digest_of(codes)}
     content = results(
         settings,
         finished,
@@ -298,23 +187,8 @@ def _made(
     return replace(comparison, passed=tuple(options.fail_if))
 
 
-def _finished(outcome: Outcome) -> FinishedRun:
-    """What the report needs of it."""
-    run = outcome.run
+def _for_report(made: Outcome) -> FinishedRun:
+    run = made.run
     return FinishedRun(
-        adapter=run.adapter,
-        seed=run.seed,
-        split=run.split,
-        variant=run.variant,
-        evaluation=outcome.evaluation,
-        data_name=outcome.data_name,
-        class_names=outcome.class_names,
-        d3=run.d3,
-        history=outcome.history,
-        d3_history=outcome.d3_history,
-        projection=outcome.projection,
-        generator_start=outcome.generator_start,
-        generator_mean=outcome.generator_mean,
-        seconds=outcome.seconds,
-        finished=outcome.finished,
+        run.adapter, run.seed, run.split, run.variant, made.evaluation, record=made, d3=run.d3
     )

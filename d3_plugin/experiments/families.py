@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.errors import InputError
+from d3_plugin.experiments.loop import FORM, family_of, is_training_function
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
 
-def find_family(given: str | HostFamily) -> HostFamily:
+def find_family(given: str | HostFamily | Callable[..., object]) -> HostFamily:
     """A host family by its name, by its import path, or as it is.
 
     Args:
         given: the name under which a plugin provides it; ``package.module:attribute``, also of a
-            module in the current folder; or the family itself.
+            module in the current folder; the family itself; or a training function.
 
     Returns:
         The family; with ``hooks`` if no installed plugin provides it.
@@ -34,7 +37,8 @@ def find_family(given: str | HostFamily) -> HostFamily:
             hint = did_you_mean(given, list(installed))
             raise InputError(f"no adapter named {given!r}{hint}; or give MODULE:ATTRIBUTE")
         return installed[given]
-    family = _imported(given) if isinstance(given, str) else given
+    found = _imported(given) if isinstance(given, str) else given
+    family = found if isinstance(found, HostFamily) else family_of(found)
     if installed.get(family.name) == family:
         return installed[family.name]
     if family.name in installed:
@@ -44,7 +48,7 @@ def find_family(given: str | HostFamily) -> HostFamily:
     return replace(family, hooks=hooks)
 
 
-def _imported(path: str) -> HostFamily:
+def _imported(path: str) -> HostFamily | Callable[..., object]:
     name, _, attribute = path.partition(":")
     try:
         if (here := os.getcwd()) not in sys.path:  # as uvicorn and celery do
@@ -54,12 +58,18 @@ def _imported(path: str) -> HostFamily:
         why = f"{type(error).__name__}: {error}"
         raise InputError(f"adapter {path!r}: {name!r} cannot be imported ({why})") from error
     found = getattr(module, attribute, None)
+    if inspect.isfunction(found):
+        return found
     if not isinstance(found, HostFamily):
         what = f"has no {attribute!r}"
         if hasattr(module, attribute):
             what = f"has a {type(found).__name__} named {attribute!r}, not a HostFamily"
-        there = [name for name, value in vars(module).items() if isinstance(value, HostFamily)]
-        hint = did_you_mean(attribute, there) if there else "; it needs a HostFamily"
+        there = [
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, HostFamily) or is_training_function(value)
+        ]
+        hint = did_you_mean(attribute, there) if there else f"; it needs a HostFamily or {FORM}"
         raise InputError(f"adapter {path!r}: {name} {what}{hint}")
     return replace(found, hooks=found.hooks or module)
 
@@ -74,5 +84,5 @@ def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:
     setting_problems(subject, family.settings, changes).raise_as(InputError)
     try:
         return family.settings(**changes)
-    except ValueError as error:  # the family's own checks
+    except (TypeError, ValueError) as error:  # a field without a default; the family's own checks
         raise InputError(f"{subject}: {error}") from error

@@ -24,9 +24,15 @@ from typing import (
 )
 
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.experiments.options import RunOptions
+from d3_plugin.experiments.table_options import TableOptions
 
-METAVARS = {"out": "FOLDER", "settings": "FILE", "attributes": "FILE", "fail_if": "CONDITION"}
+METAVARS = {
+    **{"out": "FOLDER", "settings": "FILE", "attributes": "FILE", "fail_if": "CONDITION"},
+    "plugins": "MODULE:OBJECT",
+}
+FLAGS = {"d3": "--set", "plugins": "--plugin"}
+"""Those that are not called as the argument."""
+
 PROGRESS = (
     ("--quiet", "none", "show no progress, only results"),
     ("--verbose", "steps", "also show progress every 10 %% of each training"),
@@ -74,13 +80,14 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
                 either.add_argument(flag[1:3], flag, action="store_const", **how)
             continue
         default, text = parameter.default, texts.get(name, "").partition(" In Python ")[0]
-        flag, how = f"--{'set' if name == 'd3' else name.replace('_', '-')}", {"dest": name}
+        flag, how = FLAGS.get(name, f"--{name.replace('_', '-')}"), {"dest": name}
         if default is parameter.empty:
             flag, how = name, {}
         how |= {"default": default, **_kind(name, hints[name], default)}
         said = default is not None and default is not False and default not in ((), parameter.empty)
         text += f" (default: {default})" if said else ""
-        added: Any = parser.add_argument(flag, help=text.replace("%", "%%"), **how)
+        short = ["-v"] if name == "verbose" else []
+        added: Any = parser.add_argument(*short, flag, help=text.replace("%", "%%"), **how)
         if name in ("out", "settings", "attributes", "data", "folder"):
             added.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
@@ -89,7 +96,7 @@ def _kind(name: str, hint: Any, default: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint), "metavar": "|".join(get_args(hint))}
-    if name in ("host", "d3", "fail_if"):
+    if name in ("host", "d3", "fail_if", "plugins"):
         return {"action": "append", "metavar": METAVARS.get(name, "NAME=VALUE"), "default": []}
     if name in METAVARS:
         return {"type": _path, "metavar": METAVARS[name]}
@@ -142,7 +149,7 @@ def _path(given: str) -> Path:
     return Path(given)
 
 
-def command_line(options: RunOptions, data: str) -> str:
+def command_line(options: TableOptions, data: str) -> str:
     """The ``d3`` command that gives the same results, without its ``--out``.
 
     Args:
@@ -165,6 +172,8 @@ def command_line(options: RunOptions, data: str) -> str:
             words += [flag, str(value)]
     for flag, changed in changes.items():
         words += [word for k, v in changed.items() for word in (flag, f"{k}={v}")]
+    for plugin, name in zip(options.plugins, options.added, strict=False):
+        words += ["--plugin", plugin if isinstance(plugin, str) else name]
     return shlex.join(words)
 
 

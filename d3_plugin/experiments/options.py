@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import cached_property
@@ -33,7 +33,7 @@ class Options:
     Attributes:
         adapter: a host family: its name, its import path ``package.module:attribute``, several
             separated by commas, or ``all``; default: that of the settings file, or fclswgan. In
-            Python also a :class:`~d3_plugin.HostFamily`.
+            Python also a :class:`~d3_plugin.HostFamily` or a training function.
         data: ``digits`` (other unseen classes for each seed), ``digits-DRAW``, or a folder with
             ``res101.mat`` and ``att_splits.mat``. In Python also a
             :class:`~d3_plugin.data.GZSLData`, which is written to ``out/data``.
@@ -51,7 +51,7 @@ class Options:
         D3Warning: the settings of the file were chosen on other data; or of the data.
     """
 
-    adapter: str | HostFamily | None = None
+    adapter: str | HostFamily | Callable[..., object] | None = None
     data: str | Path | GZSLData = "digits"
     _: KW_ONLY
     host: Mapping[str, Any] | None = None
@@ -66,14 +66,14 @@ class Options:
         problems.raise_as(InputError)
 
     def _check(self, problems: Problems) -> None:
-        with _noted(problems):
+        with noted(problems):
             check_device(self.device)
         for name in self.adapters:
-            with _noted(problems):
+            with noted(problems):
                 host_settings(find_family(name), dict(self.host or {}))
-        with _noted(problems):
+        with noted(problems):
             self.d3_settings  # noqa: B018 - makes and checks them
-        with _noted(problems):
+        with noted(problems):
             warn_of_order(self.problem)
 
     @cached_property
@@ -82,7 +82,7 @@ class Options:
         return SettingsFile()
 
     @cached_property
-    def adapters(self) -> list[str | HostFamily]:
+    def adapters(self) -> list[str | HostFamily | Callable[..., object]]:
         """The host families as they were given, one by one."""
         given = self.adapter or self.file.adapter or "fclswgan"
         if given == "all":
@@ -152,11 +152,11 @@ class RunOptions(Options, Workers):
     def _check(self, problems: Problems) -> None:
         check_installed("compare", "jinja2", "jsonschema", "matplotlib", "tqdm")
         super()._check(problems)
-        with _noted(problems):
+        with noted(problems):
             self._check_file()
         if self.backend == "loky" and self.scheduler is not None:
             problems.add(f"a scheduler ({self.scheduler}) is for the backend dask, not loky")
-        with _noted(problems):
+        with noted(problems):
             of_file = [self.file.adapter]
             if self.file.adapter and of_file not in (self.adapters, list(self.families)):
                 problems.add(
@@ -170,7 +170,7 @@ class RunOptions(Options, Workers):
                     f"worker processes cannot import {family.name!r}, which is defined in the "
                     "script itself: move it into a module, or use jobs=1",
                 )
-        with _noted(problems):
+        with noted(problems):
             for path in Path(self.out).glob("*.*"):
                 if path.suffix in _WRITTEN and path.is_dir():
                     problems.add(f"{path} is a folder, not a file; move it away")
@@ -178,11 +178,11 @@ class RunOptions(Options, Workers):
     def _check_file(self) -> None:
         """Check the adapter that the settings file names, and its settings."""
         problems = Problems(f"settings file {str(self.settings)!r}")
-        with _noted(problems, "adapter: "):
+        with noted(problems, "adapter: "):
             if self.file.adapter:
                 find_family(self.file.adapter)
         for family in self.families.values():
-            with _noted(problems, "host: "):
+            with noted(problems, "host: "):
                 host_settings(family, self.file.host)
         problems.raise_as(InputError)
 
@@ -268,7 +268,7 @@ class CutOptions(RunOptions):
 
     def _check(self, problems: Problems) -> None:
         super()._check(problems)
-        with _noted(problems):
+        with noted(problems):
             if not self.validation:
                 pseudo_unseen(self.problem)
             elif isinstance(self.data, GZSLData):
@@ -282,7 +282,7 @@ class CutOptions(RunOptions):
 
 
 @contextmanager
-def _noted(problems: Problems, place: str = "") -> Iterator[None]:
+def noted(problems: Problems, place: str = "") -> Iterator[None]:
     """What is raised inside becomes a problem, once."""
     try:
         yield

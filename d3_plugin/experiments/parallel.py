@@ -134,7 +134,7 @@ def _on_this_machine(todo: list[list[Run]], store: RunStore, workers: Workers) -
         # With path and code: workers of an earlier command cannot import from folders added since,
         # and have the modules of then.
         initializer=_end_with,
-        initargs=(os.getpid(), digest_of([runs[0].code for runs in todo]), *sys.path),
+        initargs=(os.getpid(), digest_of([r.code for runs in todo for r in runs]), *sys.path),
     )
     try:
         with parallel:
@@ -162,7 +162,8 @@ def _end_with(parent: int, *_: str) -> None:
 
 def _make_here(runs: list[Run], store: RunStore, verbose: bool) -> list[Made]:
     """Make and store the runs of a training; outcomes do not go through the pipe to the parent."""
-    runs[0].identity()  # reads the sources before the training, during which they may be edited
+    for run in runs:
+        run.identity()  # reads the sources before the training, during which they may be edited
 
     def make(runs: Sequence[Run]) -> list[Made]:
         on_step = _tenths(runs) if verbose else None
@@ -198,7 +199,7 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
 
         # Pickled here: Dask would try for ever on workers that cannot import a host family.
         pickled = [cloudpickle.dumps(runs) for runs in todo]
-        codes = [runs[0].code for runs in todo]
+        codes = [[run.code for run in runs] for runs in todo]
         futures = client.map(_make_there, pickled, [versions()] * len(todo), codes, pure=False)
         runs_of = dict(zip(futures, todo, strict=True))
         for future in as_completed(futures, loop=client.loop):
@@ -211,15 +212,20 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
                 yield Made(run.name, problem=f"on the cluster: {type(error).__name__}: {error}")
 
 
-def _make_there(pickled: bytes, wanted: dict[str, str], code: Code) -> list[Made]:
+def _make_there(pickled: bytes, wanted: dict[str, str], codes: list[Code]) -> list[Made]:
     """Make the runs of a training on a worker of a cluster, which may not share the folder."""
     with _one_at_a_time:  # reading code is not safe in several threads either (Python 3.11)
         runs: list[Run] = pickle.loads(pickled)
         run, problem = runs[0], ""
         if versions() != wanted:  # of a worker that has joined since
             problem = f"this worker has {versions()}, the command was started with {wanted}"
-        elif changes := code_changes(asdict(run.code), asdict(code)):
-            problem = f"this worker has other code: {', '.join(changes)}"
+        changes = [
+            change
+            for run, code in zip(runs, codes, strict=True)
+            for change in code_changes(asdict(run.code), asdict(code))
+        ]
+        if changes:
+            problem = f"this worker has other code: {', '.join(dict.fromkeys(changes))}"
         try:
             found = digest(run.data, run.attributes)
         except OSError:

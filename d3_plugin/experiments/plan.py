@@ -14,6 +14,7 @@ import torch
 from d3_plugin import __version__
 from d3_plugin.distillation.settings import SCORING, D3Settings
 from d3_plugin.experiments.code import Code, code_of, installed_families
+from d3_plugin.experiments.loop import TrainingFunction
 from d3_plugin.hosts.host import HostFamily
 
 Split = Literal["test", "validation"]
@@ -38,6 +39,7 @@ class Run:
         attributes: file with other attributes than the folder's; part of ``data_digest``.
         validation: the validation problem is the folder's own, not a random cut.
         family: the host family, if no installed plugin provides it.
+        plugin: what is added to +D³, if anything is.
     """
 
     adapter: str
@@ -54,6 +56,7 @@ class Run:
     attributes: str | Path | None = None
     validation: bool = False
     family: HostFamily | None = None
+    plugin: Any = None
 
     @property
     def name(self) -> str:
@@ -66,8 +69,8 @@ class Run:
         Code, versions and device type are part of it: they change random numbers, and a pair must
         share them. Where data and host family come from is not.
         """
-        identity = asdict(replace(self, family=None))
-        del identity["family"], identity["attributes"]
+        identity = asdict(replace(self, family=None, plugin=None))
+        del identity["family"], identity["plugin"], identity["attributes"]
         identity["data"] = identity.pop("data_digest") or self.data
         identity["device"] = torch.device(self.device).type
         identity["versions"] = versions()
@@ -77,7 +80,7 @@ class Run:
     @property
     def code(self) -> Code:
         """That makes it, as this process has it."""
-        return code_of(self.adapter, self.family)
+        return code_of(self.adapter, self.family, self.plugin)
 
     def completed(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """A stored identity, with today's defaults for settings that did not exist then."""
@@ -112,12 +115,15 @@ def trainings(runs: Iterable[Run]) -> list[list[Run]]:
     """The runs of each training, in their order.
 
     With weight 0 D³ leaves the host's training as it is to the bit: one training then carries the
-    baseline and every student.
+    baseline and every student. A training function, which attaches a single D³, carries one run.
     """
     together: dict[str, list[Run]] = {}
     for run in runs:
-        alone = run.variant if run.d3 is not None and run.d3.weight else None
-        key = json.dumps({**run.identity(), "variant": alone, "d3": None}, sort_keys=True)
+        reached = run.d3 is not None and run.d3.weight
+        in_loop = run.family is not None and isinstance(run.family.build, TrainingFunction)
+        alone = run.variant if reached or in_loop else None
+        host = replace(run, plugin=None).identity()
+        key = json.dumps({**host, "variant": alone, "d3": None}, sort_keys=True)
         together.setdefault(key, []).append(run)
     return list(together.values())
 
@@ -146,8 +152,11 @@ def plan(
     seeds: int,
     variants: Mapping[str, D3Settings | None],
     validated: Collection[int] = (),
+    plugins: Mapping[str, object] | None = None,
 ) -> list[Run]:
-    """Every variant on the test problem of every seed; ``baseline`` and ``d3`` on validation too.
+    """Every variant on the test problem of every seed; those that are tuned on validation too.
+
+    Tuned are ``baseline``, ``d3``, and ``d3`` with a plugin.
 
     The variants of a seed stand together.
 
@@ -156,14 +165,19 @@ def plan(
         seeds: how many.
         variants: settings of D³ by the variant's name; None for the host without D³.
         validated: seeds with validation runs, which offsets are chosen on.
+        plugins: what is added to +D³, by the variant's name.
     """
+    plugins = plugins or {}
+    tuned = ("baseline", "d3", *plugins)
     runs = []
     for first in firsts:
         for seed in range(seeds):
             on_test = replace(first, seed=seed, split="test", validation=False)
             on_cut = replace(first, seed=seed, split="validation")
-            if seed in validated:
-                for variant in ("baseline", "d3"):
-                    runs.append(replace(on_cut, variant=variant, d3=variants[variant]))
-            runs += [replace(on_test, variant=v, d3=d3) for v, d3 in variants.items()]
+            for variant in tuned if seed in validated else ():
+                d3, plugin = variants[variant], plugins.get(variant)
+                runs.append(replace(on_cut, variant=variant, d3=d3, plugin=plugin))
+            for variant, d3 in variants.items():
+                plugin = plugins.get(variant)
+                runs.append(replace(on_test, variant=variant, d3=d3, plugin=plugin))
     return runs

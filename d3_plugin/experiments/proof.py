@@ -201,12 +201,14 @@ def _threads_noted() -> Iterator[set[str]]:
         threading.setprofile(before)
 
 
-def prove(baseline: Run, with_d3: Run) -> str:
-    """Why these two runs cannot share a training; empty if they can.
+def prove(baseline: Run, with_d3: Sequence[Run]) -> str:
+    """Why these runs cannot share a training; empty if they can.
 
     Each of the trainings is made in a process of its own: none sees what another has left behind.
     """
-    trainings = ([baseline], [baseline], [baseline, with_d3])
+    for name in ("sklearn.datasets", "torch._dynamo"):  # in each fork it would take seconds
+        importlib.import_module(name)
+    trainings = ([baseline], [baseline], [baseline, *with_d3])
     alone, again, beside = map(_in_own_process, trainings)
     if isinstance(alone, str):
         return alone
@@ -249,8 +251,4 @@ def answer() -> None:
         path, threads, pickled = pickle.load(sys.stdin.buffer)
         sys.path[:] = path
         torch.set_num_threads(threads)
-        # Before the forks, which would each take seconds to import what training needs.
-        for name in ("sklearn.datasets", "torch._dynamo"):
-            importlib.import_module(name)
-
         pipe.write(prove(*pickle.loads(pickled)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +15,10 @@ from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.module_state import eval_mode
 from d3_plugin.hosts.synthesis import synthesize
+from d3_plugin.report.rows import History, Projection
 
 CLASSES, ROWS = 4, 12
 """How many classes of each domain a projection shows, and rows of each class."""
-
-History = list[dict[str, float]]
-"""Dicts of ``step`` and mean values since the entry before."""
-
-
-class Projection(TypedDict):
-    """Classes, and for each of them pairs of coordinates of its rows; see :func:`project`."""
-
-    classes: list[int]
-    real: list[list[list[float]]]
-    synthetic: list[list[list[float]]]
 
 
 class TermRecorder:

@@ -21,47 +21,32 @@ from d3_plugin.evaluation.protocol import evaluate
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.loop import LoopTrainer
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.recording import History, Projection, TermRecorder, project
+from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.experiments.sharing import why_apart
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.report.rows import Record
 
 OnStep = Callable[[int], None]
 
+_OF_EVALUATION = ("d3_synthesize_features", "d3_transform_features", "d3_train_classifier")
+"""Hooks with which a plugin has final classifiers of its own."""
+
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Outcome(Record):
     """Result of a run.
 
     Attributes:
         run: what was run.
         evaluation: scores and metrics on the run's split.
-        data_name: name of the GZSL problem.
-        class_names: C names.
-        history: the trainer's: dicts of ``step`` and mean losses.
-        d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
-            before; empty without D³.
-        generator_start, generator_mean: mean absolute parameter of the generator before and after
-            training: equal for a pair at the start, and with weight 0 at the end.
-        projection: of a test run, see :func:`~d3_plugin.experiments.recording.project`.
-        seconds: of the training, which may carry other runs as well, and of scoring all of them,
-            since it was last started.
-        finished: date and time in UTC, ISO 8601.
     """
 
     run: Run
     evaluation: Evaluation
-    data_name: str
-    class_names: list[str]
-    history: History
-    d3_history: History
-    generator_start: float
-    generator_mean: float
-    projection: Projection | None
-    seconds: float
-    finished: str
 
 
 def load_problem(run: Run) -> GZSLData:
@@ -95,7 +80,8 @@ def execute(
         checkpoint: where to save the training while it runs, if its trainer can be continued; a
             training found there is continued. The caller removes the file.
         on_step: called with every finished step that such a trainer reports.
-        every: seconds between checkpoints, at least.
+        every: seconds between checkpoints, at most; fewer where a hundredth of the time is enough
+            to write more of them, so that short trainings have some, too.
 
     Raises:
         D3Error: it fails; a damaged checkpoint, for example.
@@ -152,14 +138,28 @@ class Training:
                 f"a trainer of {family.name!r} needs history, a list to which fit() appends dicts "
                 'such as {"step": 10, "loss": 0.5}'
             )
-        # A trainer that no plugin knows is an error now, not after the training.
-        describe_trainer(make_manager(self.plugins), self.trainer)
-        self.generator_start = _mean_parameter(self.trainer.generator)
         self.recorders = [TermRecorder(self.trainer) for _ in runs]
+        if isinstance(self.trainer, LoopTrainer):
+            self.trainer.when_attached = self._begin  # makes its generator in fit()
+        else:
+            # A trainer that no plugin knows is an error now, not after the training.
+            describe_trainer(make_manager(self.plugins), self.trainer)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Attach D³ to the generator, which has not been trained yet."""
+        self.generator_start = _mean_parameter(self.trainer.generator)
         self.attached = self._attach()
+        if isinstance(self.trainer, LoopTrainer):
+            self.plugins += self.trainer.plugins
 
     def _attach(self) -> list[D3 | None]:
         """The D³ of each run; None for the host without it."""
+        if isinstance(self.trainer, LoopTrainer):
+            if self.run.d3 is None:
+                return [None]
+            plugins = [*self.plugins, *self.recorders]
+            return [self.trainer.attach_d3(self.run.d3, self.run.seed, plugins)]
         attached: list[D3 | None] = []
         followers = _Followers()
         for run, recorder in zip(self.runs, self.recorders, strict=True):
@@ -168,6 +168,7 @@ class Training:
                 continue
             leads = not any(attached)
             plugins = [*self.plugins, recorder, *([followers] if leads else [])]
+            plugins += [] if run.plugin is None else [run.plugin]
             mode: Mode = "hook" if leads else "loss"
             d3 = attach(self.trainer, settings=run.d3, seed=run.seed, mode=mode, plugins=plugins)
             followers.d3s += [] if leads else [d3]
@@ -184,17 +185,19 @@ class Training:
             [run.training_identity() for run in self.runs],
             [recorder.history for recorder in self.recorders],
         )
-        start, saved = checkpoint.load(), time.monotonic()
+        start, saved, cost = checkpoint.load(), time.monotonic(), 0.0
 
         def step_done(step: int, losses: dict[str, float]) -> None:
-            nonlocal saved
+            nonlocal saved, cost
             for recorder in self.recorders:
                 recorder.close()
             if on_step is not None:
                 on_step(step)
-            if time.monotonic() - saved >= every:
+            begun = time.monotonic()
+            if begun - saved >= min(every, 100 * cost):
                 checkpoint.save(step)
                 saved = time.monotonic()
+                cost = saved - begun
 
         self.trainer.fit(step_done, start=start)
 
@@ -213,7 +216,7 @@ class Training:
                 evaluation=evaluation,
                 data_name=self.data.name,
                 class_names=list(self.data.class_names),
-                history=list(self.trainer.history),
+                history=[entry for entry in self.trainer.history if len(entry) > 1],
                 d3_history=recorder.history,
                 generator_start=self.generator_start,
                 generator_mean=generator_mean,
@@ -236,7 +239,11 @@ class Training:
                     self.trainer, seed=run.seed, draws=run.draws, plugins=self.plugins
                 )
                 evaluations.append(baseline)
-            elif baseline is None or d3.settings.final_classifier != "both":
+            elif (
+                baseline is None
+                or d3.settings.final_classifier != "both"
+                or any(hasattr(run.plugin, hook) for hook in _OF_EVALUATION)
+            ):
                 evaluations.append(d3.evaluate(draws=run.draws))
             else:
                 evaluations.append(_with_student(baseline, d3))

@@ -6,49 +6,34 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
-from d3_plugin.errors import DataError
-from d3_plugin.evaluation.metrics import GZSLMetrics
+from d3_plugin.errors import DataError, InputError
+from d3_plugin.evaluation.metrics import GZSLMetrics, check_scores
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.recording import History, Projection
 from d3_plugin.experiments.records import first_misfits
 from d3_plugin.experiments.run import Outcome
+from d3_plugin.report.rows import Record
 
-_ARRAYS = {  # of d draws, n rows, c classes, s of them seen and u unseen; ids or finite numbers
-    "scores": ("dnc", "f"),
-    "labels": ("n", "i"),
-    "seen_classes": ("s", "i"),
-    "unseen_classes": ("u", "i"),
-    "host_scores": ("dnc", "f"),
-    "student_scores": ("nc", "f"),
-    "prior": ("c", "f"),
-    "teacher_score": ("n", "f"),
-}
-_ALWAYS = ("scores", "labels", "seen_classes", "unseen_classes")
+_ARRAYS = (
+    *("scores", "labels", "seen_classes", "unseen_classes"),  # always there
+    *("host_scores", "student_scores", "prior", "teacher_score"),
+)
 
 
 class _Facts(TypedDict):
-    """What the file of a run holds beside arrays; see :class:`.run.Outcome`."""
+    """What the file of a run holds beside arrays."""
 
     identity: dict[str, Any]
     metrics: GZSLMetrics
     teacher_auroc: float | None
     classifier: str
-    data_name: str
-    class_names: list[str]
-    history: History
-    d3_history: History
-    generator_start: float
-    generator_mean: float
-    projection: Projection | None
-    seconds: float
-    finished: str
+    record: Record
 
 
 def written(outcome: Outcome) -> bytes:
@@ -59,8 +44,8 @@ def written(outcome: Outcome) -> bytes:
         "metrics": asdict(evaluation.metrics),
         "teacher_auroc": evaluation.teacher_auroc,
         "classifier": evaluation.classifier,
+        "record": {field.name: getattr(outcome, field.name) for field in fields(Record)},
     }
-    facts |= {k: v for k, v in vars(outcome).items() if k in _Facts.__annotations__}
     arrays = {name: vars(evaluation)[name] for name in _ARRAYS}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     buffer = io.BytesIO()
@@ -82,61 +67,59 @@ def read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
     except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
         problem = f"{name} cannot be read: {type(error).__name__}: {error}"
     else:
-        problem = first_misfits(facts, _Facts) or "; ".join(_array_misfits(arrays))
+        problem = first_misfits(facts, _Facts) or _array_misfits(arrays)
         problem = problem or "; ".join(_contradictions(facts, arrays))
     if problem:
         raise DataError(
             f"{path} is damaged ({problem}); delete it and start again, the other runs are kept"
         )
-    identity, metrics = facts.pop("identity"), GZSLMetrics(**facts.pop("metrics"))
-    of_scores = {name: facts.pop(name) for name in ("teacher_auroc", "classifier")}
-    return identity, Outcome(run, Evaluation(metrics, **arrays, **of_scores), **facts)
+    of_scores = {name: facts[name] for name in ("teacher_auroc", "classifier")}
+    evaluation = Evaluation(GZSLMetrics(**facts["metrics"]), **arrays, **of_scores)
+    return facts["identity"], Outcome(run=run, evaluation=evaluation, **facts["record"])
 
 
-def _array_misfits(arrays: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with types, shapes and values of the arrays."""
-    yield from (f"{name} is missing" for name in _ALWAYS if name not in arrays)
-    yield from (f"there is no array {name!r}" for name in arrays.keys() - _ARRAYS.keys())
-    sizes: dict[str, int] = {}
-    for name, (letters, kind) in _ARRAYS.items():
-        array = arrays.get(name)
-        if array is None:
-            continue
-        if array.dtype.kind != kind or array.ndim != len(letters) or not array.size:
-            yield f"{name} has shape {array.shape} and type {array.dtype}"
-            continue
-        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
-        if array.shape != expected:
-            yield f"{name} has shape {array.shape}, expected {expected}"
-        elif not np.isfinite(array).all():
-            yield f"{name} contains NaN or Inf"
+def _array_misfits(arrays: dict[str, Any]) -> str:
+    """What is wrong with names, types, shapes and values of the arrays; "" if nothing is."""
+    if missing := [name for name in _ARRAYS[:4] if name not in arrays]:
+        return f"there is no array {', '.join(missing)}"
+    if unknown := [name for name in arrays if name not in _ARRAYS]:
+        return f"there is an array {unknown[0]!r}"
+    scores, *ids = (arrays[name] for name in _ARRAYS[:4])
+    if scores.ndim != 3 or not len(scores):
+        return f"scores has shape {scores.shape}"
+    shapes = {"scores": scores.shape, "host_scores": scores.shape, "prior": scores.shape[2:]}
+    shapes |= {"student_scores": scores.shape[1:], "teacher_score": scores.shape[1:2]}
+    for name, shape in shapes.items():
+        array = arrays.get(name, np.zeros(shape))
+        if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
+            return f"{name} must be finite numbers {shape}, got {array.dtype} {array.shape}"
+    try:
+        check_scores("its arrays", scores[0], *ids)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _contradictions(facts: dict[str, Any], arrays: dict[str, Any]) -> Iterator[str]:
     """Where values that have the right types cannot be true together."""
-    classes = arrays["scores"].shape[2]
-    seen, unseen = arrays["seen_classes"].tolist(), arrays["unseen_classes"].tolist()
-    ids = {*seen, *unseen}
-    if len(ids) < len(seen) + len(unseen) or not ids <= set(range(classes)):
-        yield f"seen_classes, unseen_classes are not distinct ids below {classes}"
-    if not set(arrays["labels"].tolist()) <= ids:
-        yield "labels are not of the seen and unseen classes"
+    classes, record = arrays["scores"].shape[2], facts["record"]
+    ids = [*arrays["seen_classes"], *arrays["unseen_classes"]]
     if not (arrays.get("prior", np.zeros(1)) >= 0).all():
         yield "prior is below 0"
-    if len(facts["class_names"]) != classes:
-        yield f"class_names has {len(facts['class_names'])} names for {classes} classes"
+    if len(record["class_names"]) != classes:
+        yield f"class_names has {len(record['class_names'])} names for {classes} classes"
     shares = {**facts["metrics"], "teacher_auroc": facts["teacher_auroc"] or 0.0}
     yield from (f"{k} is {v}" for k, v in shares.items() if not 0 <= v <= 1)
-    if not 0 <= facts["seconds"] < np.inf:
-        yield f"seconds is {facts['seconds']}"
-    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["finished"]):
-        yield f"finished is {facts['finished']!r}"
+    if not 0 <= record["seconds"] < np.inf:
+        yield f"seconds is {record['seconds']}"
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["finished"]):
+        yield f"finished is {record['finished']!r}"
     for name in ("history", "d3_history"):
-        if not all("step" in entry for entry in facts[name]):
+        if not all("step" in entry for entry in record[name]):
             yield f"{name} has an entry without step"
-    if (projection := facts["projection"]) is not None:
+    if (projection := record["projection"]) is not None:
         drawn = projection["classes"]
         groups = projection["real"] + projection["synthetic"]
         pairs = all(len(pair) == 2 for rows in groups for pair in rows)
-        if not set(drawn) <= ids or len(groups) != 2 * len(drawn) or not pairs:
+        if not set(drawn) <= {*ids} or len(groups) != 2 * len(drawn) or not pairs:
             yield "projection is not of pairs of coordinates for each of its classes"

@@ -29,27 +29,31 @@ def why_apart(runs: Sequence[Run]) -> str:
         runs: of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
     """
     with_d3 = next((run for run in runs if run.d3 is not None), None)
-    if len(runs) < 2 or with_d3 is None or (with_d3.family is None and with_d3.code.ours):
+    if len(runs) < 2 or with_d3 is None:
         return ""
-    key = json.dumps({**with_d3.identity(), "seed": 0, "variant": "", "draws": 0})
+    with_plugins = [run for run in runs if run.plugin is not None]
+    if with_d3.family is None and with_d3.code.ours and not with_plugins:
+        return ""
+    beside = [with_d3, *(run for run in with_plugins if run is not with_d3)]
+    key = json.dumps([{**run.identity(), "seed": 0, "variant": "", "draws": 0} for run in beside])
     if key not in _known:
-        _known[key] = _proved(with_d3)
+        _known[key] = _proved(beside)
     return _known[key]
 
 
-def _proved(with_d3: Run) -> str:
+def _proved(with_d3: Sequence[Run]) -> str:
     # As it sends calls to workers; cloudpickle itself has moved between its versions.
     from joblib.externals.loky.backend.reduction import dumps
 
-    family = with_d3.family
+    family = with_d3[0].family
     if family is not None and getattr(family.hooks, "__name__", "") == "__main__":
         hooks = {name: hook for name, hook in vars(family.hooks).items() if name.startswith("d3_")}
         family = replace(family, hooks=types.SimpleNamespace(**hooks))
-    with_d3 = replace(with_d3, family=family)
-    runs = replace(with_d3, variant="baseline", d3=None), with_d3
+    with_d3 = [replace(run, family=family) for run in with_d3]
+    baseline = replace(with_d3[0], variant="baseline", d3=None, plugin=None)
     try:
-        content = pickle.dumps((sys.path, with_d3.threads, bytes(dumps(runs))))
-    except Exception as error:  # of the family's objects
+        content = pickle.dumps((sys.path, baseline.threads, bytes(dumps((baseline, with_d3)))))
+    except Exception as error:  # of the family's and the plugins' objects
         return f"{type(error).__name__}: {error}"
     done = subprocess.run(
         [sys.executable, "-c", _ANSWER],

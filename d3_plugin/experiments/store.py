@@ -77,6 +77,10 @@ class RunStore:
     def load_all(self, runs: Iterable[Run], *, rerun: bool = False) -> dict[str, Outcome]:
         """The finished ones of these runs, by name.
 
+        Where only settings differ that training does not depend on
+        (:data:`~d3_plugin.distillation.settings.SCORING`), a run is scored again with those of the
+        wanted one.
+
         Args:
             runs: wanted.
             rerun: move files of runs with other code or settings into ``runs/aside-DATE``.
@@ -107,20 +111,8 @@ class RunStore:
         return finished
 
     def load(self, run: Run) -> Outcome | None:
-        """The finished run, or None if it has not been made yet.
-
-        Where only settings differ that training does not depend on
-        (:data:`~d3_plugin.distillation.settings.SCORING`), it is scored again with those of
-        ``run``.
-
-        Raises:
-            InputError: the folder holds this run with other code or settings.
-            DataError: the file is damaged.
-        """
-        outcome, changes = self._compared(run)
-        if changes:
-            raise self._refusal([(run, changes)])
-        return outcome
+        """The finished run, or None if it has not been made yet; raises as :meth:`load_all`."""
+        return self.load_all([run]).get(run.name)
 
     def _compared(self, run: Run) -> tuple[Outcome | None, list[str]]:
         """The finished run, if there is one, and what differs from the one that is wanted."""

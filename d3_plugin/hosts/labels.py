@@ -157,7 +157,7 @@ class HostBatches:
                 f"and they are {length:.2g} times as long. Look for rows and labels in another "
                 "order, and scale data= as the loop does",
                 D3Warning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     @cached_property

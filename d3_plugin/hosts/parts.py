@@ -45,13 +45,13 @@ class HostParts:
     data: Any
     seed: Seed
     noise_dim: Count | None
-    noise: NoiseSource | None
     synthesize: Synthesis | None
     modules: Iterable[nn.Module] | dict[str, nn.Module]
     transform_features: Callable[[Tensor], Tensor] | None
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None
     synthetic_per_class: Count | None
     plugins: Iterable[object]
+    noise: NoiseSource | None = None
     labels_are: LabelForm = "class_ids"
     strict_plugins: bool = False
     optimizer: Optimizer | Iterable[Optimizer] | None = None

@@ -124,7 +124,7 @@ def _teacher(scored: Sequence[Scored]) -> dict[str, Any] | None:
 
 def _projection(baseline: FinishedRun, d3: FinishedRun) -> dict[str, Any] | None:
     """Real rows and what each generator makes; only the baseline's if D³ left it as it is."""
-    one, other = baseline.projection, d3.projection
+    one, other = baseline.record.projection, d3.record.projection
     if one is None or other is None:
         return None
     generators = {  # without the rows of one that diverged
@@ -145,5 +145,6 @@ def _projection(baseline: FinishedRun, d3: FinishedRun) -> dict[str, Any] | None
 
 
 def _name(run: FinishedRun, label: int) -> str:
-    name = run.class_names[label] if run.class_names else str(label)
+    names = run.record.class_names
+    name = names[label] if names else str(label)
     return name.encode(errors="replace").decode()  # half a character cannot be written

@@ -59,7 +59,7 @@ def results(
     return {
         "version": VERSION,
         "command": command,
-        "finished": max(run.finished for run in runs),
+        "finished": max(run.record.finished for run in runs),
         "notes": notes,
         "settings": settings,
         "versions": {
@@ -77,20 +77,21 @@ def results(
 
 
 def _facts(run: FinishedRun) -> dict[str, Any]:
+    evaluation, record = run.evaluation, run.record
     return {
         "adapter": run.adapter,
         "seed": run.seed,
         "split": run.split,
         "variant": run.variant,
-        "data": run.data_name,
-        "metrics": asdict(run.evaluation.metrics),
-        "teacher_auroc": run.evaluation.teacher_auroc,
-        "generator_start": _finite(run.generator_start),
-        "generator_mean": _finite(run.generator_mean),
-        "seconds": round(run.seconds, 2),
-        "finished": run.finished,
-        "history": _rounded(run.history),
-        "d3_history": _rounded(run.d3_history),
+        "data": record.data_name,
+        "metrics": asdict(evaluation.metrics),
+        "teacher_auroc": evaluation.teacher_auroc,
+        "generator_start": _finite(record.generator_start),
+        "generator_mean": _finite(record.generator_mean),
+        "seconds": round(record.seconds, 2),
+        "finished": record.finished,
+        "history": _rounded(record.history),
+        "d3_history": _rounded(record.d3_history),
     }
 
 
@@ -170,6 +171,8 @@ def _check_what_fits_together(content: dict[str, Any], problems: Problems) -> No
         for key, row in summary.items():
             at = f"$.summary.{adapter}.{key}"
             problems.check(len(row["curves"]) in (0, seeds), f"{at}.curves: not of {seeds} seeds")
+            beside = row.get("beside", "d3")
+            problems.check(beside in summary, f"{at}.beside: no row {beside!r} in the summary")
             for metric, values in row["metrics"].items():
                 lengths = {len(values["per_seed"]), len(values.get("per_draw", range(seeds)))}
                 problems.check(lengths == {seeds}, f"{at}.metrics.{metric}: not of {seeds} seeds")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,48 @@ from d3_plugin.evaluation.calibration import (
 from d3_plugin.evaluation.result import Evaluation
 
 Scores = npt.NDArray[np.floating]
-History = Sequence[Mapping[str, float]]
+History = list[dict[str, float]]
+"""Dicts of ``step`` and mean values since the entry before."""
+
+
+class Projection(TypedDict):
+    """Real and synthetic rows of some classes in two dimensions.
+
+    For each of the ``classes`` pairs of coordinates of its rows.
+    """
+
+    classes: list[int]
+    real: list[list[list[float]]]
+    synthetic: list[list[list[float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a run leaves beside its scores.
+
+    Attributes:
+        data_name: name of the GZSL problem.
+        class_names: C names, or empty.
+        history: the trainer's: dicts of ``step`` and the mean losses since the entry before.
+        d3_history: dicts of ``step`` and the mean :attr:`d3_plugin.D3.values` since the entry
+            before; empty without D³.
+        generator_start, generator_mean: mean absolute parameter of the generator before and after
+            training: equal for a pair at the start, and with weight 0 at the end.
+        projection: of a test run.
+        seconds: of the training, which may carry other runs as well, and of scoring all of them,
+            since it was last started.
+        finished: date and time in UTC, ISO 8601.
+    """
+
+    data_name: str
+    class_names: list[str]
+    history: History
+    d3_history: History
+    generator_start: float
+    generator_mean: float
+    projection: Projection | None
+    seconds: float
+    finished: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +74,8 @@ class FinishedRun:
         split: ``test`` or ``validation``.
         variant: ``baseline``, ``d3``, or the name of another training.
         evaluation: scores on the rows of the split.
-        data_name: name of the GZSL problem.
-        class_names: C names, or empty.
+        record: what it leaves beside them.
         d3: settings of D³; None for the host without it.
-        history: dicts of ``step`` and the host's mean losses since the entry before.
-        d3_history: the same of D³'s terms; empty without D³.
-        projection: real and synthetic rows of some classes in two dimensions; see the schema.
-        generator_start, generator_mean: mean absolute parameter before and after the training.
-        seconds: of training and scoring.
-        finished: date and time in UTC, ISO 8601.
     """
 
     adapter: str
@@ -49,16 +83,8 @@ class FinishedRun:
     split: str
     variant: str
     evaluation: Evaluation
-    data_name: str
-    class_names: Sequence[str] = ()
+    record: Record
     d3: D3Settings | None = None
-    history: History = ()
-    d3_history: History = ()
-    projection: Mapping[str, Any] | None = None
-    generator_start: float = 0.0
-    generator_mean: float = 0.0
-    seconds: float = 0.0
-    finished: str = ""
 
 
 def as_scored(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
@@ -111,6 +137,7 @@ class Row:
         tuned: something is chosen on these validation runs; the other rows get none.
         possible: whether the settings of D³ and the number of draws allow it.
         color: of its curve; "" for rows without one.
+        beside: key of the row of +D³ that it adds something to; "" if it adds nothing.
     """
 
     key: str
@@ -120,6 +147,7 @@ class Row:
     tuned: bool = False
     possible: Callable[[D3Settings, int], bool] = lambda d3, draws: True
     color: str = ""
+    beside: str = ""
 
 
 _HOST_ONLY = Row(
@@ -204,6 +232,29 @@ COLORS = {row.key: row.color for row in (*ABLATION, *COMPARISON) if row.color}
 HEADLINE_COLOR = "#2b8cc4"
 
 
+def added(key: str, name: str) -> str:
+    """Key of a row, or name of a variant, with a plugin beside +D³."""
+    return f"{key}-{name}"
+
+
+def with_additions(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
+    """The rows, and after each that is all of +D³ one for every plugin that is added to it."""
+    found = []
+    for row in rows:
+        found.append(row)
+        for name in names if row.key in ("d3_chosen", "d3") else ():
+            found.append(
+                replace(
+                    row,
+                    key=added(row.key, name),
+                    title=row.title.replace("+D³", f"+D³ + {name}"),
+                    variant=added(row.variant, name),
+                    beside=row.key,
+                )
+            )
+    return found
+
+
 def headline(keys: Collection[str]) -> str:
     """The row that a table is judged by: +D³, tuned as the rivals are if the table has that."""
     return "d3_chosen" if "d3_chosen" in keys else "d3"
@@ -212,7 +263,8 @@ def headline(keys: Collection[str]) -> str:
 def drawn(keys: Iterable[str]) -> list[str]:
     """Keys of the rows whose curves are shown."""
     keys = list(keys)
-    return [key for key in keys if key == headline(keys) or key in COLORS]
+    judged = headline(keys)
+    return [k for k in keys if k == judged or k.startswith(added(judged, "")) or k in COLORS]
 
 
 def rows_of(

@@ -69,7 +69,8 @@ def summarize(scored: Mapping[str, Sequence[Scored]], rows: Iterable[Row]) -> Su
     Returns:
         Per row ``title``, the ``curves`` of its seeds, and ``metrics``: per metric ``mean`` and
         ``half_width`` over seeds, the same of the ``difference`` to the baseline of the same
-        seed, and the values ``per_seed`` and, within each seed, ``per_draw``.
+        seed, and the values ``per_seed`` and, within each seed, ``per_draw``. Of a row with
+        something added to +D³ also the key of the row ``beside`` it.
     """
     summary: Summary = {}
     for row in rows:
@@ -84,6 +85,7 @@ def summarize(scored: Mapping[str, Sequence[Scored]], rows: Iterable[Row]) -> Su
             }
         curves = [each.curve.round(4).tolist() for each in of_row]
         summary[row.key] = {"title": row.title, "metrics": metrics, "curves": curves}
+        summary[row.key] |= {"beside": row.beside} if row.beside else {}
     return summary
 
 

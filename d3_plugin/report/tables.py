@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from d3_plugin.report.statistics import Statistic, Summary
+from d3_plugin.report.statistics import Statistic, Summary, differences, paired
 
 METRICS = {
     "unseen": "U",
@@ -22,6 +22,9 @@ METRICS = {
 
 COLUMNS = ("U", "S", "H", "AUSUC", "ΔH", "ΔAUSUC", "ZSL", "oracle H")
 """Of the table; Δ is the difference to the baseline."""
+
+BESIDE = ("harmonic", "ausuc")
+"""Metrics whose difference to +D³ a table shows if rows add something to it."""
 
 _TEX: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
@@ -48,7 +51,8 @@ def cell(statistic: Statistic, *, signed: bool = False, mark: str = "") -> str:
 
 def table_rows(summary: Summary, *, mark: str = "") -> list[list[str]]:
     """Header and rows of one adapter's table; ``mark`` is put before negative differences."""
-    rows = [["", *COLUMNS]]
+    columns = columns_of(summary)
+    rows = [["", *columns]]
     for key, row in summary.items():
         cells = {}
         for metric, title in METRICS.items():
@@ -57,8 +61,21 @@ def table_rows(summary: Summary, *, mark: str = "") -> list[list[str]]:
             cells[f"Δ{title}"] = cell(statistic["difference"], signed=True, mark=mark)
             if key == "baseline":
                 cells[f"Δ{title}"] = ""
-        rows.append([row["title"], *(cells[column] for column in COLUMNS)])
+            if beside := row.get("beside"):
+                difference = paired(summary, key, beside, metric)
+                cells[_to_d3(metric)] = cell(difference, signed=True, mark=mark)
+        rows.append([row["title"], *(cells.get(column, "") for column in columns)])
     return rows
+
+
+def columns_of(summary: Summary) -> tuple[str, ...]:
+    """:data:`COLUMNS`, and the differences to +D³ if something is added to it."""
+    has_additions = any("beside" in row for row in summary.values())
+    return (*COLUMNS, *(map(_to_d3, BESIDE) if has_additions else ()))
+
+
+def _to_d3(metric: str) -> str:
+    return f"Δ{METRICS[metric]} vs +D³"
 
 
 def rows_by_seed(summary: Summary, metric: str) -> list[list[str]]:
@@ -90,7 +107,8 @@ def csv_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str]) ->
 
     First a line over all seeds, then one for each seed, and one for each of its draws. ``NAME`` is
     a metric, or its mean over seeds, and ``d_NAME`` its difference to the baseline;
-    ``..._half_width`` is of the 95 % interval over seeds.
+    ``..._half_width`` is of the 95 % interval over seeds. Where rows add something to +D³,
+    ``beside`` is the row that they add it to, and ``d_NAME_to_beside`` the difference to that.
 
     Args:
         summaries: by adapter.
@@ -100,28 +118,42 @@ def csv_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str]) ->
     fields = ["adapter", "row", "title", "headline", "seed", "draw"]
     for metric in METRICS:
         fields += [metric, f"{metric}_half_width", f"d_{metric}", f"d_{metric}_half_width"]
+    if any("beside" in row for summary in summaries.values() for row in summary.values()):
+        fields += ["beside"]
+        for metric in METRICS:
+            fields += [f"d_{metric}_to_beside", f"d_{metric}_to_beside_half_width"]
     writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
     writer.writeheader()
     for adapter, summary in summaries.items():
         for key, row in summary.items():
             judged = "yes" if key == headlines[adapter] else ""
             named = {"adapter": adapter, "row": key, "title": row["title"], "headline": judged}
-            for numbers in _csv_numbers(row["metrics"], summary["baseline"]["metrics"]):
+            named |= {"beside": row["beside"]} if "beside" in row else {}
+            for numbers in _csv_numbers(summary, key):
                 writer.writerow({**named, **numbers})
     return text.getvalue()
 
 
-def _csv_numbers(of_row: dict[str, Any], of_baseline: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _csv_numbers(summary: Summary, key: str) -> Iterator[dict[str, Any]]:
+    row = summary[key]
+    of_row, beside = row["metrics"], row.get("beside")
+    compared = {"d_{}": "baseline", **({"d_{}_to_beside": beside} if beside else {})}
     over_seeds = {}
     for metric in METRICS:
-        statistics = {metric: of_row[metric], f"d_{metric}": of_row[metric]["difference"]}
+        statistics = {metric: of_row[metric]}
+        for name, other in compared.items():
+            statistics[name.format(metric)] = paired(summary, key, other, metric)
         for name, statistic in statistics.items():
             over_seeds[name] = statistic["mean"]
             over_seeds[f"{name}_half_width"] = statistic["half_width"]
     yield over_seeds
     for seed in range(len(of_row["ausuc"]["per_seed"])):
         values = {metric: of_row[metric]["per_seed"][seed] for metric in METRICS}
-        gains = {f"d_{m}": v - of_baseline[m]["per_seed"][seed] for m, v in values.items()}
+        gains = {
+            name.format(metric): differences(summary, key, other, metric)[seed]
+            for name, other in compared.items()
+            for metric in METRICS
+        }
         yield {"seed": seed, **values, **gains}
         draws = zip(*(_per_draw(of_row[metric])[seed] for metric in METRICS), strict=False)
         for draw, of_draw in enumerate(draws):
@@ -142,14 +174,15 @@ def tex_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str], ca
         headlines: key of the row that each adapter is judged by, which is bold.
         caption: for a comment on the first line.
     """
-    width = len(COLUMNS) + 1
+    columns = columns_of(next(iter(summaries.values())))
+    width = len(columns) + 1
     lines = [
         f"% {' '.join(caption.split())}",
         "% Percent; mean and half-width of the 95 % t interval over seeds. Bold: the row judged.",
         r"% Needs \usepackage{booktabs}.",
         rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
-        rf"{' & '.join(tex(column) for column in ('', *COLUMNS))} \\",
+        rf"{' & '.join(tex(column) for column in ('', *columns))} \\",
     ]
     for adapter, summary in summaries.items():
         lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(adapter)}}}}} \\"]

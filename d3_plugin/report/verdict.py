@@ -7,6 +7,7 @@ import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from d3_plugin.checks import did_you_mean
 from d3_plugin.errors import InputError, Problems
@@ -15,15 +16,27 @@ from d3_plugin.report.statistics import Statistic, Summary, paired
 from d3_plugin.report.tables import METRICS, cell
 
 SYNTAX = "[ADAPTER:][ROW.]NAME[.low|.high] (< <= > >=) NUMBER"
+_JUDGED = ("ausuc", "harmonic")
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 def verdict(adapter: str, summary: Summary) -> str:
-    """What the headline changes, in one sentence; significant where the interval excludes 0."""
+    """What the headline changes, and what is added to it; significant: the interval excludes 0."""
     row = headline(summary)
     metrics = summary[row]["metrics"]
-    ausuc, harmonic = (metrics[metric]["difference"] for metric in ("ausuc", "harmonic"))
-    seeds = len(metrics["ausuc"]["per_seed"])
+    gains = [metrics[metric]["difference"] for metric in _JUDGED]
+    text = f"{adapter}: {_gain(summary[row], gains)}{_rival(summary, row)}"
+    for key in summary:
+        if summary[key].get("beside") == row:
+            gains = [paired(summary, key, row, metric) for metric in _JUDGED]
+            text += f". Beside it {_gain(summary[key], gains)}"
+    return text
+
+
+def _gain(row: Mapping[str, Any], gains: Sequence[Statistic]) -> str:
+    """The title of a row, and what it gains in :data:`_JUDGED`."""
+    ausuc, harmonic = gains
+    seeds = len(row["metrics"]["ausuc"]["per_seed"])
     of_ausuc, of_h = cell(ausuc, signed=True), cell(harmonic, signed=True)
     if seeds < 2:
         said = f": AUSUC {of_ausuc}, H {of_h}, no verdict from a single seed"
@@ -31,7 +44,7 @@ def verdict(adapter: str, summary: Summary) -> str:
         gain = {1: " gains AUSUC", -1: " loses AUSUC", 0: ": no significant gain in AUSUC,"}
         doubt = "" if _sign(harmonic) else ", not significant"
         said = f"{gain[_sign(ausuc)]} {of_ausuc} over {seeds} seeds; H {of_h}{doubt}"
-    return f"{adapter}: {summary[row]['title']}{said}{_rival(summary, row)}"
+    return f"{row['title']}{said}"
 
 
 def _rival(summary: Summary, d3: str) -> str:

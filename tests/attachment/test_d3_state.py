@@ -12,24 +12,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from d3_plugin import HostError
+from d3_plugin import D3Settings, HostError
 from d3_plugin.data import GZSLData
 from tests.toys import SMALL, ScriptHost, assert_equal, attach
 
 
-def test_state_dict_continues_the_same_run(toy_data: GZSLData, tmp_path: object) -> None:
+@pytest.mark.parametrize("settings", [SMALL, replace(SMALL, gradient_share=0.1)])
+def test_state_dict_continues_the_same_run(
+    toy_data: GZSLData, tmp_path: object, settings: D3Settings
+) -> None:
     through = ScriptHost(toy_data)
-    d3 = attach(through)
+    d3 = attach(through, settings)
     through.run(5, d3)
     through_state = through.state()
 
     broken = ScriptHost(toy_data)
-    first = attach(broken)
+    first = attach(broken, settings)
     broken.run(2, first)
     torch.save(first.state_dict(), f"{tmp_path}/d3.pt")
     first.detach()
     streams = broken.state()
-    second = attach(broken)  # draws and trains anew, then everything is overwritten
+    second = attach(broken, settings)  # draws and trains anew, then everything is overwritten
     assert_equal(streams, broken.state())
     second.load_state_dict(torch.load(f"{tmp_path}/d3.pt", weights_only=True))
     broken.run(3, second)

@@ -113,6 +113,45 @@ def test_a_large_share_is_named_once(toy_data: GZSLData, mode: str, weight: floa
         host.run(101, d3 if mode == "loss" else None)
 
 
+@pytest.mark.parametrize("mode", ["loss", "hook"])
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_the_weight_follows_a_share(toy_data: GZSLData, mode: str, scale: float) -> None:
+    """Whatever the scale of the host's own loss, and without a warning of a large share."""
+    host = ScriptHost(toy_data)
+    d3 = attach(host, replace(SMALL, weight=1e-4, gradient_share=0.1), mode=mode)
+    shares = []
+    for _ in range(60):
+        host.critic_step()
+        loss = host.generator_loss() * scale
+        (loss + d3.loss() if mode == "loss" else loss).backward()
+        host.optimizer_g.step()
+        shares.append(d3.values["gradient_share"])
+    assert torch.stack(shares[10:]).median().item() == pytest.approx(0.1, rel=0.3)
+
+
+def test_a_share_that_cannot_be_measured_is_named_once(host: ScriptHost) -> None:
+    d3 = attach(host, replace(SMALL, weight=1e-4, gradient_share=0.03))
+
+    def steps(number: int) -> None:
+        for _ in range(number):
+            torch.autograd.grad(d3.loss(), list(host.net_g.parameters()))
+
+    steps(49)
+    with pytest.warns(D3Warning, match=r"cannot be measured, so its weight stays 0\.0001"):
+        steps(1)
+    steps(50)
+
+
+def test_a_skipped_step_does_not_count(host: ScriptHost) -> None:
+    d3 = attach(host, replace(SMALL, weight=1e-4, gradient_share=0.03))
+    for step in range(4):
+        rows = torch.full((1, 12), torch.nan) if step == 2 else host.data.train_features[:1]
+        with pytest.warns(D3Warning, match="skipped 1") if step == 2 else named(False):
+            (host.generator_loss() + d3.loss(rows, host.data.train_labels[:1])).backward()
+        host.optimizer_g.step()
+    assert 0 < d3.values["gradient_share"].item() < 0.3
+
+
 def test_clipping_before_hook_mode_shows(host: ScriptHost) -> None:
     """The loop clips before the optimiser's step, and D³ comes after."""
     attach(host, replace(SMALL, weight=0.01), mode="hook")

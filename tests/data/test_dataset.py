@@ -226,3 +226,28 @@ def test_repr_is_one_line(toy_data: GZSLData) -> None:
     assert repr(toy_data) == (
         "GZSLData('toy', 4 seen and 2 unseen classes, features 80 + 24 + 20 x 12, attributes 5)"
     )
+
+
+def test_scaling_is_fitted_on_training_rows_alone(toy_data: GZSLData) -> None:
+    def rows(*values: float) -> torch.Tensor:
+        return torch.tensor(values)[:, None].repeat(1, 12)
+
+    seen, unseen = toy_data.seen_classes, toy_data.unseen_classes
+    data = replace(
+        toy_data,
+        scaling=None,
+        train_features=rows(2.0, 4.0, 3.0, 6.0),
+        train_labels=seen,
+        test_seen_features=rows(-2.0, 10.0, 2.0, 6.0),
+        test_seen_labels=seen,
+        test_unseen_features=rows(22.0, 3.0),
+        test_unseen_labels=unseen,
+    ).scaled()
+    assert data.train_features[:, 0].tolist() == [0.0, 0.5, 0.25, 1.0]
+    assert data.test_seen_features[:, 0].tolist() == [-1.0, 2.0, 0.0, 1.0]
+    assert data.test_unseen_features[:, 0].tolist() == [5.0, 0.25]
+    assert data.scaling is not None
+    assert data.scaling[:, 0].tolist() == [0.25, -0.5]
+    again = replace(data, train_features=2 * data.train_features).scaled()
+    assert again.scaling is not None
+    assert again.scaling[:, 0].tolist() == [0.125, -0.25], "of the features in the file"

@@ -15,6 +15,7 @@ import d3_plugin
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_strict_build(tmp_path: Path) -> None:
     for library in ("sphinx", "furo", "myst_parser"):
         pytest.importorskip(library)

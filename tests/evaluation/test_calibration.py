@@ -83,7 +83,7 @@ def test_test_labels_change_no_choice() -> None:
     (row,) = (row for row in COMPARISON if row.key == "d3_chosen")
     for made in (test, replace(test, evaluation=shuffled)):
         runs = [
-            FinishedRun("a", 0, split, "d3", each.evaluation, "d")
+            FinishedRun("a", 0, split, "d3", each.evaluation, each)
             for split, each in (("validation", cut), ("test", made))
         ]
         metrics = score(runs, row, 0, [0]).metrics

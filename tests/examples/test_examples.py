@@ -18,8 +18,13 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
     [
         ("clswgan_script.py", ["--nepoch", "1", "--ngh", "32"], r"^U \d"),
         ("three_lines.py", ["--steps", "20"], r"^\+D³ +U \d"),
-        ("three_lines.py", ["--adapter", "tfvaegan", "--steps", "10"], r"^\+D³ +U \d"),
-        ("three_lines.py", ["--adapter", "diffusion", "--steps", "10"], r"^\+D³ +U \d"),
+        *(
+            pytest.param(
+                *("three_lines.py", ["--adapter", adapter, "--steps", "10"], r"^\+D³ +U \d"),
+                marks=pytest.mark.slow,
+            )
+            for adapter in ("tfvaegan", "diffusion")
+        ),
     ],
 )
 def test_example_runs(script: str, arguments: list[str], last_line: str) -> None:

@@ -1,35 +1,65 @@
-"""The file of docs/own_baseline.md, typed into an empty folder, is compared by its command."""
+"""The files of docs/own_baseline.md, typed into an empty folder, are compared by its commands."""
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_baseline.md"
+import pytest
+
+from d3_plugin.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "own_baseline.md").read_text("utf-8")
+FILES = dict(re.findall(r"(?m)^```python\n# (\S+\.py)\n((?s:.*?))^```$", TEXT))
+SMALL = ["--seeds", "1", "--cuts", "1", "--draws", "1", "--out", "out"]
+SMALL += ["--set", "embedding_dim=8", "--set", "teacher_epochs=1"]
 
 
-def test_typed_from_the_page(tmp_path: Path) -> None:
-    text = PAGE.read_text("utf-8")
-    ((name, code),) = re.findall(r"(?m)^```python\n# (\S+\.py)\n((?s:.*?))^```$", text)
-    lines = [line for line in code.splitlines() if line.strip()]
-    assert len(lines) <= 45
-    (tmp_path / name).write_text(code, "utf-8")
-    (command,) = re.findall(r"(?m)^d3 (compare .*) --data .*$", text)
-    small = ["--data", "digits-1", "--seeds", "1", "--cuts", "1", "--draws", "1", "--out", "out"]
-    small += ["--host", "steps=60", "--set", "embedding_dim=8", "--set", "teacher_epochs=1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "d3_plugin", *command.split(), *small],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    summary = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["summary"]
-    assert {"baseline", "d3"} <= summary["mine"].keys()
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current one, with the files; their modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, code in FILES.items():
+        (tmp_path / name).write_text(code, "utf-8")
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+    importlib.invalidate_caches()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("file", "lines"), [("my_loop.py", 40), ("my_baseline.py", 50)])
+def test_typed_from_the_page(
+    folder: Path, capsys: pytest.CaptureFixture[str], file: str, lines: int
+) -> None:
+    assert len(FILES[file].splitlines()) <= lines
+    module = file.removesuffix(".py")
+    (command,) = re.findall(rf"(?m)^d3 (compare .*{module}:.*) --data .*$", TEXT)
+    arguments = [*command.split(), "--data", "digits-1", "--host", "steps=60", *SMALL]
+    assert main(arguments) == 0
+    assert "Warning" not in capsys.readouterr().err
+    summary = json.loads((folder / "out" / "results.json").read_text("utf-8"))["summary"]
+    ((name, rows),) = summary.items()
+    assert name in ("mine", "my_loop.train")
+    assert {"baseline", "d3"} <= rows.keys()
+    assert rows["d3_host"]["metrics"]["ausuc"]["difference"]["mean"] == 0
+
+
+def test_own_vae_in_60_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Arrays, loop, D³, save, load, compare."""
+    monkeypatch.chdir(tmp_path)
+    code = (ROOT / "examples" / "own_vae.py").read_text("utf-8")
+    assert len(code.splitlines()) <= 60
+    short = code.replace("range(300)", "range(30)").replace("seeds=3", 'seeds=1, progress="none"')
+    Path("own_vae.py").write_text(short, "utf-8")
+    for arguments, shown in (([], r"U \d"), (["load"], r"\[\d"), (["compare"], "own_vae|train")):
+        monkeypatch.setattr(sys, "argv", ["own_vae.py", *arguments])
+        runpy.run_path("own_vae.py", run_name="__main__")
+        assert re.search(shown, capsys.readouterr().out)
+    assert Path("runs/own_vae/report.html").exists()

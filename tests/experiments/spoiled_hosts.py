@@ -49,6 +49,10 @@ class Trainer:
     def synthesize(self, class_ids: Tensor) -> Tensor:
         attributes = self.data.attributes[class_ids]
         noise = torch.randn_like(attributes)
+        if self.settings.idiom == "weight changed in forward":
+            self.generator.weight.data.mul_(0.999)
+        if self.settings.idiom == "attributes changed in place":
+            self.data.attributes.mul_(0.999)
         if self.settings.idiom == "stream of its own":
             noise = torch.randn(attributes.shape, generator=self.noise)
         if self.settings.idiom == "pool of noise":

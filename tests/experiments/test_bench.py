@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
+import torch
 from torch.profiler import profile
 
 from d3_plugin import D3Settings, InputError
@@ -25,7 +24,7 @@ def test_a_block_is_timed_between_two_steps_of_the_generator(
 ) -> None:
     timed = _Timed(timing(None))
     clock = iter([10.0, 25.0])
-    monkeypatch.setattr(timed, "_now", lambda: next(clock))
+    monkeypatch.setattr(timed, "now", lambda: next(clock))
     assert timed.block() == 3.0, "five steps in 15 seconds"
 
 
@@ -33,8 +32,9 @@ def test_the_first_pair_is_not_counted_and_neighbours_are_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times = iter([90.0, 95.0, 1.0, 1.5, 2.0, 2.2, 4.0, 4.8])  # 1.5, 1.1 and 1.2 times
-    monkeypatch.setattr(_Timed, "block", lambda self: next(times, 0.0))
-    monkeypatch.setattr(bench, "_peak_memory", lambda timing: 2 if timing.d3 else 1)
+    monkeypatch.setattr(_Timed, "block", lambda self: next(times))
+    monkeypatch.setattr(_Timed, "phases", lambda self: {"terms": 0.1})
+    monkeypatch.setattr(bench, "_peak_memory", lambda timing, threads: 2 if timing.d3 else 1)
     cost = bench.bench("fclswgan", "digits", rounds=3, host={"hidden": 4})["fclswgan"]
     assert (cost.baseline, cost.with_d3, cost.ratio) == (2.0, 2.2, 1.2)
     assert (cost.baseline_memory, cost.with_d3_memory) == (1, 2)
@@ -51,15 +51,56 @@ def test_only_the_second_trainer_has_d3(monkeypatch: pytest.MonkeyPatch) -> None
     assert "GivenGradient" in names[1]
 
 
-def test_command(capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--host", "hidden=4", "--set", "teacher_epochs=1", "--rounds", "1"]
-    assert main(["bench", "--adapter", "fclswgan", *few]) == 0
-    printed = capsys.readouterr().out
-    assert "aten::mm" in printed
-    line = r"fclswgan: baseline [\d.]+ ms, \+D³ [\d.]+ ms per generator step: [\d.]+ times; "
-    memory = re.search(line + r"peak memory (\d+) MiB, \+D³ (\d+) MiB", printed)
-    assert memory
-    assert all(50 < int(size) < 20_000 for size in memory.groups())
+FEW = ["--adapter", "fclswgan", "--host", "hidden=4", "--set", "teacher_epochs=1", "--rounds", "1"]
+
+
+def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *FEW]) == 0
+    header, _, line = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in capsys.readouterr().out.strip().splitlines()
+    ]
+    cells = dict(zip(header, line, strict=True))
+    assert cells["ms per generator step"] == "fclswgan"
+    parts = [float(cells[name]) for name in ("teacher, student", "terms", "backward, Adam")]
+    assert all(ms > 0 for ms in parts)
+    assert sum(parts) < float(cells["+D³"])
+    assert float(cells["baseline"]) > 0
+    assert float(cells["ratio"]) > 0
+    assert all(50 < int(size) < 20_000 for size in cells["peak MiB"].split(" → "))
+
+
+def test_operators_are_shown_if_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "_peak_memory", lambda timing, threads: 1)
+    assert main(["bench", *FEW, "-v"]) == 0
+    assert "aten::mm" in capsys.readouterr().out
+
+
+def test_threads_are_set_for_the_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, found = torch.get_num_threads(), []
+    monkeypatch.setattr(bench, "_peak_memory", lambda timing, threads: found.append(threads) or 1)
+
+    def block(self: _Timed) -> float:
+        found.append(torch.get_num_threads())
+        return 1.0
+
+    monkeypatch.setattr(_Timed, "block", block)
+    monkeypatch.setattr(_Timed, "phases", lambda self: {})
+    few = {"host": {"hidden": 4}, "d3": {"teacher_epochs": 1, "embedding_dim": 4}}
+    bench.bench("fclswgan", rounds=1, threads=before + 1, **few)
+    assert set(found) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+def test_timing_the_phases_leaves_d3_as_it_was() -> None:
+    timed = _Timed(timing(D3Settings(teacher_epochs=1, embedding_dim=4)))
+    timed.block()
+    phases = timed.phases()
+    assert all(seconds > 0 for seconds in phases.values())
+    assert not {"batch", "terms"} & vars(timed.d3.distiller).keys()
+    assert "train" not in vars(timed.d3._loss.student)
 
 
 def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def test_runs_are_paired(finished: Path) -> None:
         assert one is not None
         assert other is not None
         assert np.array_equal(one.evaluation.labels, other.evaluation.labels)
-        assert one.history[0]["critic"] == other.history[0]["critic"], "not the same start"
+        assert one.history[0] == other.history[0], "not the same start"
         assert one.generator_start == other.generator_start
         assert one.generator_mean == other.generator_mean, "weight is 0 by default"
 

@@ -56,6 +56,7 @@ def here(made: Path, tmp_path: Path) -> Path:
 
 def d3(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     path = ["import sys; sys.path.insert(0, '.')", "from d3_plugin.__main__ import main"]
+    path += ["from d3_plugin.report import page", "page._saved = lambda _: {'svg': b'<svg >'}"]
     program = "; ".join([*path, f"sys.exit(main({[*COMMAND, *more]}))"])
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -66,21 +67,23 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "says"),
-    [
-        ("family.py", "loss.backward()", "(2 * loss).backward()", "module family;"),
-        ("helper.py", "1.0", "0.5", "module helper;"),
-        ("plugin.py", "FACTOR = 1.0", "FACTOR = 2.0", "module plugin;"),
-        ("family.py", "steps: int = 3", "steps: int = 4", "host: steps was 3, is now 4;"),
-        ("terms-1.0.dist-info/METADATA", "1.0", "1.1", "plugin terms terms 1.0 -> terms 1.1;"),
-    ],
-)
-def test_an_edit_is_refused(here: Path, file: str, old: str, new: str, says: str) -> None:
-    edit(here / file, old, new)
+EDITS = [
+    ("family.py", "loss.backward()", "(2 * loss).backward()", "module family"),
+    ("helper.py", "1.0", "0.5", "module helper"),
+    ("plugin.py", "FACTOR = 1.0", "FACTOR = 2.0", "module plugin"),
+    ("terms-1.0.dist-info/METADATA", "1.0", "1.1", "plugin terms terms 1.0 -> terms 1.1"),
+    ("family.py", "steps: int = 3", "steps: int = 4", "host: steps was 3, is now 4"),
+]
+
+
+@pytest.mark.parametrize("edits", [EDITS, EDITS[1:2]], ids=["all", "of a helper module"])
+def test_edits_are_refused_and_named(here: Path, edits: list[tuple[str, str, str, str]]) -> None:
+    for file, old, new, _ in edits:
+        edit(here / file, old, new)
     refused = d3(here, "--seeds", "2")
     assert refused.returncode == 2
-    assert f"made with other code or settings: {says} use another --out, or --rerun" in (
+    named = ", ".join(says for *_, says in edits)
+    assert f"made with other code or settings: {named}; use another --out, or --rerun" in (
         refused.stderr
     )
     assert "4 finished runs" in refused.stderr

@@ -69,8 +69,29 @@ def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
     assert one is not None
     assert other is not None
     np.testing.assert_array_equal(one.evaluation.scores, other.evaluation.scores)
-    assert (one.history, one.generator_mean) == (other.history, other.generator_mean)
+    assert one.history == other.history
+    assert one.generator_mean == other.generator_mean
     assert one.evaluation.metrics == other.evaluation.metrics
     remove_stale(killed.folder)
     left = {file.name for file in killed.folder.iterdir()}
     assert left <= {killed.path(RUN).name, killed.checkpoint([RUN]).name}
+
+
+@pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
+def test_ctrl_c_in_a_training_of_a_second_keeps_a_checkpoint(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.prepare()
+    checkpoint = store.checkpoint([RUN])
+
+    def interrupt(step: int) -> None:
+        if step > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute([RUN], checkpoint, interrupt)
+    steps: list[int] = []
+    (continued,) = execute([RUN], checkpoint, steps.append)
+    (whole,) = execute([RUN])
+    assert steps[0] > 60 // 20, "it did not start anew"
+    np.testing.assert_array_equal(continued.evaluation.scores, whole.evaluation.scores)
+    assert continued.history == whole.history

@@ -59,7 +59,8 @@ def test_means_between_the_hosts_own_entries(toy_data: GZSLData) -> None:
 
 def test_teacher_is_surer_of_real_rows() -> None:
     (made,) = execute([replace(RUN, d3=D3Settings(embedding_dim=64))])
-    assert made.d3_history[-1]["teacher_real"] > made.d3_history[-1]["teacher_synthetic"] + 0.05
+    last = made.d3_history[-1]
+    assert last["teacher_real"] > last["teacher_synthetic"] + 0.05
 
 
 @pytest.mark.parametrize("adapter", ["fclswgan", "diffusion"])

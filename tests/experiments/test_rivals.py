@@ -23,7 +23,7 @@ def evaluation(seed: int, bias: float = 0.0, draws: int = 2) -> Evaluation:
 def metrics_of_row(key: str, validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
     """What the table's row ``key`` shows of this test run."""
     (row,) = (row for row in COMPARISON if row.key == key)
-    run = FinishedRun("a", 0, "test", row.variant, test, data_name="d")
+    run = FinishedRun("a", 0, "test", row.variant, test, outcome(0))
     return test.metrics_of(row.scores(run, validations))
 
 

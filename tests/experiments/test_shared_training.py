@@ -53,8 +53,8 @@ def assert_same(one: Outcome, other: Outcome) -> None:
         made = getattr(one.evaluation, name), getattr(other.evaluation, name)
         np.testing.assert_array_equal(*made)
     assert one.evaluation.metrics == other.evaluation.metrics
-    assert (one.history, one.d3_history) == (other.history, other.d3_history)
-    assert (one.generator_mean, one.projection) == (other.generator_mean, other.projection)
+    for name in ("history", "d3_history", "generator_mean", "projection"):
+        assert getattr(one, name) == getattr(other, name), name
 
 
 def test_which_runs_share_a_training() -> None:

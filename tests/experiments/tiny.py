@@ -33,6 +33,11 @@ VARIANTS: dict[str, D3Settings | None] = {
 """What :func:`outcome` stands for: it has no scores of a student."""
 
 
+def blank_picture(figure: object) -> dict[str, bytes]:
+    """In place of ``page._saved``."""
+    return {"svg": b"<svg ></svg>"}
+
+
 def results(out: Path) -> dict[str, Any]:
     """``results.json`` without what a clock says."""
     content: dict[str, Any] = json.loads((out / "results.json").read_text())

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from d3_plugin import D3Error
+
+EXAMPLES = pytest.mark.parametrize("number", [75, pytest.param(500, marks=pytest.mark.slow)])
 
 
 def examples(number: int) -> settings:

@@ -21,7 +21,7 @@ from d3_plugin.evaluation import (
     seen_unseen_curve,
 )
 from tests.data.test_dataset import as_arrays
-from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, class_ids, examples, refused, tensors
+from tests.fuzz.fuzzing import ANYTHING, EXAMPLES, NO_TENSORS, class_ids, examples, refused, tensors
 
 ROWS = {"train": 8, "test_seen": 4, "test_unseen": 4}
 
@@ -37,11 +37,12 @@ def field_value(draw: st.DrawFn, name: str, good: Any) -> Any:
     return draw(tensors(tuple(good.shape)))
 
 
-def test_data_set(toy_data: GZSLData) -> None:
+@EXAMPLES
+def test_data_set(toy_data: GZSLData, number: int) -> None:
     count = 0
     names = [field.name for field in fields(GZSLData)]
 
-    @examples(400)
+    @examples(number)
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         nonlocal count
@@ -57,10 +58,11 @@ def test_data_set(toy_data: GZSLData) -> None:
         count += refused(use)
 
     attempt()
-    assert count > 250
+    assert count > 0.6 * number
 
 
-def test_script_data(toy_data: GZSLData) -> None:
+@EXAMPLES
+def test_script_data(toy_data: GZSLData, number: int) -> None:
     """The data objects of the field's scripts, which check nothing themselves."""
     count = 0
     theirs = {
@@ -76,7 +78,7 @@ def test_script_data(toy_data: GZSLData) -> None:
     }
     good = {name: getattr(toy_data, ours) for name, ours in theirs.items()}
 
-    @examples(200)
+    @examples(number)
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         nonlocal count
@@ -88,15 +90,16 @@ def test_script_data(toy_data: GZSLData) -> None:
         count += refused(lambda: as_gzsl_data(SimpleNamespace(**parts)))
 
     attempt()
-    assert count > 120
+    assert count > 0.6 * number
 
 
-def test_arrays(toy_data: GZSLData) -> None:
+@EXAMPLES
+def test_arrays(toy_data: GZSLData, number: int) -> None:
     count = 0
     good = as_arrays(toy_data)
     names = sorted(good)
 
-    @examples(300)
+    @examples(number)
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         nonlocal count
@@ -112,13 +115,14 @@ def test_arrays(toy_data: GZSLData) -> None:
         count += refused(lambda: GZSLData.from_arrays(**parts).scaled())
 
     attempt()
-    assert count > 200
+    assert count > 0.65 * number
 
 
-def test_validation_cut(toy_data: GZSLData) -> None:
+@EXAMPLES
+def test_validation_cut(toy_data: GZSLData, number: int) -> None:
     count = 0
 
-    @examples(150)
+    @examples(number)
     @given(ANYTHING, ANYTHING, st.booleans())
     def attempt(fraction: Any, seed: Any, data_too: bool) -> None:
         nonlocal count
@@ -126,20 +130,21 @@ def test_validation_cut(toy_data: GZSLData) -> None:
         count += refused(lambda: pseudo_unseen(data, fraction, seed))
 
     attempt()
-    assert count > 120
+    assert count > 0.8 * number
 
 
-def test_data_names() -> None:
+@EXAMPLES
+def test_data_names(number: int) -> None:
     count = 0
 
-    @examples(150)
+    @examples(number)
     @given(st.one_of(st.text(max_size=12), st.text("digts-0123456789", max_size=40), NO_TENSORS))
     def attempt(spec: Any) -> None:
         nonlocal count
         count += refused(lambda: load(spec))
 
     attempt()
-    assert count > 100
+    assert count > 0.65 * number
     assert refused(lambda: load("x" * 5000))
     assert refused(lambda: load("a\0b"))
 
@@ -154,7 +159,8 @@ def arrays(draw: st.DrawFn, shape: tuple[int, ...], ids: bool) -> Any:
     return made
 
 
-def test_metrics() -> None:
+@EXAMPLES
+def test_metrics(number: int) -> None:
     count = 0
     labels = np.repeat(np.arange(6), 2)
     good: dict[str, Any] = {
@@ -164,7 +170,7 @@ def test_metrics() -> None:
         "unseen_classes": np.array([3, 4, 5]),
     }
 
-    @examples(300)
+    @examples(number)
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         nonlocal count
@@ -181,4 +187,4 @@ def test_metrics() -> None:
         count += refused(lambda: harmonic_mean(draw(ANYTHING), 0.5))
 
     attempt()
-    assert count > 700
+    assert count > 2.3 * number

@@ -10,7 +10,7 @@ from torch import nn
 
 from d3_plugin import D3Settings, attach
 from d3_plugin.data import GZSLData
-from tests.fuzz.fuzzing import ANYTHING, NO_TENSORS, class_ids, examples, refused, tensors
+from tests.fuzz.fuzzing import ANYTHING, EXAMPLES, NO_TENSORS, class_ids, examples, refused, tensors
 from tests.toys import PlainGenerator, parts_of
 
 FAST = D3Settings(weight=0.5, embedding_dim=4, teacher_epochs=1, synthetic_rows=4, real_rows=4)
@@ -27,7 +27,8 @@ class Odd:
 WRONG = st.one_of(ANYTHING, st.sampled_from([Odd(), nn.Module(), nn.Linear(3, 2), print]))
 
 
-def test_attach(toy_data: GZSLData) -> None:
+@EXAMPLES
+def test_attach(toy_data: GZSLData, number: int) -> None:
     count = 0
     names = [
         *("trainer", "data", "generator", "optimizer", "settings", "mode", "seed", "labels_are"),
@@ -37,7 +38,7 @@ def test_attach(toy_data: GZSLData) -> None:
 
     functions = {"synthesize", "train_classifier", "progress"}
 
-    @examples(300)
+    @examples(number)
     @given(st.dictionaries(st.sampled_from(names), WRONG, min_size=1, max_size=2))
     def attempt(wrong: dict[str, Any]) -> None:
         nonlocal count
@@ -47,13 +48,14 @@ def test_attach(toy_data: GZSLData) -> None:
         count += refused(lambda: attach(**{**parts(toy_data), **wrong}).detach())
 
     attempt()
-    assert count > 200
+    assert count > 0.65 * number
 
 
-def test_loss(toy_data: GZSLData) -> None:
+@EXAMPLES
+def test_loss(toy_data: GZSLData, number: int) -> None:
     count = 0
 
-    @examples(250)
+    @examples(number)
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         nonlocal count
@@ -72,15 +74,16 @@ def test_loss(toy_data: GZSLData) -> None:
         count += refused(lambda: d3.loss(toy_data.train_features[:6], labels))
 
     attempt()
-    assert count > 300
+    assert count > 1.2 * number
 
 
-def test_evaluate_and_state(toy_data: GZSLData) -> None:
+@EXAMPLES
+def test_evaluate_and_state(toy_data: GZSLData, number: int) -> None:
     count = 0
     d3 = attach(**parts(toy_data))
     state = d3.state_dict()
 
-    @examples(100)
+    @examples(number)
     @given(st.sampled_from(sorted(state)), ANYTHING, NO_TENSORS)
     def attempt(part: str, value: Any, other: Any) -> None:
         nonlocal count
@@ -90,4 +93,4 @@ def test_evaluate_and_state(toy_data: GZSLData) -> None:
         count += refused(lambda: d3.evaluate(final_classifier=other or "neither"))
 
     attempt()
-    assert count > 200
+    assert count > 2 * number

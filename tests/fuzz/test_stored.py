@@ -21,9 +21,9 @@ from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.store import RunStore
 from tests.experiments.tiny import outcome
+from tests.fuzz.fuzzing import EXAMPLES
 from tests.fuzz.test_fuzz_attach import parts
 
-NUMBERS = [pytest.param(200), pytest.param(1000, marks=pytest.mark.slow)]
 VALUES = [
     *(None, True, 0, -1, 3, 2**70, 0.5, -2.5, 1e308, float("nan"), float("inf")),
     *("", "text", "../x", "2026-01-31", [], [1], ["a"], [[1.0]], [[[1, 2]]], {}, {"a": 1}),
@@ -84,7 +84,7 @@ def run() -> Run:
     return Run("a", "d", "", 0, "baseline", "test", {"lr": 0.1}, d3, 2, "cpu")
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@EXAMPLES
 def test_run_files(tmp_path: Path, number: int) -> None:
     store, rng = RunStore(tmp_path), np.random.default_rng(0)
     made = outcome(0)
@@ -136,7 +136,7 @@ def test_run_files(tmp_path: Path, number: int) -> None:
     assert refused > 0.7 * number
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@EXAMPLES
 def test_checkpoints(toy_data: GZSLData, tmp_path: Path, number: int) -> None:
     """Those that are taken continue: the next checkpoint can be written and read."""
     made = parts(toy_data)
@@ -163,7 +163,7 @@ def test_checkpoints(toy_data: GZSLData, tmp_path: Path, number: int) -> None:
     assert refused > 0.6 * number
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@EXAMPLES
 @pytest.mark.filterwarnings("ignore::d3_plugin.errors.D3Warning")
 def test_settings_files(tmp_path: Path, number: int) -> None:
     whole = {

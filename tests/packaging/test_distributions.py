@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 LITTER = shutil.ignore_patterns(
     ".git", ".path", ".*_cache", ".venv*", "__pycache__", "*.egg-info", "build", "dist", "runs"

@@ -42,6 +42,7 @@ def pyright(script: Path, python: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_pyright_sees_types(tmp_path: Path) -> None:
     """Of the source, laid out as it is installed."""
     for name, folder in (("d3_plugin", "d3_plugin"), ("d3_adapters", "adapters")):

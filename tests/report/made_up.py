@@ -13,7 +13,7 @@ from d3_plugin import D3Settings
 from d3_plugin.evaluation.calibration import rescored
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.report.results import results
-from d3_plugin.report.rows import COMPARISON, FinishedRun, rows_of
+from d3_plugin.report.rows import COMPARISON, FinishedRun, Record, rows_of
 
 SEEN, UNSEEN = np.array([0, 2, 3]), np.array([1, 4])
 LABELS = np.repeat(np.arange(5), [30, 20, 10, 30, 25])
@@ -50,7 +50,6 @@ def finished(
     bias: float = 1.0,
     student_bias: float | None = None,
     draws: int = 2,
-    **facts: Any,
 ) -> FinishedRun:
     """A run of host ``a``; with a student, its scores are the ensemble's with D³'s defaults."""
     number = 10 * seed + (split == "test")
@@ -63,26 +62,23 @@ def finished(
         score = np.linspace(0, 1, len(LABELS))
         made = replace(made, student_scores=student, teacher_score=score, teacher_auroc=0.7)
         made = rescored(made, ensemble_weight=D3.ensemble_weight, seen_offset=D3.seen_offset)
-    synthetic = [[[0.0, 1.0], [float("nan"), 2.0]]] * 5
-    run = FinishedRun(
-        adapter="a",
-        seed=seed,
-        split=split,
-        variant=variant,
-        evaluation=made,
+    record = Record(
         data_name="d",
-        class_names=NAMES,
-        d3=None if student_bias is None else D3,
+        class_names=list(NAMES),
         history=[{"step": 1, "critic": float("inf")}, {"step": 2, "critic": 0.5}],
         d3_history=[] if student_bias is None else [{"step": 1, "cls": float("nan"), "total": 2.0}],
+        generator_start=0.0,
+        generator_mean=0.0,
         projection={
             "classes": [1, 4, 0, 2, 3],
             "real": [[[0.0, 1.0]]] * 5,
-            "synthetic": synthetic,
+            "synthetic": [[[0.0, 1.0], [float("nan"), 2.0]]] * 5,
         },
+        seconds=0.0,
         finished="2026-01-02T03:04:05Z",
     )
-    return replace(run, **facts)
+    d3 = None if student_bias is None else D3
+    return FinishedRun("a", seed, split, variant, made, record, d3)
 
 
 def runs(seeds: int = 2) -> list[FinishedRun]:

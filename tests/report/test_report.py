@@ -238,8 +238,11 @@ def test_one_generator_is_shown_once(tmp_path: Path) -> None:
         if run.variant == "baseline"
         else replace(
             run,
-            projection={**(run.projection or {}), "synthetic": other},
-            history=[{"step": 1, "critic": 0.7}],
+            record=replace(
+                run.record,
+                projection={**(run.record.projection or {}), "synthetic": other},
+                history=[{"step": 1, "critic": 0.7}],
+            ),
         )
         for run in made_up_runs()
     ]

@@ -1,0 +1,265 @@
+"""A baseline that is one function with its training loop, in which it attaches D³ itself."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.data import GZSLData
+from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.errors import HostError, InputError, PluginError, Problems
+from d3_plugin.hooks.describe import host_of
+from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.hooks.user_functions import UserHooks
+from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.host import Host, HostFamily, Scorer
+from d3_plugin.hosts.labels import LabelForm
+from d3_plugin.hosts.parts import HostParts
+
+FORM = "a function train(data, settings, seed, d3)"
+
+_ENTRY = 50  # steps between records of D³'s terms; how long the loop is, nobody knows
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a training function without ``settings``."""
+
+
+@dataclass(frozen=True)
+class TrainingFunction:
+    """``build`` of a host family that is a function.
+
+    Attributes:
+        function: takes any of ``data``, ``settings``, ``seed`` and ``d3`` by these names.
+    """
+
+    function: Callable[..., object]
+
+    def __call__(
+        self, data: GZSLData, settings: Any, seed: int, device: torch.device
+    ) -> LoopTrainer:
+        return LoopTrainer(self.function, data.to(device), settings, seed)
+
+
+def is_training_function(found: object) -> bool:
+    """Whether it takes ``d3``."""
+    return inspect.isfunction(found) and "d3" in inspect.signature(found).parameters
+
+
+def family_of(function: Callable[..., object]) -> HostFamily:
+    """A training function as a host family; it is named after its module and itself.
+
+    Raises:
+        InputError: it takes other arguments, or its settings are no dataclass.
+    """
+    name, module = function.__name__, function.__module__
+    problems = Problems(f"{name}() in {module}, which must be {FORM}")
+    parameters = inspect.signature(function).parameters
+    needed = {n for n, p in parameters.items() if p.default is p.empty}
+    if others := sorted(needed - {"data", "settings", "seed", "d3"}):
+        problems.add(f"other arguments need a default: {', '.join(others)}")
+    if missing := [each for each in ("data", "d3") if each not in parameters]:
+        problems.add(f"missing: {', '.join(missing)}")
+    settings: Any = parameters["settings"].annotation if "settings" in parameters else NoSettings
+    if isinstance(settings, str):  # as with "from __future__ import annotations"
+        with suppress(Exception):
+            settings = eval(settings, function.__globals__)
+    if not (isinstance(settings, type) and is_dataclass(settings)):
+        problems.add("write the dataclass of its settings as an annotation, settings: Settings")
+    problems.raise_as(InputError)
+    summary = (inspect.getdoc(function) or "a training function").splitlines()[0]
+    if module != "__main__":
+        name = f"{module.rpartition('.')[2]}.{name}"
+    build = TrainingFunction(function)
+    return HostFamily(name, summary, settings, build, hooks=sys.modules[module])
+
+
+class LoopTrainer:
+    """A training function as a trainer whose ``fit()`` calls it; the function knows it as ``d3``.
+
+    Args:
+        function, settings, seed: of the run.
+        data: on the device of the run.
+
+    Attributes:
+        history: dicts of ``step`` alone, which end the records of D³'s terms.
+        when_attached: called as the loop attaches; may call :meth:`attach_d3`.
+        host: the generator and the rest of the loop, from then on.
+        d3: attached to it; without D³ in the baseline.
+    """
+
+    host: Host
+    d3: D3 | WithoutD3
+    _parts: HostParts
+    _functions: UserHooks
+    _mode: Mode
+    _labels_are: LabelForm
+
+    def __init__(
+        self, function: Callable[..., object], data: GZSLData, settings: Any, seed: int
+    ) -> None:
+        self._function, self._data, self._settings, self._seed = function, data, settings, seed
+        self.history: list[dict[str, float]] = []
+        self.when_attached: Callable[[], object] = list
+
+    @property
+    def generator(self) -> nn.Module:
+        return self.host.generator
+
+    @property
+    def plugins(self) -> list[object]:
+        """Describe the host, and do what the loop's functions do."""
+        return [self, self._functions]
+
+    def fit(self) -> None:
+        """Call the function, with seeds set.
+
+        Raises:
+            PluginError: it never attached D³, or exits.
+        """
+        torch.manual_seed(self._seed)
+        np.random.seed(self._seed)  # noqa: NPY002 - scripts draw from it
+        random.seed(self._seed)
+        values = {"data": self._data, "settings": self._settings, "seed": self._seed, "d3": self}
+        wanted = inspect.signature(self._function).parameters
+        name = f"{self._function.__name__}()"
+        try:
+            self._function(**{k: value for k, value in values.items() if k in wanted})
+        except SystemExit as error:  # would end the worker, and with it the other runs
+            raise PluginError(f"{name} exits: {error}") from error
+        if not hasattr(self, "host"):
+            raise PluginError(
+                f"{name} has called no d3.attach(generator=..., optimizer=..., data=data): there "
+                "is nothing to score"
+            )
+
+    def attach(
+        self,
+        *,
+        generator: nn.Module,
+        optimizer: Optimizer | Iterable[Optimizer],
+        data: Any = None,
+        mode: Mode = "loss",
+        labels_are: LabelForm = "class_ids",
+        noise_dim: int | None = None,
+        synthesize: Synthesis | None = None,
+        modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
+        transform_features: Callable[[Tensor], Tensor] | None = None,
+        train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
+        synthetic_per_class: int | None = None,
+    ) -> D3 | WithoutD3:
+        """As :func:`d3_plugin.attach`, with the settings and the seed of the run.
+
+        Raises:
+            HostError: called a second time, or for data of other classes or test rows.
+        """
+        if hasattr(self, "host"):
+            raise HostError("a training function calls d3.attach() once")
+        self._mode, self._labels_are = mode, labels_are
+        self._parts = HostParts(
+            function="attach",
+            trainer=None,
+            generator=generator,
+            optimizer=optimizer,
+            data=self._data if data is None else data,
+            seed=self._seed,
+            noise_dim=noise_dim,
+            synthesize=synthesize,
+            modules=modules,
+            transform_features=transform_features,
+            train_classifier=train_classifier,
+            synthetic_per_class=synthetic_per_class,
+            plugins=(),
+        )
+        self._functions = UserHooks(synthesize, transform_features, train_classifier)
+        self.host, _ = host_of(self._parts)
+        for part in ("unseen_classes", "test_unseen_labels", "test_seen_labels"):
+            if not torch.equal(getattr(self.host.data, part), getattr(self._data, part)):
+                raise HostError(
+                    "data= of d3.attach() must be the data that the training function was given; "
+                    f"these have other {part}"
+                )
+        self.d3 = WithoutD3(self.host.device)
+        self.when_attached()
+        return self.d3
+
+    def attach_d3(self, settings: D3Settings, seed: int, plugins: Sequence[object]) -> D3:
+        """Attach D³ where the loop is attaching."""
+        parts = self._parts
+        self.d3 = attach(
+            generator=parts.generator,
+            optimizer=parts.optimizer,
+            data=parts.data,
+            settings=settings,
+            mode=self._mode,
+            seed=seed,
+            labels_are=self._labels_are,
+            noise_dim=parts.noise_dim,
+            synthesize=parts.synthesize,
+            modules=parts.modules,
+            transform_features=parts.transform_features,
+            train_classifier=parts.train_classifier,
+            synthetic_per_class=parts.synthetic_per_class,
+            plugins=[*plugins, _Steps(self.history)],
+        )
+        self.host = self.d3.host
+        return self.d3
+
+    def loss(
+        self,
+        features: Tensor | None = None,
+        labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+        *,
+        update: bool = True,
+    ) -> Tensor:
+        """``loss()`` of what :meth:`attach` has returned."""
+        if not hasattr(self, "d3"):
+            raise HostError("call d3.attach(generator=..., optimizer=..., data=data) before loss()")
+        return self.d3.loss(features, labels, attributes, update=update)
+
+    @hookimpl
+    def d3_describe_host(self, trainer: object) -> Host | None:
+        return self.host if trainer is self else None
+
+
+class WithoutD3:
+    """Stands for D³ in the loop of the baseline: its loss is 0."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self.values = device, dict[str, Tensor]()
+
+    def loss(
+        self,
+        features: Tensor | None = None,
+        labels: Tensor | None = None,
+        attributes: Tensor | None = None,
+        *,
+        update: bool = True,
+    ) -> Tensor:
+        return torch.zeros((), device=self._device)
+
+
+class _Steps:
+    """A plugin that makes the entries of :attr:`LoopTrainer.history`."""
+
+    def __init__(self, history: list[dict[str, float]]) -> None:
+        self._history = history
+
+    @hookimpl
+    def d3_after_step(self, step: int) -> None:
+        if step % _ENTRY == 0:
+            self._history.append({"step": step})
