@@ -21,10 +21,13 @@ from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning
 from d3_plugin.hooks.describe import host_of
+from d3_plugin.hooks.user_functions import synthesizes
+from d3_plugin.hosts.call_form import CallFailedError
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
-from d3_plugin.hosts.module_state import modules_noticed, uncovered
+from d3_plugin.hosts.module_state import modules_noticed, parameters_kept, uncovered
 from d3_plugin.hosts.parts import HostParts, check_optimizers
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
@@ -38,7 +41,6 @@ class _Arguments(HostParts):
     settings: D3Settings | None
     mode: Mode | None
     gather: bool
-    labels_are: LabelForm
     progress: Callable[[str], None] | None
 
 
@@ -54,6 +56,7 @@ def attach(
     gather: bool = False,
     labels_are: LabelForm = "class_ids",
     noise_dim: Count | None = None,
+    noise: NoiseSource | None = None,
     synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
     modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -97,10 +100,15 @@ def attach(
             ``mapped`` to positions among the sorted seen classes (``util.map_label`` of the
             field's scripts).
         noise_dim: width of the noise, for the default synthesis, which then replaces that of a
-            trainer's plugin. Default: the input width of the generator's first linear layer minus
-            that of the attributes, or else that of the attributes.
+            trainer's plugin. Not needed where the loop calls the generator before ``loss()``.
+            Default: the input width of the generator's first linear layer minus that of the
+            attributes, or else that of the attributes.
+        noise: ``n -> (n, Z)``, or a ``torch.distributions.Distribution``: what the default
+            synthesis draws, for those who evaluate without a loop. Default: as the loop draws,
+            standard normal before that is seen.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
-            generator alone, called with noise first and attributes second, or by a name of
+            generator alone, as the loop calls it. Before the loop's first call: with noise first
+            and attributes second, or by a name of
             :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
             DistributedDataParallel it should call ``generator.module``.
         modules: other networks that ``transform_features`` and the classifier use, as a list or
@@ -112,11 +120,16 @@ def attach(
             instead of features, such as an encoder's output.
         train_classifier: the script's final classifier for ``evaluate()``:
             ``(features, labels, num_classes) -> scorer``, where ``scorer(features)`` gives (N, C)
-            scores. Default: the field's linear softmax.
+            scores. Labels and columns are in the form that ``labels_are`` names: class ids 0..C-1
+            as in ``data``, of seen and unseen classes, or mapped, with the unseen classes in their
+            order behind the seen ones, S..C-1. With a script's data object they are in the form of
+            its ``train_label``, as for its own classifier, also where the loop maps labels for its
+            losses (f-CLSWGAN, CE-GZSL, FREE). Default: the field's linear softmax.
         synthetic_per_class: rows per unseen class for that classifier.
         plugins: plugins for this attachment, in addition to the installed ones.
         strict_plugins: raise for an installed plugin that cannot be loaded.
-        progress: called with a line of text per epoch of the teacher's pre-training; ``print``.
+        progress: called with a line of text per epoch of the teacher's pre-training, and then with
+            the first lines of :meth:`D3.check`; ``print``.
 
     Returns:
         The attached :class:`D3`.
@@ -140,6 +153,7 @@ def attach(
         gather=gather,
         labels_are=labels_are,
         noise_dim=noise_dim,
+        noise=noise,
         synthesize=synthesize,
         modules=modules,
         transform_features=transform_features,
@@ -174,7 +188,7 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
         same_start(distiller)
         if process_rank():  # rank 0 keeps the stream of a single process
             stream = stream_of_rank(given.seed, host.device)
-    return D3(
+    d3 = D3(
         host,
         hooks,
         distiller,
@@ -184,6 +198,12 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
         labels_are=given.labels_are,
         seed=given.seed,
     )
+    if given.trainer is None or synthesizes(hooks, host) == "d3":
+        host.from_noise.watch()
+    if given.progress is not None:
+        for line in d3.check(prove=False).first_lines:
+            given.progress(line)
+    return d3
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> None:
@@ -195,11 +215,20 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
         with RandomStream(0, host.device, "trial"):
             return synthesize_rows(host, hooks, classes, differentiable=reachable).detach()
 
-    with modules_noticed(host.modules) as found:
-        first = rows()
+    known = list(host.generator.parameters())
+    with modules_noticed(host.modules) as found, parameters_kept(known):
+        try:
+            first = rows()
+        except CallFailedError:  # the loop will show how it calls
+            if isinstance(host.generator, torch.jit.ScriptModule):
+                raise
+            return
     host.modules += tuple(found)
+    parameters = [p for module in host.modules for p in module.parameters()]
     before = uncovered(host.modules)
-    second = rows()
+    with parameters_kept(parameters) as moved:
+        second = rows()
+    host.changed_in_forward = tuple(moved)
     after = uncovered(host.modules)
     changed = sorted(name for name in after if after[name] != before.get(name))
     if not changed and not torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True):

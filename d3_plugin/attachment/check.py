@@ -7,7 +7,17 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from d3_plugin.evaluation.proof import Proof
+import pluggy
+
+from d3_plugin.attachment.generator_loss import GeneratorLoss
+from d3_plugin.evaluation.proof import Proof, prove_host
+from d3_plugin.hooks.user_functions import (
+    UserHooks,
+    labels_of_classifier,
+    name_of_users,
+    synthesizes,
+)
+from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.loop_form import CallForm
 
 _WIDTH, _HEIGHT = 100, 25
@@ -52,6 +62,11 @@ class Check:
         number = len(self.problems)
         return "nothing looks wrong" if not number else f"{number} of these look wrong"
 
+    @property
+    def first_lines(self) -> list[str]:
+        """What fits a log."""
+        return repr(self).split("\n")[:6]
+
     def __repr__(self) -> str:
         """At most 25 lines of 100 columns; ``problems`` has the whole sentences."""
         wide = max((len(line.what) for line in self.lines), default=0)
@@ -82,6 +97,32 @@ class Check:
         )
 
 
+def check_of(
+    host: Host, hooks: pluggy.HookRelay, loss: GeneratorLoss, seed: int, *, prove: bool
+) -> Check:
+    """See :meth:`d3_plugin.D3.check`."""
+    call, by = host.from_noise, synthesizes(hooks, host)
+    if by == "plugin":
+        lines = [Line("generator's call", f"as the plugin of {host.name} calls it")]
+    else:
+        lines = call_lines(call.form(), given=by == "user", guessed=not call.seen)
+    lines += host_lines(host, hooks)
+    lines.append(Line("labels", *loss.batches.finding))
+    share = loss.values.get("gradient_share")
+    lines += generator_lines(
+        weight=loss.settings.weight,
+        reached=bool(loss.share.recent) or loss.arrival.reached,
+        gradient_share=None if share is None else share.item(),
+        steps=loss.student.steps,
+    )
+    if (seconds := loss.clock.seconds) is not None:
+        own, whole = (f"{1000 * each:.3g} ms" for each in seconds)
+        lines.append(Line("time of a step", f"D³ {own} of {whole}", "the last steps"))
+    if prove:
+        lines += proof_lines(prove_host(host, hooks, seed))
+    return Check(host.name, lines)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1].rstrip()}…"
 
@@ -100,7 +141,8 @@ def call_lines(form: CallForm, *, given: bool, guessed: bool) -> list[Line]:
     else:
         call = Line(what, str(form), form.known_by, form.problem or form.note)
     if guessed:
-        return [call]
+        blind = "calls of generator.forward() or in a compiled step cannot be seen"
+        return [call, Line("loop's calls", f"none seen yet; {blind}")]
     modes = {True: "train", False: "eval"}
     mode = "not seen" if form.training is None else f"in {modes[form.training]} mode"
     return [call, Line("loop's synthesis", mode, "calls on unseen classes")]
@@ -133,6 +175,31 @@ def generator_lines(
     )
     finding = f"{'yes' if reached else 'no'}: weight {weight:g}, {steps} steps{share}"
     return [Line(what, finding, "the backward passes", problem)]
+
+
+def host_lines(host: Host, hooks: pluggy.HookRelay) -> list[Line]:
+    """The data, the modules whose state is restored, and the classifier that is scored."""
+    data = host.data
+    norms, rows = data.attributes.norm(dim=1), data.train_features
+    low, high = rows.min().item(), rows.max().item()
+    shape = f"{data.num_classes} x {data.attributes.shape[1]}"
+    lengths = f"lengths {norms.min().item():.3g} to {norms.max().item():.3g}"
+    length = rows.norm(dim=1).mean().item()
+    names = ", ".join(dict.fromkeys(type(module).__name__ for module in host.modules))
+    own = name_of_users(hooks, "train_classifier")
+    if not own:
+        others = [h.plugin for h in hooks.d3_train_classifier.get_hookimpls()]
+        plugin = any(not isinstance(each, UserHooks) for each in others)
+        own = f"classifier of {host.name}" if plugin else "default softmax; train_classifier= none"
+    labels = f"gets class ids 0 to {data.num_classes - 1}, unseen ones too"
+    if labels_of_classifier(hooks) == "mapped" and own.startswith("train_classifier="):
+        labels = f"gets mapped labels, unseen classes as {len(data.seen_classes)} and on"
+    return [
+        Line("attributes", f"{shape}, {lengths}", "data="),
+        Line("features", f"{low:.3g} to {high:.3g}, mean length {length:.3g}", "data="),
+        Line("restored modules", names, "generator=, modules= and a trial of synthesis"),
+        Line("final classifier", f"{own}; {labels}", "attach"),
+    ]
 
 
 def proof_lines(proof: Proof) -> list[Line]:

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Literal, NoReturn
 
 import pluggy
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.attachment.check import Check, check_of
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
+from d3_plugin.attachment.saved_state import continue_from, state_of
 from d3_plugin.checks import Count, NonNegative, checked
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import (
-    CHANGEABLE,
-    SCORING,
-    D3Settings,
-    FinalClassifier,
-)
-from d3_plugin.errors import D3Warning, HostError, InputError
+from d3_plugin.distillation.settings import D3Settings, FinalClassifier
+from d3_plugin.errors import HostError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
+from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
+
+_BEGUN = 50
+"""Steps after which synthetic rows must show what the loop has trained."""
 
 
 class D3:
@@ -63,6 +62,8 @@ class D3:
         self._optimizer_hook = None
         if mode == "hook":
             self._optimizer_hook = OptimizerHook(host, self._loss, gather=distiller.gather)
+        else:  # a compiled step calls it outside its graph
+            self.loss = torch.compiler.disable(self.loss)  # type: ignore[method-assign]
         self._attached = True
 
     @property
@@ -80,16 +81,7 @@ class D3:
 
     @settings.setter
     def settings(self, settings: D3Settings) -> None:
-        if not isinstance(settings, D3Settings):
-            raise InputError(f"d3.settings must be D3Settings, got {settings!r}")
-        before, after = asdict(self.settings), asdict(settings)
-        fixed = [n for n in before if before[n] != after[n] and n not in CHANGEABLE]
-        if fixed:
-            raise InputError(
-                f"{', '.join(fixed)} cannot change once D³ is attached: attach again with "
-                f"settings=. d3.settings takes other values of {', '.join(CHANGEABLE)}"
-            )
-        self._loss.settings = settings
+        self._loss.change(settings)
 
     @property
     def steps(self) -> int:
@@ -111,9 +103,9 @@ class D3:
 
     def loss(
         self,
-        features: Tensor | None = None,
-        labels: Tensor | None = None,
-        attributes: Tensor | None = None,
+        features: Rows = None,
+        labels: Rows = None,
+        attributes: Rows = None,
         *,
         update: bool = True,
     ) -> Tensor:
@@ -126,7 +118,8 @@ class D3:
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
                 None: D³ draws ``settings.real_rows`` training rows itself.
-            labels: (B,) integer, in the form that ``attach(labels_are=...)`` names.
+            labels: (B,) or (B, 1) whole numbers, in the form that ``attach(labels_are=...)`` names,
+                all of seen classes. Arrays and lists are taken, too.
             attributes: (B, A) instead of labels, for loops that have none: rows of the data's
                 attribute matrix, unchanged or divided by their norm.
             update: False leaves the student as it is and draws the classes and noise of the last
@@ -134,8 +127,8 @@ class D3:
                 gradients.
 
         Returns:
-            0-dim tensor: the weight times the sum of the terms, that of the settings or the one
-            that follows ``settings.gradient_share``. A plain zero at weight 0.
+            0-dim tensor: the weight, of the settings or following ``settings.gradient_share``,
+            times the sum of the terms; zero at weight 0, with a graph that ends there.
 
         Raises:
             HostError: the batch does not fit the data, D³ was detached, or it is attached with
@@ -146,14 +139,8 @@ class D3:
         """
         if not self._attached:
             raise HostError("this D³ was detached; attach again to use its loss")
-        if torch.is_inference_mode_enabled():
-            raise HostError("call loss() in the training loop, not under torch.inference_mode()")
         if self._optimizer_hook is not None:
             raise HostError('mode="hook" adds the gradient itself; to add loss() use mode="loss"')
-        if torch._C._functorch.peek_interpreter_stack() is not None:  # nothing public tells
-            raise HostError(
-                "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
-            )
         return self._loss(features, labels, attributes, update=update)
 
     @checked
@@ -188,11 +175,10 @@ class D3:
                 ``loss()`` has not said so yet (on a GPU it looks every 50 steps).
 
         Warns:
-            D3Warning: D³ has made no step.
+            D3Warning: D³ has made no step, or synthesis looks wrong, see :meth:`check`.
         """
         settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        own = self.host.generator
-        with plain_pytorch(own), weights_from(own, generator):
+        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
             return score_host(
                 self.host,
                 self._hooks,
@@ -200,6 +186,7 @@ class D3:
                 draws=draws,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     @checked
@@ -221,19 +208,16 @@ class D3:
 
         Raises:
             InputError, HostError, NotFiniteError: as :meth:`evaluate`.
-
-        Warns:
-            D3Warning: D³ has made no step.
         """
         settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        own = self.host.generator
-        with plain_pytorch(own), weights_from(own, generator):
+        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
             return make_classifier(
                 self.host,
                 self._hooks,
                 seed=self._seed,
                 distiller=self.distiller,
                 settings=settings,
+                trained=self.steps >= _BEGUN,
             )
 
     def _scoring(
@@ -251,15 +235,8 @@ class D3:
             ensemble_weight=own.ensemble_weight if ensemble_weight is None else ensemble_weight,
             seen_offset=own.seen_offset if seen_offset is None else seen_offset,
         )
-        if self.steps == 0 and (settings.weight or settings.final_classifier != "host"):
-            why = "d3.loss() was never called"
-            if self._optimizer_hook is not None:
-                why = "the optimizer given to attach was never stepped; was it created again later?"
-            warnings.warn(
-                f"D³ has made no step, so neither generator nor student learnt from it: {why}",
-                D3Warning,
-                stacklevel=4,
-            )
+        if settings.weight or settings.final_classifier != "host":
+            self._loss.warn_if_never_called()
         return settings
 
     def __repr__(self) -> str:
@@ -286,22 +263,26 @@ class D3:
         cuts = (self, *others)
         return choose_ensemble([d3.evaluate(draws=draws, final_classifier="both") for d3 in cuts])
 
+    def check(self, *, prove: bool = True) -> Check:
+        """What D³ has understood of the host and how it knows, on one screen; changes no number.
+
+        ``prove`` also synthesises seen classes and compares them with the training rows.
+        """
+        with plain_pytorch(self.host.generator):
+            return check_of(self.host, self._hooks, self._loss, self._seed, prove=prove)
+
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
         if self._optimizer_hook is not None:
             self._optimizer_hook.remove()
+        if self.host.from_noise.loop is not None:
+            self.host.from_noise.loop.remove()
         self._attached = False
         self._loss.student.look()
 
     def state_dict(self) -> dict[str, Any]:
-        """What continues a run: teacher, student, optimiser, random stream and step."""
-        return {
-            "distiller": self.distiller.state_dict(),
-            **self._loss.state_dict(),
-            "host_steps": 0 if self._optimizer_hook is None else self._optimizer_hook.host_steps,
-            "settings": asdict(self.settings),
-            "seen_classes": self.host.data.seen_classes,
-        }
+        """What continues a run: teacher, student, optimiser, random stream, step, loop's call."""
+        return state_of(self.host, self._loss, self._optimizer_hook)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
@@ -313,36 +294,8 @@ class D3:
                 changed then.
         """
         with plain_pytorch():
-            before = copy.deepcopy(self.state_dict())
-            try:
-                _check_same_problem(state, before)
-                self._load(copy.deepcopy(dict(state)))  # Adam would keep its tensors
-            except Exception as error:  # a damaged part makes PyTorch raise almost anything
-                self._load(before)
-                raise HostError(
-                    f"this state is damaged, or of other data or settings ({error!r}); nothing "
-                    "changed"
-                ) from error
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        self.distiller.load_state_dict(state["distiller"])
-        self._loss.load_state_dict(state, self._seed)
-        if self._optimizer_hook is not None:
-            self._optimizer_hook.host_steps = int(state["host_steps"])
+            continue_from(state, self.host, self._loss, self._optimizer_hook, self._seed)
 
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""
         raise HostError("a D3 cannot be copied: save d3.state_dict() for load_state_dict()")
-
-
-def _check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Check that a saved state has the same settings and classes; ValueError names what differs."""
-    others = [
-        f"{name} was {state['settings'].get(name)!r}, is {now!r}"
-        for name, now in own["settings"].items()
-        if name not in SCORING and state["settings"].get(name) != now
-    ]
-    if state["seen_classes"].tolist() != own["seen_classes"].tolist():
-        others.append(f"the seen classes were {state['seen_classes'].tolist()[:20]}")
-    if others:
-        raise ValueError(f"other settings or data: {'; '.join(others)}")

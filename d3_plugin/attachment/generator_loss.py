@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 import warnings
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 import pluggy
 import torch
 from torch import Tensor
 
-from d3_plugin.attachment.gradient import MEASURE_EVERY, GivenGradient, GradientShare
+from d3_plugin.attachment.gradient import MEASURE_EVERY, Arrival, GivenGradient, GradientShare
 from d3_plugin.distillation.distiller import Distiller
-from d3_plugin.distillation.settings import D3Settings
+from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import D3Warning
+from d3_plugin.errors import D3Warning, HostError, InputError
+from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.hooks.calls import after_step, extra_terms
+from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import HostBatches, LabelForm
+from d3_plugin.hosts.module_state import keeping_hooks
 from d3_plugin.hosts.synthesis import synthesize
+
+_SHOWN_AFTER = 500
+"""Steps after which synthetic rows show a wrong call; see :mod:`d3_plugin.evaluation.proof`."""
+
+
+class Clock:
+    """Seconds of D³'s last steps and of the whole ones; on a GPU of the launches alone."""
+
+    def __init__(self) -> None:
+        self._ends = deque[tuple[float, float]](maxlen=20)  # of a step, and its own seconds
+
+    def add(self, start: float) -> None:
+        end = time.perf_counter()
+        self._ends.append((end, end - start))
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """Of D³ in a step, and of the step; None before there are a few."""
+        if len(self._ends) < 5:
+            return None
+        ends, own = zip(*self._ends, strict=True)
+        return median(own), median(b - a for a, b in itertools.pairwise(ends))
 
 
 class GeneratorLoss:
@@ -36,6 +66,7 @@ class GeneratorLoss:
     Attributes:
         settings: those in use.
         stream: the one in use.
+        distiller: as given.
         student: trains it.
         share: D³'s of the generator's gradient.
     """
@@ -51,30 +82,39 @@ class GeneratorLoss:
         *,
         hooked: bool,
     ) -> None:
-        self._host, self._hooks, self._distiller, self.settings = host, hooks, distiller, settings
+        self._host, self._hooks, self.distiller, self.settings = host, hooks, distiller, settings
         self.stream, self._hooked = stream, hooked
-        self._batches = HostBatches(host.data, distiller.teacher, labels_are)
+        self.batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
-        self.share = GradientShare(settings.weight)
+        self.share, self.arrival = GradientShare(settings.weight), Arrival(host.generator)
+        self._script_hooks = set[str]()
+        self.clock = Clock()
         self._terms: dict[str, Tensor] = {}
         self._teacher_logits: dict[str, Tensor] = {}  # of real and of synthetic rows
         self._warned_unreachable = self._warned_share = False
 
     def __call__(
         self,
-        features: Tensor | None = None,
-        labels: Tensor | None = None,
-        attributes: Tensor | None = None,
+        features: Rows = None,
+        labels: Rows = None,
+        attributes: Rows = None,
         *,
         update: bool = True,
     ) -> Tensor:
         """The extra loss, 0-dim; arguments as for ``loss()``."""
+        if torch.is_inference_mode_enabled():
+            raise HostError("call loss() in the training loop, not under torch.inference_mode()")
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # nothing public tells
+            raise HostError(
+                "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
+            )
+        start = time.perf_counter()
         settings, share = self.settings, self.share
         reached = settings.weight > 0 and self._generator_is_reached()
         if not settings.gradient_share:
             share.weight = settings.weight
         elif update:  # a closure's further passes keep the weight
-            gather = self._distiller.gather
+            gather = self.distiller.gather
             share.follow(settings.gradient_share, settings.weight, gather=gather)
         with self.stream.drawing(again=not update), torch.enable_grad():
             real, real_labels = self._real_rows(features, labels, attributes)
@@ -82,13 +122,15 @@ class GeneratorLoss:
             synthetic = synthesize(self._host, self._hooks, classes, differentiable=reached)
             # float32: the gradient of a half-precision leaf would underflow before it is scaled.
             rows = synthetic.detach().float().requires_grad_(reached)
-            batch = self._distiller.batch(rows, real, torch.cat([classes, real_labels]))
+            batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
             total = self._total(batch)
             parts = {"synthetic rows": rows, "real rows": real, **self._terms}
             gradient, finite = self.student.train(
                 total, rows if reached else None, parts, step=update
             )
         of_teacher, n = batch.teacher_logits.detach(), batch.num_synthetic
+        if update and features is not None:
+            self.batches.note(real, real_labels, of_teacher[n:])
         self._teacher_logits = {"synthetic": of_teacher[:n], "real": of_teacher[n:]}
         value = self._terms["total"]
         value = (
@@ -98,13 +140,30 @@ class GeneratorLoss:
         )
         if update:
             self._after_step()
-        if gradient is None:
-            return value
-        loss: Tensor = GivenGradient.apply(synthetic, value, share.weight * gradient)  # type: ignore[no-untyped-call]
+            self.clock.add(start)
+        if gradient is None:  # at weight 0 with a graph, for loops that call backward() on it alone
+            alone = not settings.weight and torch.is_grad_enabled()
+            return value.requires_grad_() if alone else value
+        loss: Tensor = GivenGradient.apply(  # type: ignore[no-untyped-call]
+            synthetic, value, share.weight * gradient, self.arrival.note
+        )
         measured = settings.gradient_share or self.student.steps % MEASURE_EVERY == 1
         if update and measured and not self._hooked:
             loss.register_hook(share.watch(synthetic))
         return loss
+
+    def change(self, settings: D3Settings) -> None:
+        """Go on with these settings, see :attr:`d3_plugin.D3.settings`."""
+        if not isinstance(settings, D3Settings):
+            raise InputError(f"d3.settings must be D3Settings, got {settings!r}")
+        before, after = asdict(self.settings), asdict(settings)
+        fixed = [n for n in before if before[n] != after[n] and n not in CHANGEABLE]
+        if fixed:
+            raise InputError(
+                f"{', '.join(fixed)} cannot change once D³ is attached: attach again with "
+                f"settings=. d3.settings takes other values of {', '.join(CHANGEABLE)}"
+            )
+        self.settings = settings
 
     @property
     def values(self) -> dict[str, Tensor]:
@@ -116,6 +175,18 @@ class GeneratorLoss:
             values["gradient_share"] = self.share.recent[-1].clone()
         return values
 
+    def warn_if_never_called(self) -> None:
+        """In evaluation: neither student nor generator can have learnt then."""
+        if self.student.steps == 0:
+            why = "d3.loss() was never called"
+            if self._hooked:
+                why = "the optimizer given to attach was never stepped; was it created again later?"
+            warnings.warn(
+                f"D³ has made no step, so neither generator nor student learnt from it: {why}",
+                D3Warning,
+                stacklevel=5,
+            )
+
     def _generator_is_reached(self) -> bool:
         parameters = self._host.generator.parameters()
         reached = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
@@ -126,19 +197,17 @@ class GeneratorLoss:
                 "with requires_grad off in all its parameters); the student learns, the generator "
                 "does not. Call it in the generator's step.",
                 D3Warning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return reached
 
-    def _real_rows(
-        self, features: Tensor | None, labels: Tensor | None, attributes: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _real_rows(self, features: Rows, labels: Rows, attributes: Rows) -> tuple[Tensor, Tensor]:
         """Those of the host's batch, or drawn from the training rows; and their class ids."""
         if features is not None or labels is not None or attributes is not None:
-            return self._batches.read(features, labels, attributes)
-        features, labels = self._host.data.train_features, self._host.data.train_labels
-        drawn = torch.randint(len(labels), (self.settings.real_rows,), device=labels.device)
-        return features[drawn], labels[drawn]
+            return self.batches.read(features, labels, attributes)
+        rows, ids = self._host.data.train_features, self._host.data.train_labels
+        drawn = torch.randint(len(ids), (self.settings.real_rows,), device=ids.device)
+        return rows[drawn], ids[drawn]
 
     def _unseen_classes(self) -> Tensor:
         unseen = self._host.data.unseen_classes
@@ -146,7 +215,7 @@ class GeneratorLoss:
         return unseen[torch.randint(len(unseen), (number,), device=unseen.device)]
 
     def _total(self, batch: StepBatch) -> Tensor:
-        terms = self._distiller.terms(batch)
+        terms = self.distiller.terms(batch)
         if self._hooks.d3_extra_terms.get_hookimpls():
             terms |= extra_terms(self._hooks, self._host, batch, terms)
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
@@ -159,18 +228,50 @@ class GeneratorLoss:
         steps = self.student.steps
         if self._hooks.d3_after_step.get_hookimpls():
             after_step(self._hooks, self._host, steps, self.values)
-        if steps % LOOK_EVERY == 0 and not self._warned_share:
-            if self.settings.gradient_share:
-                self._warned_share = self.share.warn_unknown()
-            else:
-                self._warned_share = self.share.warn(self.settings.weight, self._hooked)
+        if not self.settings.weight and steps % LOOK_EVERY == 1:
+            self._warn_of_script_hooks()
+        if steps % LOOK_EVERY == 0:
+            self._look()
+        if steps == _SHOWN_AFTER:
+            self._prove()
+
+    def _look(self) -> None:
+        """What makes a GPU wait: the batches, D³'s share of the gradient, and where it arrives."""
+        settings = self.settings
+        self.batches.look()
+        if settings.gradient_share and not self._warned_share:
+            self._warned_share = self.share.warn_unknown()
+        elif not self._warned_share:
+            self._warned_share = self.share.warn(settings.weight, self._hooked)
+        unknown = settings.gradient_share and self._warned_share  # which says the same
+        if settings.weight and not self._warned_unreachable and not unknown:
+            self.arrival.look(LOOK_EVERY)
+
+    def _prove(self) -> None:
+        """Warns of a wrong call or scale of the data while the training can still be stopped."""
+        with plain_pytorch(self._host.generator):
+            proof = prove_host(self._host, self._hooks, _SHOWN_AFTER)
+        for sentence in proof.warnings_of_the_call:
+            warnings.warn(sentence, D3Warning, stacklevel=6)
+
+    def _warn_of_script_hooks(self) -> None:
+        found = keeping_hooks(self._host.modules) - self._script_hooks
+        self._script_hooks |= found
+        if found:
+            warnings.warn(
+                f"D³'s calls of the generator run hooks of the script, too: {', '.join(found)}. "
+                "What such a hook keeps is then of D³'s rows, and training may differ from one "
+                "without D³ even at weight 0: read it before d3.loss()",
+                D3Warning,
+                stacklevel=6,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The student's optimiser and steps, the random stream and the latest gradient shares."""
         return {
             "optimizer": self.student.optimizer.state_dict(),
             "random": self.stream.state_dict(),
-            "rank": process_rank() if self._distiller.gather else 0,
+            "rank": process_rank() if self.distiller.gather else 0,
             "steps": self.student.steps,
             "gradient_shares": [*self.share.recent],
             "shares_per_weight": [*self.share.per_weight],
@@ -185,7 +286,7 @@ class GeneratorLoss:
         ):
             own.clear()
             own.extend(share.to(self._host.device) for share in saved)
-        if self._distiller.gather and state["rank"] != process_rank():
+        if self.distiller.gather and state["rank"] != process_rank():
             # Another process saved it: with its stream both would draw the same rows.
             self.stream = stream_of_rank(seed, self._host.device, self.student.steps)
         else:

@@ -9,13 +9,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from d3_plugin.distributed import average
 from d3_plugin.errors import D3Warning
 
 LARGE_SHARE = 0.04
 """Of the generator's gradient: a share of 6 % spoilt a flow's training; most have below 3 %."""
+
+SMALL_SHARE = 1e-4
+"""Below it the generator's training is as with weight 0."""
 
 MEASURE_EVERY = 10  # steps in loss form, where measuring takes a walk through D³'s graph
 
@@ -24,14 +27,64 @@ class GivenGradient(torch.autograd.Function):
     """A value whose gradient with respect to ``synthetic`` is already known."""
 
     @staticmethod
-    def forward(ctx: Any, synthetic: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        synthetic: Tensor,
+        value: Tensor,
+        gradient: Tensor,
+        arrived: Callable[[], None],
+    ) -> Tensor:
         ctx.save_for_backward(gradient)
+        ctx.arrived = arrived  # called in the backward pass
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return outer[0] * gradient, None, None
+        ctx.arrived()
+        return outer[0] * gradient, None, None, None
+
+
+class Arrival:
+    """Notes whether D³'s gradient reaches the generator, and whether that learns from it.
+
+    Args:
+        generator: its parameters are compared between two looks.
+
+    Attributes:
+        reached: whether gradient came in a backward pass; None before the first look.
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
+        self._generator, self._came, self._warned = generator, False, False
+        self._lengths: Tensor | None = None
+        self.reached: bool | None = None
+
+    def note(self) -> None:
+        """A backward pass has come through ``loss()``."""
+        self._came = self.reached = True
+
+    def look(self, steps: int) -> None:
+        """Warn once if nothing came, or nothing was learnt, in the last ``steps`` steps."""
+        lengths = torch.stack([norm.cpu() for norm in torch._foreach_norm(self._parameters())])
+        unchanged = self._lengths is not None and torch.equal(lengths, self._lengths)
+        self._lengths = lengths
+        came, self._came = self._came, False
+        self.reached = bool(self.reached) or came
+        if self._warned or (came and not unchanged):
+            return
+        self._warned = True
+        what = (
+            f"no gradient of the last {steps} d3.loss() has reached the generator: add it to the "
+            "generator's loss before backward(), as in errG = errG + d3.loss(...), not detached"
+            if not came
+            else f"the generator has not changed in the last {steps} steps, though D³'s gradient "
+            "has reached it: give attach the optimizer that is stepped, and step it after backward"
+        )
+        warnings.warn(what, D3Warning, stacklevel=7)
+
+    def _parameters(self) -> list[Tensor]:
+        return [p.detach() for p in self._generator.parameters()]
 
 
 class GradientShare:
@@ -112,21 +165,30 @@ class GradientShare:
                 "D³'s share of the generator's gradient cannot be measured, so its weight stays "
                 f"{self.weight:g}: no backward() reached the generator through d3.loss()",
                 D3Warning,
-                stacklevel=5,
+                stacklevel=7,
             )
         return unknown
 
     def warn(self, weight: float, hooked: bool) -> bool:
-        """Warn if the median share is too large, and return whether it is. Makes a GPU wait."""
+        """Warn if the median share is too large or small, and return whether it is; a GPU waits."""
         share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
         clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
+        if 0 < share < SMALL_SHARE:
+            warnings.warn(
+                f"D³'s part of the generator's gradient is {share:.1g}: in effect the weight is 0. "
+                f"Take D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}), or 0 for the "
+                "student alone",
+                D3Warning,
+                stacklevel=7,
+            )
+            return True
         if large := share > LARGE_SHARE:
             warnings.warn(
                 f"D³'s part of the generator's gradient is {share:.1%}; above {LARGE_SHARE:.0%} it "
                 "may spoil the host's own training. Take "
                 f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){clipped * hooked}",
                 D3Warning,
-                stacklevel=5,
+                stacklevel=7,
             )
         return large
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 import weakref
 from collections.abc import Sequence
 from itertools import islice
@@ -11,14 +12,18 @@ from typing import Any
 
 import torch
 from torch.amp import grad_scaler
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.distributed import average
-from d3_plugin.errors import HostError
+from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.parts import check_optimizers
 
 # A second D³ on the same optimiser, from a notebook cell run twice, would double the gradient.
 _hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+
+_NEW_AFTER = 3  # steps
 
 
 def check_free(optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -50,11 +55,46 @@ class OptimizerHook:
         self.host_steps = 0
         self._handle = host.optimizer.register_step_pre_hook(self._before_step)
         _hooked.add(host.optimizer)
+        self._of_others = 0  # steps of the generator by other optimisers, since the last of ours
+        self._strangers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        noticed = weakref.WeakMethod(self._notice)
+
+        def notice(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            if (method := noticed()) is not None:
+                method(optimizer)
+
+        self._notices = register_optimizer_step_pre_hook(notice)
 
     def remove(self) -> None:
         """Remove the hook from the optimiser."""
         self._handle.remove()
+        self._notices.remove()
         _hooked.discard(self._host.optimizer)
+
+    def _notice(self, optimizer: torch.optim.Optimizer) -> None:
+        """Follow a loop that goes on with a new optimiser."""
+        if optimizer is self._host.optimizer or optimizer in self._strangers:
+            return
+        own = {id(p) for p in self._host.generator.parameters()}
+        if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            self._strangers.add(optimizer)
+            return
+        self._of_others += 1
+        if self._of_others < _NEW_AFTER:
+            return
+        check_free([optimizer])
+        check_optimizers(self._host, [optimizer])
+        warnings.warn(
+            "the optimizer given to attach is no longer stepped, but another one with the "
+            "generator's parameters is: D³ goes on with that one",
+            D3Warning,
+            stacklevel=6,
+        )
+        self._handle.remove()
+        _hooked.discard(self._host.optimizer)
+        self._host.optimizer, self._of_others = optimizer, 0
+        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        _hooked.add(optimizer)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if any(callable(a) for a in (*args, *kwargs.values())):
@@ -69,6 +109,7 @@ class OptimizerHook:
                 'steps: use mode="loss" and errG = errG + d3.loss(...) before scaler.scale(errG)'
             )
         self.host_steps += 1
+        self._of_others = 0
         if (self.host_steps - 1) % self._host.interval:
             return
         with torch.enable_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -97,6 +97,20 @@ def as_gzsl_data(data: Any) -> GZSLData:
         warnings.warn(f"attach(data={name}): {'; '.join(notes)}", D3Warning, stacklevel=2)
     warn_of_attributes(name, made)
     return GZSLData(name=name, class_names=made.class_names, **made.parts)
+
+
+def label_form(data: Any) -> Literal["class_ids", "mapped"] | None:
+    """Whether the labels of a script's data object are class ids, or positions among classes.
+
+    None for :class:`GZSLData`, which says nothing about the script.
+    """
+    if data is None or isinstance(data, GZSLData):
+        return None
+    labels, classes = (
+        torch.as_tensor(_find(data, _PLACES[part])[1]).cpu().reshape(-1)
+        for part in ("train_labels", "seen_classes")
+    )
+    return "class_ids" if torch.isin(labels, classes).all() else "mapped"
 
 
 def _find(data: Any, places: tuple[str, ...]) -> tuple[str, Any]:

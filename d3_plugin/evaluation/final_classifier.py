@@ -18,8 +18,9 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError
 from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
-from d3_plugin.hooks.user_functions import UserHooks
+from d3_plugin.hooks.user_functions import name_of_users
 from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.module_state import train_mode
 from d3_plugin.hosts.synthesis import synthesize
 
 Source = Literal["default", "argument", "plugin"]
@@ -47,9 +48,10 @@ class HostScorer:
 
     def __init__(self, host: Host, hooks: pluggy.HookRelay) -> None:
         self._host, self._hooks = host, hooks
-        data, own = host.data, _name_of_users(hooks, "train_classifier")
+        data, own = host.data, name_of_users(hooks, "train_classifier")
         classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
-        synthetic = synthesize(host, hooks, classes.clone(), differentiable=False)
+        with train_mode([host.generator] if host.from_noise.form().training else []):
+            synthetic = synthesize(host, hooks, classes.clone(), differentiable=False)
         _check_finite("the generator", synthetic, "synthetic rows")
         features = torch.cat([data.train_features, synthetic.to(data.train_features)])
         labels = torch.cat([data.train_labels, classes])
@@ -93,7 +95,7 @@ class HostScorer:
         return _as_matrix(self._transform_name(), features, rows.device, number)
 
     def _transform_name(self) -> str:
-        own = _name_of_users(self._hooks, "transform_features")
+        own = name_of_users(self._hooks, "transform_features")
         return own or f"d3_transform_features of {self._host.name}"
 
     def _scores(self, features: Tensor) -> Tensor:
@@ -104,17 +106,6 @@ class HostScorer:
         answer, number = self._scorer(features.clone()), features.shape[0]
         scores = _as_matrix(name, answer, features.device, number, width)
         return scores.to(torch.float32, copy=True)
-
-
-def _name_of_users(hooks: pluggy.HookRelay, argument: str) -> str:
-    """``argument=function`` if the user gave one to ``attach``."""
-    for implementation in hooks.d3_train_classifier.get_hookimpls():
-        plugin = implementation.plugin
-        if isinstance(plugin, UserHooks):
-            given = getattr(plugin, argument)
-            if given is not None:
-                return f"{argument}={getattr(given, '__name__', type(given).__name__)}"
-    return ""
 
 
 def _as_matrix(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import pluggy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.module_state import eval_mode
+from d3_plugin.hooks.user_functions import synthesizes
+from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.loop_calls import own_calls
+from d3_plugin.hosts.loop_form import CallForm
+from d3_plugin.hosts.module_state import ModuleState, eval_mode, train_mode
+from d3_plugin.hosts.synthesis import synthesize
 
 Rows = Callable[[Tensor], Tensor]
 """``class_ids (N,) -> features (N, D)``, in the mode that the modules are in."""
@@ -43,6 +49,8 @@ class Proof:
         between: distance of the means of two classes in train mode.
         equal: share of classes whose rows are all equal in eval mode.
         call_seen: whether the loop's own call has this form, so that only training can be missing.
+        informed: whether rows of either mode know of their class, which those of a generator that
+            has hardly begun do not.
         warnings: sentences; empty if all is well.
     """
 
@@ -55,33 +63,23 @@ class Proof:
     between: float
     equal: float
     call_seen: bool
+    informed: bool
 
     @property
     def warnings(self) -> list[str]:
-        found = []
-        figures = f"{self.share:.0%} of synthetic rows of seen classes (chance: {self.chance:.0%})"
-        better, (share, link) = max(
-            self.others.items(), key=lambda item: item[1], default=("", (0.0, 0.0))
-        )
-        if share > _BETTER or (self.link < _LINK < link and share > self.share):
+        found = self.warnings_of_the_call
+        if (
+            not found
+            and max(self.share, 2 * self.chance) < _GOOD
+            and not (self.informed or self.call_seen)
+        ):
             found.append(
-                f"{figures} are nearest to their own class, but {share:.0%} with {better}: D³ "
-                "seems to call the generator otherwise than the loop does. Pass attach("
-                "synthesize=lambda class_ids, attributes: ...) with the loop's call"
+                f"{self._figures} are nearest to their own class, and their class means have no "
+                "link to the real ones. Either D³ calls the generator otherwise than the loop "
+                "does, then pass attach(synthesize=...), or it has not been trained: this check "
+                "cannot tell"
             )
-        elif self.link < _LINK and not self.call_seen:
-            found.append(
-                f"{figures} are nearest to their own class, and their class means have no link to "
-                "the real ones. Either D³ calls the generator otherwise than the loop does, then "
-                "pass attach(synthesize=...), or it has not been trained: this check cannot tell"
-            )
-        if not _LENGTHS[0] <= self.length <= _LENGTHS[1]:
-            found.append(
-                f"synthetic rows are {self.length:.2g} times as long as the real rows of data= of "
-                "the same classes. Scale data= as the loop does, its features and its attributes, "
-                "unless the generator has only begun to train"
-            )
-        if self.mode_gap > self.between:
+        if self._modes_differ:
             found.append(
                 f"rows in eval mode differ from rows in train mode: a class's mean moves by "
                 f"{self.mode_gap:.2g}, two classes are {self.between:.2g} apart. D³ learns from "
@@ -95,22 +93,40 @@ class Proof:
             )
         return found
 
+    @property
+    def warnings_of_the_call(self) -> list[str]:
+        """Those that tell a wrong call or wrong data from a training that is not over."""
+        found = []
+        better, (share, link) = max(
+            self.others.items(), key=lambda item: item[1], default=("", (0.0, 0.0))
+        )
+        if share > _BETTER or (self.link < _LINK < link and share > self.share):
+            found.append(
+                f"{self._figures} are nearest to their own class, but {share:.0%} with {better}: "
+                "D³ seems to call the generator otherwise than the loop does. Pass attach("
+                "synthesize=lambda class_ids, attributes: ...) with the loop's call"
+            )
+        usual = _LENGTHS[0] <= self.length <= _LENGTHS[1]
+        if self.informed and not usual and not self._modes_differ:
+            found.append(
+                f"synthetic rows are {self.length:.2g} times as long as the real rows of data= of "
+                "the same classes. Scale data= as the loop does, its features and its attributes"
+            )
+        return found
+
+    @property
+    def _modes_differ(self) -> bool:
+        return self.informed and self.mode_gap > self.between
+
+    @property
+    def _figures(self) -> str:
+        return f"{self.share:.0%} of synthetic rows of seen classes (chance: {self.chance:.0%})"
+
     def __str__(self) -> str:
         return (
             f"{self.share:.0%} of synthetic seen rows nearest to their own class (chance "
             f"{self.chance:.0%}), {self.length:.2g} times as long as real ones"
         )
-
-
-def near_chance(zsl: float, unseen_classes: int) -> str:
-    """The sentence for a ZSL accuracy that guessing reaches, too; empty if it is better."""
-    if zsl >= 1.5 / unseen_classes:
-        return ""
-    return (
-        f"ZSL accuracy {zsl:.1%} of {unseen_classes} unseen classes is what guessing gives "
-        f"({1 / unseen_classes:.1%}): the synthetic rows say nothing about unseen classes, or the "
-        "generator has not been trained"
-    )
 
 
 @torch.no_grad()
@@ -121,6 +137,7 @@ def prove_synthesis(
     other_forms: Mapping[str, Rows] | None = None,
     *,
     call_seen: bool = False,
+    training: bool = False,
 ) -> Proof:
     """Synthesise seen classes and compare them with the training rows.
 
@@ -135,6 +152,7 @@ def prove_synthesis(
             does badly. One that fails is left out.
         call_seen: whether the loop was seen to call the generator so. A WGAN of 100 steps knows as
             little of classes as a wrong call.
+        training: whether the final synthesis is in train mode.
     """
     modules, seen = list(modules), data.seen_classes
     times = max(2, _ROWS // len(seen))
@@ -144,10 +162,10 @@ def prove_synthesis(
     def judge(rows: Tensor) -> tuple[float, float]:
         nearest = torch.cdist(rows, real).argmin(dim=1)
         means = rows.view(times, len(seen), -1).mean(dim=0)
-        return (nearest == own_mean).double().mean().item(), _link(means, real)
+        return (nearest == own_mean).float().mean().item(), _link(means, real)
 
     others = {}
-    with eval_mode(modules):
+    with train_mode(modules) if training else eval_mode(modules):
         rows = synthesize(classes).float()
         share, link = judge(rows)
         for name, other in (other_forms or {}).items() if share < _GOOD else ():
@@ -155,18 +173,43 @@ def prove_synthesis(
                 others[name] = judge(other(classes).float())
             except (RuntimeError, TypeError, ValueError):  # widths that do not fit this order
                 continue
-    with _train_mode(modules):
+    with train_mode(modules):
         in_training = synthesize(classes).float()
-    by_class, training = (each.view(times, len(seen), -1) for each in (rows, in_training))
-    training = training.mean(dim=0)
+        trained = judge(in_training)
+    by_class, in_training = (each.view(times, len(seen), -1) for each in (rows, in_training))
+    in_training = in_training.mean(dim=0)
     norms = _means(data.train_features.norm(dim=1)[:, None], data.train_labels, seen)
-    same = (by_class == by_class[0]).all(dim=2).all(dim=0).float().mean()
+    same = torch.eq(by_class, by_class[0]).all(dim=2).all(dim=0).float().mean()
     longer = rows.norm(dim=1).mean() / norms.mean()
-    moved = (by_class.mean(dim=0) - training).norm(dim=1).mean()
-    apart = torch.pdist(training).mean()
+    moved = (by_class.mean(dim=0) - in_training).norm(dim=1).mean()
+    apart = torch.pdist(in_training).mean()
     length, gap, between, equal = torch.stack([longer, moved, apart, same]).tolist()
     chance = 1 / len(seen)
-    return Proof(share, chance, link, others, length, gap, between, equal, call_seen)
+    informed = any(own > 2 * chance or linked >= _LINK for own, linked in ((share, link), trained))
+    return Proof(share, chance, link, others, length, gap, between, equal, call_seen, informed)
+
+
+def prove_host(host: Host, hooks: pluggy.HookRelay, seed: int) -> Proof:
+    """:func:`prove_synthesis` of a host, in a random stream of its own."""
+    call, by = host.from_noise, synthesizes(hooks, host)
+
+    def rows_of(form: CallForm) -> Rows:
+        def rows(class_ids: Tensor) -> Tensor:
+            with own_calls(), ModuleState(host.modules):
+                made: Tensor = form.call(host.generator, class_ids)
+            return made
+
+        return rows
+
+    with RandomStream(seed, host.device, "proof"):
+        return prove_synthesis(
+            lambda ids: synthesize(host, hooks, ids, differentiable=False),
+            host.data,
+            host.modules,
+            {words: rows_of(form) for words, form in call.others().items()} if by == "d3" else {},
+            call_seen=by == "plugin" or (by == "d3" and call.seen),
+            training=bool(call.form().training),
+        )
 
 
 def _means(rows: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
@@ -183,12 +226,3 @@ def _link(means: Tensor, real: Tensor) -> float:
     by_chance = cosines[~own]
     error = by_chance.std() / len(real) ** 0.5
     return float((cosines[own].mean() - by_chance.mean()) / error.clamp(min=1e-9))
-
-
-@contextmanager
-def _train_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Every submodule in train mode, and afterwards each in the mode it had."""
-    with eval_mode(modules):  # which restores
-        for module in modules:
-            module.train()
-        yield

@@ -18,12 +18,15 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.evaluation.captured import EXAMPLES, capture
 from d3_plugin.evaluation.classifier import Classifier, TrainingRows
-from d3_plugin.evaluation.final_classifier import HostScorer, train_final
+from d3_plugin.evaluation.doubts import ADVICE, doubts_of_chance, doubts_of_classifier
+from d3_plugin.evaluation.final_classifier import train_final
 from d3_plugin.evaluation.metrics import ood_auroc
+from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
@@ -31,8 +34,6 @@ from d3_plugin.hosts.parts import HostParts
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 _HOST_ALONE = D3Settings(final_classifier="host")
-_ADVICE = "; train_classifier= scores your own"
-_GAP = 0.2  # less may be chance, or a training that has just begun
 
 
 @checked
@@ -44,6 +45,7 @@ def evaluate(
     seed: Seed = 0,
     draws: Count = 1,
     noise_dim: Count | None = None,
+    noise: NoiseSource | None = None,
     synthesize: Synthesis | None = None,
     modules: Iterable[nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -60,8 +62,9 @@ def evaluate(
         generator, data: of a script, instead of a trainer.
         seed: of the noise and of the final classifier.
         draws: how many draws of synthetic features to average over; each trains a classifier.
-        noise_dim, synthesize, modules, transform_features, train_classifier, synthetic_per_class:
-            see :func:`d3_plugin.attach`.
+        noise_dim, noise, synthesize, modules, transform_features, train_classifier,
+            synthetic_per_class: see :func:`d3_plugin.attach`; labels are class ids, or as in a
+            script's data object.
         plugins: further plugins.
 
     Raises:
@@ -75,6 +78,7 @@ def evaluate(
         data=data,
         seed=seed,
         noise_dim=noise_dim,
+        noise=noise,
         synthesize=synthesize,
         modules=modules,
         transform_features=transform_features,
@@ -94,6 +98,7 @@ def classifier(
     data: Any = None,
     seed: Seed = 0,
     noise_dim: Count | None = None,
+    noise: NoiseSource | None = None,
     synthesize: Synthesis | None = None,
     modules: Iterable[nn.Module] = (),
     transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -116,6 +121,7 @@ def classifier(
         data=data,
         seed=seed,
         noise_dim=noise_dim,
+        noise=noise,
         synthesize=synthesize,
         modules=modules,
         transform_features=transform_features,
@@ -151,6 +157,7 @@ def score_host(
     draws: int = 1,
     distiller: Distiller | None = None,
     settings: D3Settings = _HOST_ALONE,
+    trained: bool = True,
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
@@ -165,6 +172,7 @@ def score_host(
         draws: how many times features are synthesised and the final classifier is trained.
         distiller: teacher and student; needed unless ``final_classifier`` is ``host``.
         settings: which classifier is scored, and how it is combined.
+        trained: False where the generator has hardly begun, so that nothing shows in its rows.
 
     Returns:
         Metrics as means over the draws, and the scores they are computed from.
@@ -179,6 +187,7 @@ def score_host(
     scores: list[Tensor] = []
     host_scores: list[Tensor] = []
     student_scores = teacher_score = teacher_auroc = None
+    host.from_noise.form(now=True)
     with (
         plain_pytorch(host.generator),
         RandomStream(seed, host.device, "evaluation"),
@@ -210,45 +219,13 @@ def score_host(
         teacher_score=teacher_score,
         teacher_auroc=teacher_auroc,
         student_scores=None if student_scores is None else _array([student_scores])[0],
-        classifier=final.name + _ADVICE * advised,
+        classifier=final.name + ADVICE * advised,
     )
-    if final.host is not None:
-        _say_probabilities(final.host)
-        _compare_parts(evaluation, final.host)
+    doubts = doubts_of_classifier(final.host, evaluation)
+    if trained:
+        doubts += [*doubts_of_chance(evaluation), *prove_host(host, hooks, seed).warnings]
+    _warn(doubts)
     return evaluation
-
-
-def _say_probabilities(scorer: HostScorer) -> None:
-    if scorer.gives_probabilities:
-        warnings.warn(
-            f"{scorer.name} gives probabilities: their logarithm is taken for scores. Logits or "
-            "log-probabilities need no such step",
-            D3Warning,
-            stacklevel=4,
-        )
-
-
-def _compare_parts(evaluation: Evaluation, scorer: HostScorer) -> None:
-    """Warns if a script's classifier is far below the student, so perhaps not the script's own."""
-    of_host, of_student = evaluation.host_scores, evaluation.student_scores
-    if scorer.source == "plugin" or of_host is None or of_student is None:
-        return
-    host, student = map(evaluation.metrics_of, (of_host, of_student[None]))
-    # H falls with a mere bias towards seen classes, AUSUC does not.
-    pairs = (("H", host.harmonic, student.harmonic, 10), ("AUSUC", host.ausuc, student.ausuc, 2))
-    low = [
-        f"{metric} {own:.1%} against {other:.1%}"
-        for metric, own, other, times in pairs
-        if own < other / times and other - own > _GAP
-    ]
-    if low and student.harmonic > _GAP:  # it has learnt the unseen classes
-        advice = _ADVICE if scorer.source == "default" else ""
-        warnings.warn(
-            f"{scorer.name} is far below D³'s student: {', '.join(low)}{advice}; does "
-            "it get the features, and the number of synthetic rows, of the host's own script?",
-            D3Warning,
-            stacklevel=4,
-        )
 
 
 def make_classifier(
@@ -258,6 +235,7 @@ def make_classifier(
     seed: int,
     distiller: Distiller | None = None,
     settings: D3Settings = _HOST_ALONE,
+    trained: bool = True,
 ) -> Classifier:
     """The first draw's final classifier, the one that :func:`score_host` scores.
 
@@ -265,12 +243,13 @@ def make_classifier(
     that cannot be captured runs in the host's modules, in eval mode.
 
     Args:
-        host, hooks, seed, distiller, settings: as for :func:`score_host`.
+        host, hooks, seed, distiller, settings, trained: as for :func:`score_host`.
 
     Raises:
         HostError: as :func:`score_host`.
     """
     data = host.data
+    host.from_noise.form(now=True)
     with (
         plain_pytorch(host.generator),
         RandomStream(seed, host.device, "evaluation"),
@@ -291,8 +270,12 @@ def make_classifier(
         except HostError as error:
             obstacle = str(error)
         trained_on = TrainingRows.of(data.train_features, data.scaling)
-    if final.host is not None:
-        _say_probabilities(final.host)
+    _warn(
+        [
+            *doubts_of_classifier(final.host),
+            *(prove_host(host, hooks, seed).warnings if trained else []),
+        ]
+    )
     return Classifier(
         function,
         device=host.device,
@@ -302,6 +285,11 @@ def make_classifier(
         scaling=data.scaling,
         obstacle=obstacle,
     )
+
+
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        warnings.warn(sentence, D3Warning, stacklevel=5)
 
 
 def _array(scores: Sequence[Tensor]) -> npt.NDArray[np.float32]:

@@ -9,7 +9,7 @@ import pluggy
 import torch
 
 from d3_plugin.data import GZSLData
-from d3_plugin.data.host_data import as_gzsl_data
+from d3_plugin.data.host_data import as_gzsl_data, label_form
 from d3_plugin.distributed import unwrapped
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hooks.manager import bind, make_manager
@@ -38,10 +38,12 @@ def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
     host.modules += tuple(map(unwrapped, parts.other_modules))
     host.synthetic_per_class = parts.synthetic_per_class or host.synthetic_per_class
     synthesize = parts.synthesize
-    if parts.noise_dim is not None:
-        host.noise_dim = parts.noise_dim
+    if parts.noise_dim is not None or parts.noise is not None:
+        host.noise_dim, host.noise = parts.noise_dim or host.noise_dim, parts.noise
         synthesize = synthesize or host.from_noise
-    functions = UserHooks(synthesize, parts.transform_features, parts.train_classifier)
+    # Loops map labels for their losses, and many train the final classifier on class ids.
+    labels_are = label_form(parts.data) or parts.labels_are
+    functions = UserHooks(synthesize, parts.transform_features, parts.train_classifier, labels_are)
     manager.register(functions, "functions of the user")
     return host, manager.hook
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
+import pluggy
+import torch
 from torch import Tensor
 
+from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.call_form import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.labels import LabelForm
 
 T = TypeVar("T")
 
@@ -22,11 +26,13 @@ class UserHooks:
 
     Attributes:
         synthesize, transform_features, train_classifier: see :func:`d3_plugin.attach`.
+        labels_are: form of the labels for ``train_classifier``.
     """
 
     synthesize: Synthesis | None
     transform_features: Callable[[Tensor], Tensor] | None
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None
+    labels_are: LabelForm = "class_ids"
 
     @hookimpl(tryfirst=True)
     def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor | None:
@@ -40,12 +46,60 @@ class UserHooks:
 
     @hookimpl(tryfirst=True)
     def d3_train_classifier(
-        self, features: Tensor, labels: Tensor, num_classes: int
+        self, host: Host, features: Tensor, labels: Tensor, num_classes: int
     ) -> Scorer | None:
         given = self.train_classifier
         if given is None:
             return None
-        return _answer("train_classifier", given(features, labels, num_classes))
+        if self.labels_are == "class_ids":
+            return _answer("train_classifier", given(features, labels, num_classes))
+        place = mapped_with_unseen(host.data)
+        scorer = _answer("train_classifier", given(features, place[labels], num_classes))
+        return _by_class_id(scorer, place) if callable(scorer) else scorer
+
+
+def mapped_with_unseen(data: GZSLData) -> Tensor:
+    """(C,) label of each class in a mapped script: seen ones 0..S-1, unseen ones behind them."""
+    return torch.cat([data.seen_classes, data.unseen_classes]).argsort()
+
+
+def _by_class_id(scorer: Scorer, place: Tensor) -> Scorer:
+    """A scorer with columns by class id, of one whose columns are mapped labels."""
+
+    def scores(rows: Tensor) -> Any:
+        mapped: Any = scorer(rows)
+        if getattr(mapped, "ndim", 0) != 2 or mapped.shape[1] != len(place):
+            return mapped  # which is refused
+        return mapped[:, place if isinstance(mapped, Tensor) else place.cpu().numpy()]
+
+    scores.__name__ = getattr(scorer, "__name__", type(scorer).__name__)
+    return scores
+
+
+def synthesizes(hooks: pluggy.HookRelay, host: Host) -> str:
+    """Who makes the rows: the ``user``'s function, a ``plugin``, or ``d3``, which calls alone."""
+    plugins = [each.plugin for each in hooks.d3_synthesize_features.get_hookimpls()]
+    for plugin in plugins:
+        if isinstance(plugin, UserHooks) and plugin.synthesize is not None:
+            return "d3" if plugin.synthesize is host.from_noise else "user"
+    return "d3" if all(isinstance(plugin, UserHooks) for plugin in plugins) else "plugin"
+
+
+def name_of_users(
+    hooks: pluggy.HookRelay, argument: Literal["train_classifier", "transform_features"]
+) -> str:
+    """``argument=function`` if the user gave one to ``attach``; otherwise empty."""
+    for implementation in hooks.d3_train_classifier.get_hookimpls():
+        plugin = implementation.plugin
+        if isinstance(plugin, UserHooks) and (given := getattr(plugin, argument)) is not None:
+            return f"{argument}={getattr(given, '__name__', type(given).__name__)}"
+    return ""
+
+
+def labels_of_classifier(hooks: pluggy.HookRelay) -> LabelForm:
+    """The form of the labels that a ``train_classifier`` of the user's gets."""
+    plugins = [each.plugin for each in hooks.d3_train_classifier.get_hookimpls()]
+    return next(plugin.labels_are for plugin in plugins if isinstance(plugin, UserHooks))
 
 
 def _answer(argument: str, answer: T | None) -> T:

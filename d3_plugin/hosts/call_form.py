@@ -1,14 +1,24 @@
-"""How the field's scripts call their generators: noise, and attributes by place or by name."""
+"""How D³ calls a generator: as its loop does, or by the names of its parameters before that."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d3_plugin.errors import HostError
+from d3_plugin.data import GZSLData
+from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.hosts.call_parts import Attributes, Constant, Noise, NoiseSource, Part, Slot
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.loop_calls import LoopCalls, bare
+from d3_plugin.hosts.loop_form import CallForm, form_of_state
 
 _WORDS = ("att", "attr", "attribute", "semantic")
 CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _WORDS))
@@ -17,55 +27,161 @@ CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _
 Synthesis = Callable[[Tensor, Tensor], Tensor]
 """``(class_ids (N,), attributes (N, A)) -> features (N, D)``."""
 
-
-def generator_call(generator: nn.Module) -> Synthesis:
-    """A call of this generator: ``(noise (N, Z), attributes (N, A)) -> features (N, D)``.
-
-    The attributes are passed by keyword to the first parameter of ``forward`` named in
-    :data:`CONDITION_NAMES`, without one as the second argument. Position alone is not enough for
-    TF-VAEGAN's ``forward(z, a1=None, c=None, ...)``.
-    """
-    names = _forward_parameters(generator)
-    condition = next((name for name in names if name in CONDITION_NAMES), None)
-    if condition is None:
-        return generator
-    if names[0] == condition:
-        return lambda noise, attributes: generator(attributes, noise)
-    return lambda noise, attributes: generator(noise, **{condition: attributes})
+_ADVICE = "attach(synthesize=lambda class_ids, attributes: ...)"
 
 
-def default_synthesis(generator: nn.Module, noise_dim: int | None = None) -> Synthesis:
-    """The generator on standard normal noise and attributes, both in the generator's dtype.
+class CallFailedError(HostError):
+    """The generator does not take the call that D³ guessed; its loop may show another."""
+
+
+class GeneratorCall:
+    """The default synthesis: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``.
 
     Args:
-        generator: called as :func:`generator_call` says.
-        noise_dim: Z; None for :func:`noise_width`.
-    """
-    call, dtype = generator_call(generator), next(generator.parameters()).dtype
+        generator: to be called.
+        data: whose attributes it gets.
+        noise_dim: Z of the guess; None for :func:`noise_width`.
+        noise: the user's, in the place of what the loop draws.
 
-    def synthesize(class_ids: Tensor, attributes: Tensor) -> Tensor:
-        attributes = attributes.to(dtype)
-        width = noise_dim or noise_width(generator, attributes.shape[1])
-        noise = torch.randn(len(class_ids), width, dtype=dtype, device=attributes.device)
+    Attributes:
+        loop: watches the loop's own calls, from :meth:`watch` on.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        data: GZSLData,
+        noise_dim: int | None = None,
+        noise: NoiseSource | None = None,
+    ) -> None:
+        self._generator, self._noise, self._width_given = generator, noise, noise_dim is not None
+        width = noise_dim or noise_width(generator, data.attributes.shape[1])
+        self.guess = guessed_form(generator, data.attributes, width)
+        self._width, self._data = width, data
+        self.loop = LoopCalls.of(generator, data)
+        self._guess_used, self._said = False, set[str]()
+
+    def watch(self) -> None:
+        """Learn from the loop's own calls from now on."""
+        self.loop, self._guess_used = LoopCalls(self._generator, self._data), False
+
+    def form(self, *, now: bool = False) -> CallForm:
+        """The loop's, where it is known, or else the guess; see :meth:`LoopCalls.form`."""
+        learnt = self.loop.form(now=now) if self.loop is not None else None
+        form = learnt or self.guess
+        return form if self._noise is None else form.with_noise(self._noise)
+
+    def others(self) -> dict[str, CallForm]:
+        """Other forms than the guess, by what differs; none once the loop's own is known."""
+        if self.seen:
+            return {}
+        guess, table = self.guess, self._data.attributes
+        a, b = guess.slots
+        keys = (0, 1) if {type(a.key), type(b.key)} == {int} else (a.key, b.key)
+        swapped = replace(b, key=keys[0]), replace(a, key=keys[1])
+        first = "noise" if isinstance(swapped[0].parts[0], Noise) else "attributes"
+        forms = {f"{first} first": replace(guess, slots=swapped)}
+        parts: dict[str, Part] = {
+            "unit attributes": Attributes(F.normalize(table)),
+            "attributes x 10": Attributes(10 * table),
+            "attributes x 0.1": Attributes(0.1 * table),
+        }
+        noise = Noise(self._width, "uniform"), Noise(self._width, "normal", 0.0, 0.1)
+        for words, part in (*parts.items(), *((str(each), each) for each in noise)):
+            forms[words] = guess.changed(partial(_in_place_of, part))
+        return forms
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The form of the loop's calls; None before it is known."""
+        form = self.loop.form() if self.loop is not None else None
+        return None if form is None else form.state()
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Go on in this form; see :func:`~d3_plugin.hosts.loop_form.form_of_state` for errors."""
+        if state is not None and self.loop is not None:
+            with RandomStream(0, torch.device("cpu"), "trial"):
+                self.loop.take(form_of_state(state, self._data.num_classes))
+
+    @property
+    def seen(self) -> bool:
+        """Whether the form is the loop's own."""
+        return self.loop is not None and self.loop.form() is not None
+
+    def __call__(self, class_ids: Tensor, _: Tensor) -> Tensor:
+        form, seen = self.form(), self.seen
+        if form.problem:
+            raise HostError(form.problem)
+        if seen and self._guess_used:
+            self._guess_used = False
+            self._warn(contradiction(self._generator, self.guess, form))
+        self._warn(form.note)
         try:
-            rows = call(noise, attributes)
+            rows: Tensor = form.call(self._generator, class_ids)
         except torch.cuda.OutOfMemoryError:
             raise
         except (TypeError, RuntimeError) as error:
-            raise HostError(
-                f"generator(noise {tuple(noise.shape)}, attributes {tuple(attributes.shape)}) "
-                f"failed: {error}. For noise of another width pass attach(noise_dim=...), for "
-                "another call attach(synthesize=lambda class_ids, attributes: ...)"
+            kind = HostError if self._width_given else CallFailedError
+            raise kind(
+                f"{form} failed: {error}. D³ knows this call by {form.known_by}: call the "
+                "generator in your loop before loss(), or pass attach(noise_dim=...) for noise of "
+                f"another width, {_ADVICE} for another call"
             ) from error
-        if noise_dim is None and isinstance(rows, Tensor) and rows.shape[-1] == width:
+        self._guess_used |= not seen
+        guessed_width = not (seen or self._width_given or self._noise is not None)
+        if guessed_width and isinstance(rows, Tensor) and rows.shape[-1] == self._width:
             raise HostError(
-                f"the generator's first input is {width} wide, as the features: for a VAE pass its "
-                "decoder as attach(synthesize=lambda class_ids, attributes: ...); if the noise is "
-                f"that wide pass noise_dim={width}"
+                f"the generator's first input is {self._width} wide, as the features: for a VAE "
+                f"pass its decoder as {_ADVICE}; if the noise is that wide pass "
+                f"noise_dim={self._width}"
             )
         return rows
 
-    return synthesize
+    def _warn(self, sentence: str) -> None:
+        if sentence and sentence not in self._said:
+            self._said.add(sentence)
+            warnings.warn(sentence, D3Warning, stacklevel=2)
+
+
+def _in_place_of(new: Part, old: Part) -> Part:
+    return new if type(new) is type(old) else old
+
+
+def guessed_form(generator: nn.Module, attributes: Tensor, width: int) -> CallForm:
+    """Standard normal noise first, and attributes second or by a name of :data:`CONDITION_NAMES`.
+
+    Position alone is not enough for TF-VAEGAN's ``forward(z, a1=None, c=None, ...)``.
+
+    Args:
+        generator: with its parameters' names, if it has them.
+        attributes: (C, A) of all classes.
+        width: Z of the noise.
+    """
+    names = _parameter_names(generator)
+    condition = next((name for name in names if name in CONDITION_NAMES), None)
+    noise, given = (Noise(width),), (Attributes(attributes),)
+    slots = Slot(0, noise), Slot(1 if condition is None else condition, given)
+    if condition is not None and names[0] == condition:
+        slots = Slot(0, given), Slot(1, noise)
+    return CallForm(slots, known_by="the names of the generator's parameters, a guess")
+
+
+def contradiction(generator: nn.Module, guess: CallForm, learnt: CallForm) -> str:
+    """The sentence for a warning if the forms differ; empty if they make the same call."""
+    names = dict(enumerate(_parameter_names(generator)))
+
+    def by_name(form: CallForm) -> dict[int | str, Slot]:
+        named = {
+            names.get(s.key, s.key) if isinstance(s.key, int) else s.key: s for s in form.slots
+        }
+        nothing = (Constant(None, "None"),)
+        return {key: replace(s, key=key) for key, s in named.items() if s.parts != nothing}
+
+    if by_name(guess) == by_name(learnt):
+        return ""
+    return (
+        f"the loop calls {learnt} ({learnt.known_by}); until now D³ called {guess}, by "
+        f"{guess.known_by}. It goes on in the loop's form"
+    )
 
 
 def noise_width(generator: nn.Module, attribute_dim: int) -> int:
@@ -81,12 +197,10 @@ def noise_width(generator: nn.Module, attribute_dim: int) -> int:
     return rest if rest > 0 else attribute_dim
 
 
-def _forward_parameters(generator: nn.Module) -> list[str]:
-    """Names of the parameters in order; empty if ``forward`` has no signature."""
-    while isinstance(generator, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        generator = generator.module
+def _parameter_names(generator: nn.Module) -> list[str]:
+    """Of ``forward``, in order; empty if it has no signature."""
     try:
-        parameters = inspect.signature(generator.forward).parameters.values()
+        parameters = inspect.signature(bare(generator).forward).parameters.values()
     except (TypeError, ValueError):  # a scripted module
         return []
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

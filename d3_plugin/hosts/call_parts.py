@@ -25,13 +25,11 @@ class Attributes:
         table: (C, W), the factor included.
         words: what they are, such as ``attributes x 17``.
         jitter: standard deviation of the normal noise that the loop adds.
-        code: the expression that makes them of ``attributes``.
     """
 
     table: Tensor = field(compare=False, repr=False)
     words: str = "attributes"
     jitter: float = 0.0
-    code: str = field(default="attributes", compare=False)
 
     def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
         rows = self.table.to(class_ids.device, dtype)[class_ids]
@@ -65,29 +63,13 @@ class Noise:
     def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
         n, device = len(class_ids), class_ids.device
         if self.source is not None:
-            return self._from_source(n).to(device, dtype)
+            return _from_source(self.source, n, self.width).to(device, dtype)
         draw = torch.randn if self.kind == "normal" else torch.rand
         rows = draw(1 if self.shared else n, self.width, dtype=dtype, device=device)
         scale = self.second if self.kind == "normal" else self.second - self.first
         if (self.first, scale) != (0.0, 1.0):  # else as it was drawn, bit for bit
             rows = self.first + scale * rows
         return rows.expand(n, -1)
-
-    def _from_source(self, n: int) -> Tensor:
-        source = self.source
-        if isinstance(source, Distribution):
-            single = not source.batch_shape + source.event_shape
-            rows: object = source.sample(torch.Size((n, self.width) if single else (n,)))
-        else:
-            assert source is not None
-            rows = source(n)
-        if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != n:
-            raise InputError(
-                f"noise= must give ({n}, Z) for {n} rows, got {describe(rows)}; pass a function of "
-                "the number of rows, such as noise=lambda n: 0.1 * torch.randn(n, Z), or a "
-                "torch.distributions.Distribution"
-            )
-        return rows
 
     def __str__(self) -> str:
         what = f"{self.kind}({self.first:g}, {self.second:g})"
@@ -96,21 +78,26 @@ class Noise:
         shared = ", one draw for all rows" if self.shared else ""
         return f"noise (N, {self.width}) of {what}{shared}"
 
-    @property
-    def code(self) -> str:
-        n = "1" if self.shared else "len(attributes)"
-        text = f"torch.rand{'n' * (self.kind == 'normal')}({n}, {self.width})"
-        scale = self.second if self.kind == "normal" else self.second - self.first
-        text = text if scale == 1 else f"{scale:g} * {text}"
-        text = text if self.first == 0 else f"{self.first:g} + {text}"
-        return f"({text}).expand(len(attributes), -1)" if self.shared else text
+
+def _from_source(source: NoiseSource, n: int, width: int) -> Tensor:
+    """(n, Z) as the user draws them."""
+    if isinstance(source, Distribution):
+        single = not source.batch_shape + source.event_shape
+        rows: object = source.sample(torch.Size((n, width) if single else (n,)))
+    else:
+        rows = source(n)
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != n:
+        raise InputError(
+            f"noise= must give ({n}, Z) for {n} rows, got {describe(rows)}; pass a function of "
+            "the number of rows, such as noise=lambda n: 0.1 * torch.randn(n, Z), or a "
+            "torch.distributions.Distribution"
+        )
+    return rows
 
 
 @dataclass(frozen=True)
 class ClassIds:
     """Class ids as in the data: int64, one per row."""
-
-    code = "class_ids"
 
     def rows(self, class_ids: Tensor, _: torch.dtype) -> Tensor:
         return class_ids[:, None]
@@ -138,10 +125,6 @@ class Constant:
     def __str__(self) -> str:
         return self.words
 
-    @property
-    def code(self) -> str:
-        return "..." if isinstance(self.value, Tensor) else self.words
-
 
 @dataclass(frozen=True)
 class Unknown:
@@ -150,13 +133,14 @@ class Unknown:
     Attributes:
         words: what it looks like.
         why: and why it is not known.
-        codes: its width, if it looks like what an encoder gives a VAE's decoder.
+        width: of floating rows.
+        codes: whether it looks like what an encoder gives a VAE's decoder.
     """
 
     words: str
     why: str = field(default="", compare=False)
-    codes: int = field(default=0, compare=False)
-    code = "..."
+    width: int = field(default=0, compare=False)
+    codes: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return self.words
@@ -192,13 +176,4 @@ class Slot:
         text = f"[{parts}]" if len(self.parts) > 1 else parts
         if len(self.shape) > 1:
             text += f" as (N, {', '.join('W' if size == -1 else str(size) for size in self.shape)})"
-        return f"{self.key}={text}" if isinstance(self.key, str) else text
-
-    @property
-    def code(self) -> str:
-        parts = [part.code for part in self.parts]
-        text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
-        if len(self.shape) > 1:
-            size = ", ".join(map(str, self.shape))
-            text += f".reshape(-1, {size})" if set(self.shape) <= {-1, 1} else f"...({size})"
         return f"{self.key}={text}" if isinstance(self.key, str) else text

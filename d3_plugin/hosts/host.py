@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from d3_plugin.data import GZSLData
 from d3_plugin.distributed import unwrapped
 from d3_plugin.errors import PluginError
-from d3_plugin.hosts.call_form import Synthesis, default_synthesis
+from d3_plugin.hosts.call_form import GeneratorCall
+from d3_plugin.hosts.call_parts import NoiseSource
 
 Scorer = Callable[[Tensor], Tensor]
 """A trained classifier: (N, D) features -> (N, C) logits or log-probabilities over all classes."""
@@ -37,7 +38,9 @@ class Host:
             optimiser, from the first on. Above 1 where the host's own step is as short as D³'s.
         noise_dim: width of the generator's noise, for the default synthesis; None to read it from
             the generator's first linear layer.
+        noise: the user's, in the place of what the loop draws.
         in_ddp: whether the generator was given in DistributedDataParallel.
+        changed_in_forward: trained parameters whose values a forward pass changes.
     """
 
     name: str
@@ -49,7 +52,9 @@ class Host:
     synthetic_per_class: int = 200
     interval: int = 1
     noise_dim: int | None = None
+    noise: NoiseSource | None = None
     in_ddp: bool = field(default=False, init=False)
+    changed_in_forward: tuple[Tensor, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         self.in_ddp = isinstance(self.generator, DistributedDataParallel)
@@ -61,9 +66,9 @@ class Host:
         return next(self.generator.parameters()).device
 
     @cached_property
-    def from_noise(self) -> Synthesis:
-        """The generator on noise and attributes; its call form is found out once."""
-        return default_synthesis(self.generator, self.noise_dim)
+    def from_noise(self) -> GeneratorCall:
+        """The generator on noise and attributes, as the loop calls it."""
+        return GeneratorCall(self.generator, self.data, self.noise_dim, self.noise)
 
 
 @dataclass

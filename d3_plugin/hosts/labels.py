@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,8 +14,10 @@ from d3_plugin.checks import describe, is_integer
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.functional.precision import autocast_off
+from d3_plugin.hosts.batch_values import Rows, as_tensor, check_no_words, label_column
 
 LabelForm = Literal["class_ids", "mapped"]
+
 
 _SAME = 4.5e-3
 """Distance of unit attribute rows up to which they are of one class: rows in half precision pass,
@@ -26,6 +29,7 @@ _AGREES = 0.5
 _LOOKED_AT = 1000  # training rows, for the usual agreement
 _LENGTHS = 0.7, 1.4  # of the host's rows over those of the data
 _SHIFT = 0.3  # of their mean, as a share of the rows' spread
+_LEAVE_OUT = "D³ learns from real rows of seen classes; leave the others out of what loss() gets"
 
 
 class _Agreement(NamedTuple):
@@ -41,12 +45,15 @@ class _Agreement(NamedTuple):
 
 
 class HostBatches:
-    """Reads the batch given to ``loss()``; the first one is checked against the teacher.
+    """Reads the batch given to ``loss()``; the first ones are checked against the teacher.
 
     The field's scripts use both forms of labels: f-CLSWGAN, CE-GZSL and FREE map them to positions
     among the seen classes, others keep the class ids of the data set. Both are small integers; the
-    teacher, trained on these rows, can tell them apart. TF-VAEGAN's loop has no labels but
-    attribute rows, divided by their L2 norm.
+    teacher, trained on these rows, can tell them apart, as soon as a batch has another meaning in
+    the other form. TF-VAEGAN's loop has no labels but attribute rows, divided by their L2 norm.
+
+    Every batch is checked for rows of no seen class: on the CPU at once, elsewhere in
+    :meth:`look`. There :meth:`note` has also summed how well teacher and scale of the data fit.
 
     Args:
         data: the host's data.
@@ -58,29 +65,114 @@ class HostBatches:
     def __init__(self, data: GZSLData, teacher: nn.Module, form: LabelForm) -> None:
         self._data, self._teacher, self._form = data, teacher, form
         self._class_rows: Tensor | None = None
-        self._verified = False
+        self._verified = self._warned = False
+        device = data.train_features.device
+        self._at_once = device.type == "cpu"
+        self._bad = torch.zeros((), dtype=torch.long, device=device)
+        self._sums = torch.zeros(4, device=device)  # rows, right ones, lengths, those of the data
+        self._position = torch.full((data.num_classes,), -1, device=device)
+        self._position[data.seen_classes] = torch.arange(len(data.seen_classes), device=device)
+        self._is_mapped = torch.equal(self._position[data.seen_classes], data.seen_classes)
 
-    def read(
-        self, features: Tensor | None, labels: Tensor | None, attributes: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Features (B, D) and class ids (B,) on the data's device.
+    def read(self, features: Rows, labels: Rows, attributes: Rows) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and class ids (B,) on the data's device; from arrays and lists, too.
 
         Raises:
-            HostError: wrong shapes or dtypes; in the first batch also rows of other classes than
-                those given.
+            HostError: wrong shapes or dtypes, rows of no seen class; in the first batches also rows
+                of other classes than those given.
         """
-        parts = [part for part in (features, labels, attributes) if part is not None]
+        parts = [as_tensor(p) for p in (features, labels, attributes) if p is not None]
         dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
+        if labels is not None and attributes is None:
+            check_no_words(labels)
         if features is None or len(parts) != 2 or not dense:
-            raise HostError("loss() takes nothing, or features and labels= or attributes=, dense")
-        self._check_kinds(*parts, by_label=labels is not None)
-        features, given = (part.detach().to(self._data.train_features.device) for part in parts)
-        ids = self._ids_of_attributes(given) if labels is None else self._ids_of_labels(given)
-        if not self._verified and len(ids):  # once: it takes the teacher, and makes a GPU wait
-            self._check_classes(features, ids, None if labels is None else given)
-            self._warn_of_other_scale(features.float(), ids)
-            self._verified = True
-        return features, ids
+            given = ", ".join(describe(each) for each in (features, labels, attributes))
+            raise HostError(
+                "loss() takes nothing, or features and labels= or attributes=, dense: tensors, "
+                f"arrays or lists of numbers; got {given}"
+            )
+        by_label = labels is not None
+        if by_label:
+            parts[1] = label_column(parts[1])
+        self._check_kinds(*parts, by_label=by_label)
+        device = self._data.train_features.device
+        rows, given = (part.detach().to(device) for part in parts)
+        ids, known = self._ids_of_labels(given) if by_label else self._ids_of_attributes(given)
+        if self._at_once:
+            if not known.all():
+                raise HostError(self._unknown(given, ids, known, by_label=by_label))
+        else:
+            self._bad += (~known).sum()
+        if not self._verified and len(ids):  # it takes the teacher, and makes a GPU wait
+            if not known.all():
+                raise HostError(self._unknown(given, ids, known, by_label=by_label))
+            self._check_classes(rows, ids, given if by_label else None)
+            self._warn_of_other_scale(rows.float(), ids)
+            other = self._position[ids] if self._form == "class_ids" else ids
+            self._verified = not by_label or self._is_mapped or not torch.equal(other, given.long())
+        return rows, ids
+
+    @property
+    def finding(self) -> tuple[str, str]:
+        """What is known of the loop's batches, and how; for :meth:`d3_plugin.D3.check`."""
+        number, right, lengths, usual = self._sums.tolist()
+        if not number:
+            return self._form, "attach(labels_are=), no batch looked at yet"
+        known = f"the teacher agrees with {right / number:.0%} of the last {number:.0f} rows"
+        return f"{self._form}; rows {lengths / usual:.2g} times as long as in data=", known
+
+    def note(self, rows: Tensor, ids: Tensor, teacher_logits: Tensor) -> None:
+        """Sum up what :meth:`look` tells; waits for no device."""
+        right = teacher_logits.argmax(dim=1) == self._position[ids]
+        lengths, usual = rows.float().norm(dim=1), self._usual[1][ids]
+        one = torch.ones_like(usual)
+        self._sums += torch.stack([one, right.to(usual), lengths, usual]).sum(dim=1)
+
+    def look(self) -> None:
+        """Check the batches since the last look; makes a GPU wait.
+
+        Raises:
+            HostError: some rows were of no seen class.
+
+        Warns:
+            D3Warning: the teacher no longer knows the rows, or they are of another length.
+        """
+        if bad := int(self._bad):
+            self._bad.zero_()
+            raise HostError(
+                f"{bad} rows given to loss() in the last steps were of no seen class: {_LEAVE_OUT}"
+            )
+        number, right, lengths, usual = self._sums.tolist()
+        self._sums.zero_()
+        if not number or self._warned:
+            return
+        share, length = right / number, lengths / usual
+        expected = self._usual[0]
+        strange = share < _AGREES * expected - number**-0.5
+        if strange or not _LENGTHS[0] <= length <= _LENGTHS[1]:
+            self._warned = True
+            warnings.warn(
+                f"rows given to loss() in the last steps do not fit the classes given with them: "
+                f"the teacher agrees with {share:.0%}, on the training rows with {expected:.0%}, "
+                f"and they are {length:.2g} times as long. Look for rows and labels in another "
+                "order, and scale data= as the loop does",
+                D3Warning,
+                stacklevel=7,
+            )
+
+    @cached_property
+    def _usual(self) -> tuple[float, Tensor]:
+        """On the training rows: the teacher's agreement, and the mean length of each class (C,)."""
+        data = self._data
+        last = len(data.train_labels) - 1
+        some = torch.arange(_LOOKED_AT, device=data.train_labels.device) * last // (_LOOKED_AT - 1)
+        right = (
+            self._predicted(data.train_features[some]) == self._position[data.train_labels[some]]
+        )
+        norms = data.train_features.norm(dim=1)
+        sums = norms.new_zeros(data.num_classes).index_add_(0, data.train_labels, norms)
+        rows = data.train_labels.bincount(minlength=data.num_classes).clamp(min=1)
+        return right.float().mean().item(), sums / rows
 
     def _check_kinds(self, features: Tensor, given: Tensor, *, by_label: bool) -> None:
         dim = self._data.feature_dim
@@ -93,33 +185,40 @@ class HostBatches:
                 f"{shape}; got {describe(features)} and {describe(given)}"
             )
 
-    def _ids_of_labels(self, labels: Tensor) -> Tensor:
+    def _ids_of_labels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Class ids, and whether each is of a seen class; others get an id that exists."""
         labels, seen = labels.long(), self._data.seen_classes
         if self._form == "class_ids":
-            return labels
-        if not self._verified and not ((labels >= 0) & (labels < len(seen))).all():
-            raise HostError(self._wrong_form(labels, "they are out of range"))
-        return seen[labels]
+            ids = labels.clamp(0, len(self._position) - 1)
+            return ids, (ids == labels) & (self._position[ids] >= 0)
+        places = labels.clamp(0, len(seen) - 1)
+        return seen[places], places == labels
 
-    def _ids_of_attributes(self, attributes: Tensor) -> Tensor:
+    def _ids_of_attributes(self, attributes: Tensor) -> tuple[Tensor, Tensor]:
         if self._class_rows is None:
             self._class_rows = _distinct_rows(self._data)
         distance, ids = _distances(F.normalize(attributes.float()), self._class_rows).min(dim=1)
-        lost = ~(distance <= _SAME)  # also what is NaN
-        if not self._verified and lost.any():
-            raise HostError(
-                f"{int(lost.sum())} of {len(ids)} attribute rows given to loss() match no class; "
-                "pass rows of the data's attributes, scaled or not, or labels="
-            )
-        return ids
+        return ids, (distance <= _SAME) & (self._position[ids] >= 0)  # NaN is none
+
+    def _unknown(self, given: Tensor, ids: Tensor, known: Tensor, *, by_label: bool) -> str:
+        bad = int((~known).sum())
+        if by_label:
+            values = given[~known].unique().tolist()[:10]
+            return self._wrong_form(given, f"{bad} of {len(ids)} are none, such as {values}")
+        distance = _distances(F.normalize(given.float()), _distinct_rows(self._data)).amin(dim=1)
+        if (unseen := ids[(distance <= _SAME) & ~known].unique().tolist()) and not (
+            distance > _SAME
+        ).any():
+            return f"attributes given to loss() are of unseen classes {unseen[:10]}: {_LEAVE_OUT}"
+        return (
+            f"{bad} of {len(ids)} attribute rows given to loss() match no seen class; pass rows of "
+            "the data's attributes, scaled or not, or labels="
+        )
 
     def _check_classes(self, features: Tensor, ids: Tensor, labels: Tensor | None) -> None:
         """Check that the rows are of the classes given; ``labels`` None: by attributes."""
-        unseen = ids[~torch.isin(ids, self._data.seen_classes)].unique().tolist()
-        if unseen and labels is None:
-            raise HostError(f"attributes given to loss() are of unseen classes {unseen[:10]}")
         agreement = self._agreement(features, ids, labels)
-        if not unseen and agreement.is_enough(len(ids)):
+        if agreement.is_enough(len(ids)):
             return
         found = (
             f"the teacher agrees with {agreement.here:.0%} of the classes they give these "
@@ -133,16 +232,13 @@ class HostBatches:
         )
 
     def _agreement(self, features: Tensor, ids: Tensor, labels: Tensor | None) -> _Agreement:
-        data, seen = self._data, self._data.seen_classes
-        last = len(data.train_labels) - 1
-        some = torch.arange(_LOOKED_AT, device=ids.device) * last // (_LOOKED_AT - 1)
-        usual = seen[self._predicted(data.train_features[some])] == data.train_labels[some]
-        predicted = self._predicted(features)
+        seen, predicted = self._data.seen_classes, self._predicted(features)
         here = seen[predicted] == ids
         other_form = torch.zeros_like(here)
         if labels is not None:
             other_form = (seen[predicted] if self._form == "mapped" else predicted) == labels
-        return _Agreement(*(share.float().mean().item() for share in (usual, here, other_form)))
+        shares = (share.float().mean().item() for share in (here, other_form))
+        return _Agreement(self._usual[0], *shares)
 
     @torch.no_grad()
     def _predicted(self, features: Tensor) -> Tensor:
@@ -168,7 +264,7 @@ class HostBatches:
                 f"classes in data=, and their mean is {shift:.0%} of the rows' spread away from "
                 "theirs. Scale data= as the loop does: D³'s teacher and evaluate() see data=",
                 D3Warning,
-                stacklevel=7,
+                stacklevel=8,
             )
 
     def _wrong_form(self, labels: Tensor, why: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.loop_evidence import AttributeFinder
+from d3_plugin.hosts.loop_evidence import AttributeFinder, Classes
 from d3_plugin.hosts.loop_form import CallForm
 from d3_plugin.hosts.loop_reading import Argument, Call, Reading, read
 
@@ -72,6 +73,16 @@ def _unreadable() -> bool:
     return captured or torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def bare(generator: nn.Module) -> nn.Module:
+    """The module that a loop calls through wrappers of several devices."""
+    while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
+        generator = generator.module
+    return generator
+
+
+_watched: weakref.WeakKeyDictionary[nn.Module, LoopCalls] = weakref.WeakKeyDictionary()
+
+
 class LoopCalls:
     """Learns from the loop's own calls how it calls its generator.
 
@@ -88,15 +99,23 @@ class LoopCalls:
     """
 
     def __init__(self, generator: nn.Module, data: GZSLData) -> None:
-        while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
-            generator = generator.module
-        self._data, self._finder, self._watcher = data, AttributeFinder(data), _Watcher()
+        generator = bare(generator)
+        self._device, self._classes = data.attributes.device, Classes.of(data)
+        self._finder, self._watcher = AttributeFinder(self._classes), _Watcher()
         if not isinstance(generator, torch.jit.ScriptModule):  # which takes no hooks
             self._watcher.handle = generator.register_forward_pre_hook(
                 self._watcher, prepend=True, with_kwargs=True
             )
         self._read = 0
         self._form: CallForm | None = None
+        _watched[generator] = self
+
+    @staticmethod
+    def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
+        """What is known of this generator's loop from another D³, if it had these attributes."""
+        known = _watched.get(bare(generator))
+        same = known is not None and torch.equal(known._classes.attributes, data.attributes.cpu())
+        return known if same else None
 
     def remove(self) -> None:
         """Stop watching; what is known stays known."""
@@ -107,28 +126,43 @@ class LoopCalls:
         """The form of the loop's calls; None before one with attributes, or 8 others, was seen.
 
         Args:
-            now: look at everything seen. Otherwise only when there is twice as much as last time:
-                looking makes a GPU wait.
+            now: look at everything seen. Otherwise only when it is twice as much as last time, or
+                enough: looking makes a GPU wait.
         """
         calls = self._watcher.calls[:]
-        if len(calls) > (self._read if now else 2 * self._read):
-            self._read, self._form = len(calls), self._learn(calls)
-            form = self._form
-            if form is not None and form.training is not None and form.calls >= _ENOUGH:
-                self.remove()
+        first_enough = self._read < _ENOUGH <= len(calls)
+        if len(calls) > (self._read if now else 2 * self._read) or first_enough:
+            self._read, learnt = len(calls), self._learn(calls, now=now)
+            # What 8 calls have shown only the loop's own synthesis changes, so that a run that
+            # continues with the form of its state goes on as one that was never stopped.
+            if learnt is not None and (not self._is_settled or learnt.of_unseen):
+                self.take(learnt)
         return self._form
 
+    @property
+    def _is_settled(self) -> bool:
+        form = self._form
+        return form is not None and form.calls >= _ENOUGH and not form.problem
+
+    def take(self, form: CallForm) -> None:
+        """This is the form, from the loop's calls or from a saved state."""
+        self._form = form.to(self._device)
+        if form.training is not None and form.calls >= _ENOUGH:
+            self.remove()
+
     @torch.no_grad()
-    def _learn(self, calls: list[Call]) -> CallForm | None:
+    def _learn(self, calls: list[Call], *, now: bool) -> CallForm | None:
+        calls = [call.on_cpu() for call in calls]  # in double precision, which some GPUs lack
         kinds: dict[tuple[object, ...], list[Call]] = {}
         for call in calls:
             kinds.setdefault(call.kind, []).append(call)
         readings = [
-            each for some in kinds.values() for each in read(some, self._data, self._finder)
+            each for some in kinds.values() for each in read(some, self._classes, self._finder)
         ]
         # What the loop does with unseen classes is synthesis; other calls may be reconstruction.
         best = max(readings, key=_rank)
-        if best.form.unmatched and len(calls) < _ENOUGH:
+        few = len(calls) < _ENOUGH  # the first of a step may be on mixtures of classes
+        if few and (best.form.unmatched or (best.form.problem and not now)):
             return None
         same = [each for each in readings if each.form == best.form]
         agreeing = sum(len(each.calls) for each in same)
@@ -137,9 +171,15 @@ class LoopCalls:
         if others:
             known_by += f"; the others: {', '.join(others)}"
         synthesis = [call for each in same if each.of_unseen for call in each.calls]
-        quiet = [call for call in synthesis if not call.grad] or synthesis
+        quiet = [call for call in synthesis if not call.grad]
         training = quiet[-1].training if quiet else None
-        return replace(best.form, calls=agreeing, known_by=known_by, training=training)
+        return replace(
+            best.form,
+            calls=agreeing,
+            known_by=known_by,
+            training=training,
+            of_unseen=best.of_unseen,
+        )
 
 
 def _rank(reading: Reading) -> tuple[bool, bool, int, int]:

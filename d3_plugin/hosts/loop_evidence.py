@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,18 +19,30 @@ from d3_plugin.hosts.call_parts import Attributes, Constant, Noise, Part, Unknow
 # nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther apart.
 _SAME = 4.5e-3
 _FEW = 64  # with fewer values normal and uniform noise look the same
+_MANY = 400  # with fewer, numbers that look like neither may still be one of them
+
+
+class Classes(NamedTuple):
+    """What is compared of the data, on the CPU."""
+
+    attributes: Tensor
+    seen_classes: Tensor
+    unseen_classes: Tensor
+
+    @classmethod
+    def of(cls, data: GZSLData) -> Classes:
+        return cls(data.attributes.cpu(), data.seen_classes.cpu(), data.unseen_classes.cpu())
 
 
 class AttributeFinder:
     """Finds rows of the data's attributes, in the forms in which the field passes them.
 
     Args:
-        data: its attributes, as they are, divided by their norm or sum, centred, standardised or
-            scaled to [0, 1] by column or as a whole, over all classes or the seen ones; also
-            one-hot class ids. Each times any factor.
+        data: its attributes, as they are, divided by their norm or sum, standardised or scaled to
+            [0, 1] by column or as a whole, over all classes or the seen ones; times any factor.
     """
 
-    def __init__(self, data: GZSLData) -> None:
+    def __init__(self, data: Classes) -> None:
         self._data, self._tables = data, list(_tables(data))
 
     def find(self, rows: Tensor) -> tuple[Attributes, Tensor] | None:
@@ -37,8 +50,8 @@ class AttributeFinder:
 
         Rows that are something else do not matter; the form that fits most rows is the answer.
         """
-        attributes, rows = self._data.attributes, rows.to(self._data.attributes.device).double()
-        same_width = [each for each in self._tables if each[2].shape[1] == rows.shape[1]]
+        attributes, rows = self._data.attributes, rows.double()
+        same_width = [each for each in self._tables if each[1].shape[1] == rows.shape[1]]
         tried = (_exact(rows, *each, factor) for each in same_width for factor in (1.0, None))
         found = _best(tried)
         if found is None and rows.shape[1] == attributes.shape[1]:
@@ -56,19 +69,18 @@ class AttributeFinder:
                     yield place, found
 
 
-def _tables(data: GZSLData) -> Iterator[tuple[str, str, Tensor]]:
-    """Words, code of ``attributes`` and values (C, W)."""
+def _tables(data: Classes) -> Iterator[tuple[str, Tensor]]:
+    """Words and values (C, W)."""
     rows = data.attributes.double()
-    yield "attributes", "attributes", rows
-    yield "unit attributes", "F.normalize(attributes)", F.normalize(rows)
-    yield "attributes / row sum", "attributes / attributes.sum(1, True)", rows / rows.sum(1, True)
-    for which, some in (("", rows), (" of seen classes", rows[data.seen_classes])):
+    seen = rows[data.seen_classes]
+    yield "attributes", rows
+    yield "unit attributes", F.normalize(rows)
+    yield "attributes / row sum", rows / rows.sum(1, True)
+    for which, some in (("", rows), (" of seen classes", seen)):
         low, high = some.amin(0), some.amax(0)
-        yield f"attributes - mean{which}", "...", rows - some.mean(0)
-        yield f"standardised attributes{which}", "...", (rows - some.mean(0)) / some.std(0)
-        yield f"attributes in [0, 1] by column{which}", "...", (rows - low) / (high - low)
-        yield f"attributes in [0, 1]{which}", "...", (rows - low.min()) / (high.max() - low.min())
-    yield "one-hot class ids", "F.one_hot(class_ids, ...)", torch.eye(len(rows)).to(rows)
+        yield f"standardised attributes{which}", (rows - some.mean(0)) / some.std(0)
+        yield f"attributes in [0, 1] by column{which}", (rows - low) / (high - low)
+        yield f"attributes in [0, 1]{which}", (rows - low.min()) / (high.max() - low.min())
 
 
 def _best(tried: Iterable[tuple[Attributes, Tensor] | None]) -> tuple[Attributes, Tensor] | None:
@@ -83,7 +95,7 @@ def _best(tried: Iterable[tuple[Attributes, Tensor] | None]) -> tuple[Attributes
 
 
 def _exact(
-    rows: Tensor, words: str, code: str, table: Tensor, factor: float | None
+    rows: Tensor, words: str, table: Tensor, factor: float | None
 ) -> tuple[Attributes, Tensor] | None:
     """Rows of the table times a factor; None: any, the same for all."""
     if not table.isfinite().all():
@@ -102,14 +114,10 @@ def _exact(
     if not fits.any() or factor == 0:
         return None
     times = "" if factor == 1 else f" x {factor:.3g}"
-    code = code if factor == 1 else f"{factor:g} * {code}"
-    found = Attributes((factor * table).float(), words + times, code=code)
-    return found, classes.masked_fill(~fits, -1)
+    return Attributes((factor * table).float(), words + times), classes.masked_fill(~fits, -1)
 
 
-def _with_noise(
-    rows: Tensor, words: str, code: str, table: Tensor
-) -> tuple[Attributes, Tensor] | None:
+def _with_noise(rows: Tensor, words: str, table: Tensor) -> tuple[Attributes, Tensor] | None:
     """Rows of the table times a factor, plus noise much smaller than what separates classes."""
     distinct = F.normalize(table).unique(dim=0)
     if len(distinct) < 2 or table.shape[1] < 4:
@@ -125,15 +133,11 @@ def _with_noise(
     factor = _rounded(factors.median().item(), 0.03)
     jitter = _rounded((rows[clear] - factor * chosen).square().mean().sqrt().item(), 0.03)
     words = words if factor == 1 else f"{words} x {factor:g}"
-    code = f"{code if factor == 1 else f'{factor:g} * {code}'} + {jitter:g} * torch.randn(...)"
-    return Attributes((factor * table).float(), words, jitter, code), classes.masked_fill(
-        ~clear, -1
-    )
+    found = Attributes((factor * table).float(), words, jitter)
+    return found, classes.masked_fill(~clear, -1)
 
 
-def _columns(
-    rows: Tensor, words: str, code: str, table: Tensor
-) -> tuple[Attributes, Tensor] | None:
+def _columns(rows: Tensor, words: str, table: Tensor) -> tuple[Attributes, Tensor] | None:
     """Some columns of the table, or all in another order."""
     ordered = table.sort(dim=1).values
     tolerance = _SAME * table.abs().amax()
@@ -154,20 +158,19 @@ def _columns(
         return None
     what = "in another order" if len(columns) == table.shape[1] else f"of {table.shape[1]}"
     words = f"{words}, {len(columns)} columns {what}"
-    found = Attributes(table[:, columns].float(), words, code=f"{code}[:, ...]")
-    return found, classes.masked_fill(~(fits & known), -1)
+    return Attributes(table[:, columns].float(), words), classes.masked_fill(~(fits & known), -1)
 
 
 def _distances(rows: Tensor, table: Tensor) -> Tensor:
     return torch.cdist(rows, table)
 
 
-def other_part(calls: list[Tensor], *, computed: bool, batch: list[int]) -> Part:
+def other_part(calls: list[Tensor], *, computed: list[bool], batch: list[int]) -> Part:
     """Noise, a constant row or something unknown, from the same place of several calls.
 
     Args:
         calls: (n, W) of each.
-        computed: whether it requires gradient: the output of a network.
+        computed: whether it requires gradient, in each call: the output of a network.
         batch: how many rows the attributes of each call have.
     """
     width = calls[0].shape[1]
@@ -181,21 +184,36 @@ def other_part(calls: list[Tensor], *, computed: bool, batch: list[int]) -> Part
     if shared:
         calls = [call[:1] for call in calls]
     calls = [call.double() for call in calls]
-    noise = _named(calls)
+    new = [i for i, call in enumerate(calls) if not any(_repeats(call, old) for old in calls[:i])]
+    calls, computed = [calls[i] for i in new], [computed[i] for i in new]
+    noise = None if any(computed) else _named(calls)
+    if noise is None and not any(computed) and sum(call.numel() for call in calls) < _MANY:
+        noise = Noise(width)  # the guess, until more is seen
     if noise is not None:
         return replace(noise, shared=shared)
     # A loop may pass codes in one call and noise in the next.
-    named = [found for call in calls if (found := _named([call])) is not None]
+    drawn = [call for call, by_network in zip(calls, computed, strict=True) if not by_network]
+    named = [found for call in drawn if (found := _named([call])) is not None]
     if named:
         most, number = Counter(named).most_common(1)[0]
-        if number > 1 and _named([call for call in calls if _named([call]) == most]) == most:
-            others = f"{len(calls) - number} of {len(calls)} calls pass other numbers there"
-            return replace(most, shared=shared, seen=others)
+        if number > 1 and _named([call for call in drawn if _named([call]) == most]) == most:
+            return replace(most, shared=shared)
     mean, deviation = rows.mean().item(), rows.std().item()
-    what = "computed by another network" if computed else "neither normal nor uniform noise"
+    what = "computed by another network" if any(computed) else "neither normal nor uniform noise"
     figures = f"mean {mean:.2g}, standard deviation {deviation:.2g}, {what}"
-    like_codes = computed and abs(mean) < 0.5 and 0.2 < deviation < 3
-    return Unknown(f"(N, {width}) numbers", figures, width if like_codes else 0)
+    like_codes = any(computed) and abs(mean) < 0.5 and 0.2 < deviation < 3
+    return Unknown(f"(N, {width}) numbers", figures, width, like_codes)
+
+
+def _repeats(call: Tensor, earlier: Tensor) -> bool:
+    """Whether these are the earlier numbers, as in a closure, or moved a little, as by Langevin."""
+    if call.shape != earlier.shape:
+        return False
+    if torch.equal(call, earlier):
+        return True
+    both = torch.stack([call.flatten(), earlier.flatten()])
+    now, before = F.normalize(both - both.mean())
+    return bool(now @ before > 0.5)
 
 
 def _named(calls: list[Tensor]) -> Noise | None:
@@ -223,7 +241,7 @@ def _named(calls: list[Tensor]) -> Noise | None:
         noise = Noise(width, "normal", mean, deviation)
     if n < _FEW:
         return noise
-    steps = torch.arange(n, device=flat.device, dtype=flat.dtype) / n
+    steps = (torch.ones_like(flat).cumsum(0) - 1) / n
     if (expected - steps).abs().max() > 2 / math.sqrt(n) + 0.02:
         return None
     return noise if _independent(calls) else None

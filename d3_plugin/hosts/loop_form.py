@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from d3_plugin.hosts.call_parts import (
     Attributes,
+    ClassIds,
     Constant,
     Noise,
     NoiseSource,
@@ -31,6 +31,7 @@ class CallForm:
         calls: how many calls of this form were seen.
         training: the mode in which the loop synthesises without gradient; None if not seen.
         unmatched: no slot holds attributes or class ids, in any call seen.
+        of_unseen: whether the calls were on unseen classes, and so the loop's own synthesis.
     """
 
     slots: tuple[Slot, ...]
@@ -38,6 +39,7 @@ class CallForm:
     calls: int = field(default=0, compare=False)
     training: bool | None = field(default=None, compare=False)
     unmatched: bool = field(default=False, compare=False)
+    of_unseen: bool = field(default=False, compare=False)
 
     def call(self, generator: nn.Module, class_ids: Tensor) -> Any:
         """Rows for these classes (N,); draws from torch's current random stream.
@@ -49,11 +51,53 @@ class CallForm:
         named = {key: value for key, value in values if isinstance(key, str)}
         return generator(*[value for key, value in values if isinstance(key, int)], **named)
 
-    def with_noise(self, source: NoiseSource) -> CallForm:
-        """The same with other noise; for those who evaluate without a loop (``noise=``)."""
-        return self._changed(
-            lambda part: replace(part, source=source) if isinstance(part, Noise) else part
+    def state(self) -> dict[str, Any] | None:
+        """For :func:`form_of_state`, in types that ``torch.load(weights_only=True)`` reads.
+
+        None for a form that D³ cannot call in, or with an object of the loop's.
+        """
+        plain = all(
+            isinstance(part.value, (Tensor, str, int, float, type(None)))
+            for part in self.parts
+            if isinstance(part, Constant)
         )
+        if self.problem or not plain:
+            return None
+        slots = [
+            {
+                "key": slot.key,
+                "parts": [{**vars(part), "part": type(part).__name__} for part in slot.parts],
+                "shape": slot.shape,
+            }
+            for slot in self.slots
+        ]
+        seen = {"calls": self.calls, "training": self.training, "of_unseen": self.of_unseen}
+        return {"slots": slots, "known_by": self.known_by, **seen}
+
+    def to(self, device: torch.device) -> CallForm:
+        """The same with its tensors on this device."""
+
+        def moved(part: Part) -> Part:
+            if isinstance(part, Attributes):
+                return replace(part, table=part.table.to(device))
+            if isinstance(part, Constant) and isinstance(part.value, Tensor):
+                return replace(part, value=part.value.to(device))
+            return part
+
+        return self.changed(moved)
+
+    def with_noise(self, source: NoiseSource) -> CallForm:
+        """The same with noise of the user's, also in the place of numbers that D³ cannot draw."""
+        noise = any(isinstance(part, Noise) for part in self.parts)
+
+        def change(part: Part) -> Part:
+            if isinstance(part, Noise):
+                return replace(part, source=source)
+            if isinstance(part, Unknown) and part.width and not noise:
+                return Noise(part.width, source=source)
+            return part
+
+        return self.changed(change)
 
     def with_prior(self) -> CallForm:
         """With standard normal noise for the codes of a VAE's encoder, if nothing else is noise."""
@@ -61,10 +105,11 @@ class CallForm:
         if len(codes) != 1 or any(isinstance(part, Noise) for part in self.parts):
             return self
         seen = f"the loop passes codes of another network ({codes[0].why})"
-        noise = Noise(codes[0].codes, seen=seen)
-        return self._changed(lambda part: noise if part is codes[0] else part)
+        noise = Noise(codes[0].width, seen=seen)
+        return self.changed(lambda part: noise if part is codes[0] else part)
 
-    def _changed(self, change: Callable[[Part], Part]) -> CallForm:
+    def changed(self, change: Callable[[Part], Part]) -> CallForm:
+        """The same with other parts."""
         slots = [replace(s, parts=tuple(change(part) for part in s.parts)) for s in self.slots]
         return replace(self, slots=tuple(slots))
 
@@ -78,7 +123,7 @@ class CallForm:
         unknown = [slot for slot in self.slots if any(isinstance(p, Unknown) for p in slot.parts)]
         if not unknown and not self.unmatched:
             return ""
-        advice = f"attach(synthesize=lambda class_ids, attributes: {self.code})"
+        advice = f"attach(synthesize=lambda class_ids, attributes: generator({self._code}))"
         if self.unmatched:
             return (
                 f"the loop calls {self}, and nothing in it is a row of data.attributes, scaled or "
@@ -103,62 +148,61 @@ class CallForm:
         seen = [part for part in self.parts if isinstance(part, Noise) and part.seen]
         return "; ".join(f"{part.seen}: D³ draws {part}" for part in seen)
 
-    @property
-    def code(self) -> str:
-        """The call as a line of Python."""
-        return f"generator({', '.join(slot.code for slot in self.slots)})"
-
     def __str__(self) -> str:
         return f"generator({', '.join(map(str, self.slots))})"
 
+    @property
+    def _code(self) -> str:
+        """The arguments in Python; what D³ cannot write is an ellipsis."""
+        slots = []
+        for slot in self.slots:
+            parts = [_code(part) for part in slot.parts]
+            text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
+            text = text if len(slot.shape) == 1 or parts == ["class_ids"] else "..."
+            slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
+        return ", ".join(slots)
 
-def guessed_form(
-    generator: nn.Module, attributes: Tensor, noise_width: int, condition_names: Sequence[str]
-) -> CallForm:
-    """The form by the names of the generator's parameters: standard normal noise, attributes.
 
-    Args:
-        generator: where no parameter has one of the names, noise is the first argument.
-        attributes: (C, A) of all classes.
-        noise_width: Z.
-        condition_names: that take attributes.
+_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, ClassIds, Constant)}
+
+
+def form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
+    """The form that :meth:`CallForm.state` has described.
+
+    Raises:
+        ValueError: attributes of another number of classes, or an unknown kind of noise.
+        Exception: whatever a damaged state leads to.
     """
-    names = parameter_names(generator)
-    condition = next((name for name in names if name in condition_names), None)
-    noise, given = (Noise(noise_width),), (Attributes(attributes),)
-    if condition is None:
-        slots = Slot(0, noise), Slot(1, given)
-    elif names[0] == condition:
-        slots = Slot(0, given), Slot(1, noise)
-    else:
-        slots = Slot(0, noise), Slot(condition, given)
-    return CallForm(slots, known_by="guessed by the names of the generator's parameters")
-
-
-def contradiction(generator: nn.Module, guess: CallForm, learnt: CallForm) -> str:
-    """The sentence for a warning if the forms differ; empty if they make the same call."""
-    names = parameter_names(generator)
-
-    def by_name(form: CallForm) -> dict[int | str, Slot]:
-        keys: dict[int | str, str] = dict(enumerate(names))
-        named = {keys.get(s.key, s.key): s for s in form.slots}
-        nothing = (Constant(None, "None"),)
-        return {key: replace(s, key=key) for key, s in named.items() if s.parts != nothing}
-
-    if by_name(guess) == by_name(learnt):
-        return ""
-    return (
-        f"the loop calls {learnt} ({learnt.known_by}); until now D³ called {guess}, "
-        f"{guess.known_by}. It goes on in the loop's form"
+    slots = tuple(
+        Slot(
+            slot["key"],
+            tuple(
+                _PARTS[part["part"]](**{name: part[name] for name in part if name != "part"})
+                for part in slot["parts"]
+            ),
+            tuple(slot["shape"]),
+        )
+        for slot in state["slots"]
     )
+    form = CallForm(slots, **{name: state[name] for name in state if name != "slots"})
+    for part in form.parts:
+        if isinstance(part, Attributes) and len(part.table) != num_classes:
+            raise ValueError(f"attributes of {len(part.table)} classes")
+        if isinstance(part, Noise) and part.kind not in ("normal", "uniform"):
+            raise ValueError(f"noise of kind {part.kind!r}")
+    for slot in slots:
+        slot.value(torch.zeros(2, dtype=torch.long), torch.float32)  # what is damaged shows here
+    return form
 
 
-def parameter_names(generator: nn.Module) -> list[str]:
-    """Of ``forward``, in order; empty if it has no signature."""
-    while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
-        generator = generator.module
-    try:
-        parameters = inspect.signature(generator.forward).parameters.values()
-    except (TypeError, ValueError):  # a scripted module
-        return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+def _code(part: Part) -> str:
+    if isinstance(part, Noise) and not part.shared:
+        draw = f"torch.rand{'n' * (part.kind == 'normal')}(len(attributes), {part.width})"
+        scale = part.second if part.kind == "normal" else part.second - part.first
+        draw = draw if scale == 1 else f"{scale:g} * {draw}"
+        return draw if part.first == 0 else f"{part.first:g} + {draw}"
+    if isinstance(part, ClassIds):
+        return "class_ids"
+    if isinstance(part, Constant) and not isinstance(part.value, Tensor):
+        return part.words
+    return "attributes" if str(part) == "attributes" else "..."

@@ -5,15 +5,14 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.data import GZSLData
 from d3_plugin.hosts.call_parts import Attributes, ClassIds, Constant, Part, Slot, Unknown
-from d3_plugin.hosts.loop_evidence import AttributeFinder, other_part
+from d3_plugin.hosts.loop_evidence import AttributeFinder, Classes, other_part
 from d3_plugin.hosts.loop_form import CallForm
 
 _ROWS, _VALUES = 32, 2**14  # kept of an argument at most
@@ -66,15 +65,10 @@ class Argument:
             return rows[:, None], ()
         shape = list(self.shape[1:])
         wide = [place for place, size in enumerate(shape) if size > 1] or [len(shape) - 1]
-        if len(wide) > 2:
+        if len(wide) > 1:
             return None
-        if len(wide) == 2:  # (B, T, W): one row T times?
-            every, rows = rows, rows.narrow(wide[0] + 1, 0, 1)
-            if not (every == rows).all():
-                return None
-        width = shape[wide[-1]]
-        shape[wide[-1]] = -1
-        return rows.reshape(len(rows), width), tuple(shape)
+        shape[wide[0]] = -1
+        return rows.flatten(1), tuple(shape)
 
 
 @dataclass(frozen=True)
@@ -84,6 +78,14 @@ class Call:
     training: bool
     grad: bool
     arguments: dict[int | str, Argument]
+
+    def on_cpu(self) -> Call:
+        """The same with the copied rows on the CPU."""
+        moved = {
+            key: each if each.rows is None else replace(each, rows=each.rows.cpu())
+            for key, each in self.arguments.items()
+        }
+        return replace(self, arguments=moved)
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -120,7 +122,7 @@ class _Match:
     classes: list[Tensor]
 
 
-def read(calls: list[Call], data: GZSLData, finder: AttributeFinder) -> Iterator[Reading]:
+def read(calls: list[Call], data: Classes, finder: AttributeFinder) -> Iterator[Reading]:
     """The forms of calls of one kind: some may hold attributes, and others not."""
     matches = {key: list(_matches(calls, key, finder)) for key in calls[0].arguments}
     found = {key: each[0] for key, each in matches.items() if each}
@@ -163,7 +165,7 @@ def _slot(
     calls: list[Call],
     match: _Match | None,
     classes: list[Tensor] | None,
-    data: GZSLData,
+    data: Classes,
 ) -> Slot:
     arguments = [call.arguments[key] for call in calls]
     flat = [argument.flat() for argument in arguments]
@@ -173,7 +175,7 @@ def _slot(
     shape = flat[0][1] if flat[0] is not None else ()
     if not rows[0].is_floating_point():
         return Slot(key, (_ids(rows, classes, data),), shape)
-    computed, batch = any(a.computed for a in arguments), [call.batch for call in calls]
+    computed, batch = [a.computed for a in arguments], [call.batch for call in calls]
     if match is None:
         return Slot(key, (other_part(rows, computed=computed, batch=batch),), shape)
     width, place = rows[0].shape[1], match.place
@@ -220,7 +222,7 @@ def _plain(arguments: list[Argument]) -> Part:
     return Unknown(what, "which is another in other calls")
 
 
-def _ids(rows: list[Tensor], classes: list[Tensor] | None, data: GZSLData) -> Part:
+def _ids(rows: list[Tensor], classes: list[Tensor] | None, data: Classes) -> Part:
     """Class ids, a constant, or integers of another meaning."""
     values = torch.cat(rows)[:, 0].to(data.seen_classes.device)
     if rows[0].shape[1] == 1 and rows[0].dtype != torch.bool:

@@ -6,9 +6,10 @@ import itertools
 import pickle
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,15 @@ class ModuleState:
     averages; modes and other plain attributes, such as counters; NumPy arrays; and random
     generators held as attributes. Changes inside a list, dict or other object are not covered, see
     :func:`uncovered`.
+
+    Args:
+        modules: with all their submodules.
+        trained: parameters whose values a forward pass changes, though an optimiser trains them;
+            copies take their place, as graphs of the host's may have saved them.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], trained: Iterable[Tensor] = ()) -> None:
+        swapped = set(trained)
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._contents: list[Callable[[], object]] = []  # calls that restore them
         parts = itertools.chain.from_iterable(module.modules() for module in modules)
@@ -48,9 +55,12 @@ class ModuleState:
                 added = [value for name, value in vars(part).items() if name not in _PLAIN]
                 held = [*part._buffers.values(), *part._parameters.values(), *added]
             for value in held:
-                trained = isinstance(value, Tensor) and value.requires_grad
-                if isinstance(value, _WITH_CONTENT) and not trained:
+                learnt = isinstance(value, Tensor) and value.requires_grad
+                if isinstance(value, _WITH_CONTENT) and not learnt:
                     self._contents.append(_restoring(value))
+            for name, parameter in part._parameters.items() if swapped else ():
+                if parameter in swapped:  # gradient reaches the parameter through its copy
+                    part._parameters[name] = parameter.clone()  # type: ignore[assignment]
 
     def __enter__(self) -> None:
         """Everything is saved already."""
@@ -123,6 +133,66 @@ def uncovered(modules: Iterable[nn.Module]) -> dict[str, bytes]:
 
 
 @contextmanager
+def parameters_kept(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Afterwards lists the parameters whose values the block has changed, and restores them."""
+    before = [(p, p.data, p.detach().clone()) for p in parameters]
+    changed: list[Tensor] = []
+    try:
+        yield changed
+    finally:
+        for parameter, memory, values in before:
+            if not torch.equal(parameter, values):
+                changed.append(parameter)
+                parameter.data = memory.copy_(values)
+
+
+def keeping_hooks(modules: Iterable[nn.Module]) -> set[str]:
+    """The layers with hooks of the script that may keep what they see, and the hooks' names.
+
+    A function that reaches nothing but the layer keeps it there, where it is restored.
+    """
+    found = set()
+    for module in modules:
+        for name, part in module.named_modules():
+            for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()):
+                source = getattr(hook, "__module__", None) or ""
+                if source.split(".")[0] not in ("torch", "d3_plugin") and _reaches_more(hook):
+                    what = getattr(hook, "__qualname__", type(hook).__name__)
+                    found.add(f"{name or type(part).__name__}: {what}")
+    return found
+
+
+def _reaches_more(hook: Any) -> bool:
+    """Whether a function has a closure, defaults or global names of objects that can change."""
+    functions, known = [hook], set[Any]()
+    while functions:
+        function = functions.pop()
+        if not isinstance(function, FunctionType):
+            return True
+        known.add(function)
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        named = [function.__globals__.get(name) for name in _names(function.__code__)]
+        for value in (*cells, *named, *(function.__defaults__ or ())):
+            own = isinstance(value, FunctionType) and value.__module__ == hook.__module__
+            if not isinstance(value, _FIXED):
+                return True
+            if own and value not in known:
+                functions.append(value)
+    return False
+
+
+_FIXED = (ModuleType, FunctionType, BuiltinFunctionType, type, int, float, str, type(None))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The global names and attributes in a function and in those inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+@contextmanager
 def modules_noticed(known: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
     """Lists the other modules that the block calls, and restores what it changes in them."""
     if not hasattr(torch.compiler, "set_stance"):  # before torch 2.6
@@ -188,3 +258,12 @@ def eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
         yield
     finally:
         _even_if_interrupted(restore)
+
+
+@contextmanager
+def train_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Every submodule in train mode, and afterwards each in the mode it had."""
+    with eval_mode(modules):  # which restores
+        for module in modules:
+            module.train()
+        yield

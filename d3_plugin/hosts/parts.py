@@ -14,7 +14,9 @@ from torch.optim.swa_utils import AveragedModel
 from d3_plugin.checks import Count, Seed, setting_problems
 from d3_plugin.errors import HostError, InputError
 from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.labels import LabelForm
 
 _PLAIN_CONTAINER = (
     "networks in a plain dict or list belong to no module. Pass the one that makes the features as "
@@ -49,6 +51,8 @@ class HostParts:
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None
     synthetic_per_class: Count | None
     plugins: Iterable[object]
+    noise: NoiseSource | None = None
+    labels_are: LabelForm = "class_ids"
     strict_plugins: bool = False
     optimizer: Optimizer | Iterable[Optimizer] | None = None
 

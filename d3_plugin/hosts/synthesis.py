@@ -9,6 +9,7 @@ from torch import Tensor
 from d3_plugin.checks import describe
 from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.loop_calls import own_calls
 from d3_plugin.hosts.module_state import ModuleState
 
 
@@ -28,7 +29,11 @@ def synthesize(
     Raises:
         HostError: the hook or the user's function returned something else, or lost the gradient.
     """
-    with ModuleState(host.modules), torch.set_grad_enabled(differentiable):
+    with (
+        own_calls(),
+        ModuleState(host.modules, host.changed_in_forward),
+        torch.set_grad_enabled(differentiable),
+    ):
         rows = hooks.d3_synthesize_features(
             host=host, class_ids=classes.clone(), differentiable=differentiable
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from d3_plugin import D3Settings, HostError
 from d3_plugin.data import GZSLData
@@ -36,6 +39,56 @@ def test_state_dict_continues_the_same_run(
     assert second.steps == 5
     assert_equal(through_state, broken.state())
     assert_equal(d3.distiller.state_dict(), second.distiller.state_dict())
+
+
+class SmallNoise(ScriptHost):
+    """Its calls differ from the guess in order, noise and scale of the attributes."""
+
+    def fake(self) -> Tensor:
+        att = 3 * self.data.attributes[self.input_label]
+        return self.net_g(att, 0.1 * torch.randn_like(att))
+
+
+@pytest.mark.parametrize("before", [1, 8])
+def test_the_loops_call_is_part_of_the_state(
+    toy_data: GZSLData, tmp_path: Path, before: int
+) -> None:
+    """After few calls and after enough; the resumed run asks D³ before it calls the generator."""
+    through = SmallNoise(toy_data)
+    d3 = attach(through)
+    through.run(before, d3)
+    torch.save(d3.state_dict(), tmp_path / "d3.pt")
+    broken = SmallNoise(toy_data)
+    broken.net_g.load_state_dict(through.net_g.state_dict())
+    second = attach(broken)
+    second.load_state_dict(torch.load(tmp_path / "d3.pt", weights_only=True))
+    values = [float(each.loss()) for each in (d3, second)]
+    assert values[0] == values[1]
+    for each in (d3, second):
+        assert "attributes x 3, noise (N, 5) of normal(0, 0." in repr(each.check(prove=False))
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another kind of noise": lambda call: call["slots"][1]["parts"][0].update(kind="gamma"),
+    "another number of classes": lambda call: call["slots"][0]["parts"][0].update(
+        table=torch.ones(2, 5)
+    ),
+    "no such part": lambda call: call["slots"][0]["parts"][0].update(part="Host"),
+    "a width of words": lambda call: call["slots"][1]["parts"][0].update(width="wide"),
+    "no slots": lambda call: call.pop("slots"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_call_in_the_state(toy_data: GZSLData, name: str) -> None:
+    host = SmallNoise(toy_data)
+    d3 = attach(host)
+    host.run(3, d3)
+    state = copy.deepcopy(d3.state_dict())
+    DAMAGES[name](state["loop_call"])
+    with pytest.raises(HostError, match="damaged"):
+        d3.load_state_dict(state)
+    assert "normal(0, 0.1)" in repr(d3.check(prove=False))
 
 
 def test_weight_and_offset_of_the_sum_are_no_part_of_a_training(toy_data: GZSLData) -> None:

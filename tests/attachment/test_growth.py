@@ -20,7 +20,7 @@ def resident() -> int:
 @pytest.mark.parametrize("mode", ["loss", "hook"])
 @pytest.mark.parametrize("steps", [200, pytest.param(5000, marks=pytest.mark.slow)])
 def test_nothing_grows(host: ScriptHost, mode: str, steps: int) -> None:
-    d3 = attach(host, replace(SMALL, weight=1e-4), mode=mode)
+    d3 = attach(host, replace(SMALL, weight=1e-3), mode=mode)
     given = d3 if mode == "loss" else None
     host.run(100, given)
     host.outputs.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -195,6 +197,69 @@ def test_numpy_scores_are_taken(toy_data: GZSLData) -> None:
     classifier = d3_plugin.classifier(**parts, **scoring(lambda s: s.numpy()))
     assert classifier.scores(toy_data.test_unseen_features, scaled=True).shape == (20, 6)
     assert classifier.predict(np.zeros((0, 12))).shape == (0,)
+
+
+@pytest.mark.parametrize("of", [lambda s: s, lambda s: s.numpy()], ids=["tensor", "NumPy"])
+def test_a_mapped_script_gets_mapped_labels(
+    toy_data: GZSLData, of: Callable[[Tensor], object]
+) -> None:
+    """Unseen classes 1 and 4 come behind the seen 0, 2, 3 and 5."""
+    got: list[Tensor] = []
+
+    def train(features: Tensor, labels: Tensor, number: int) -> Callable[[Tensor], object]:
+        got.append(labels)
+        scorer = train_default(features, labels, number)
+        return lambda rows: of(scorer(rows))
+
+    host = ScriptHost(toy_data)
+    d3 = attach(host, labels_are="mapped", train_classifier=train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing has been trained
+        found = d3.evaluate(final_classifier="host")
+        plain = attach(host, train_classifier=train)
+        expected = plain.evaluate(final_classifier="host")
+    mapped = torch.tensor([0, 4, 1, 2, 5, 3])
+    assert torch.equal(got[0], mapped[got[1]])
+    # Another order of the classes is another order of the random weights.
+    np.testing.assert_allclose(found.metrics.seen, expected.metrics.seen, atol=0.1)
+    assert "mapped labels, unseen classes as 4 and on" in repr(d3.check(prove=False))
+    assert "class ids 0 to 5" in repr(plain.check(prove=False))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_loader_tells_which_labels_its_classifier_gets(toy_data: GZSLData, mapped: bool) -> None:
+    """In f-CLSWGAN's the loop maps labels and the classifier does not; in ABP-ZSL's both do."""
+
+    def part(name: str, classes: Tensor) -> dict[str, Tensor]:
+        features, labels = (getattr(toy_data, f"{name}_{kind}") for kind in ("features", "labels"))
+        labels = torch.searchsorted(classes, labels) if mapped else labels
+        return {f"{name}_feature": features, f"{name}_label": labels}
+
+    seen, unseen = toy_data.seen_classes, toy_data.unseen_classes
+    loader = types.SimpleNamespace(
+        **part("train", seen),
+        **part("test_seen", seen),
+        **part("test_unseen", unseen),
+        attribute=toy_data.attributes,
+        seenclasses=seen,
+        unseenclasses=unseen,
+    )
+    got: list[Tensor] = []
+
+    def train(features: Tensor, labels: Tensor, number: int) -> Scorer:
+        got.append(labels)
+        return train_default(features, labels, number)
+
+    d3 = attach(ScriptHost(toy_data), data=loader, labels_are="mapped", train_classifier=train)
+    d3.evaluate(final_classifier="host")
+    assert set(got[0][:80].tolist()) == ({0, 1, 2, 3} if mapped else {0, 2, 3, 5})
+
+
+@pytest.mark.parametrize("answer", [None, 5, lambda rows: rows, lambda rows: rows[:, 0]])
+def test_mapped_classifiers_that_are_none(toy_data: GZSLData, answer: object) -> None:
+    d3 = attach(ScriptHost(toy_data), labels_are="mapped", train_classifier=lambda *_: answer)
+    with pytest.raises(HostError, match="train_classifier"):
+        d3.evaluate(final_classifier="host")
 
 
 def test_probabilities_are_turned_into_scores(toy_data: GZSLData) -> None:

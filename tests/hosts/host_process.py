@@ -61,7 +61,7 @@ def watch(d3: D3, seen: dict[str, Any]) -> None:
         value = loss_of(*args, **options)
         calls.by_d3, seen["due"] = False, True
         seen["finite"] &= bool(torch.stack([value, *d3.values.values()]).isfinite().all())
-        if value.requires_grad:
+        if d3.settings.weight:
             found = torch.autograd.grad(value, generator, retain_graph=True, allow_unused=True)
             seen["gradients"].append(norm(found))
         return value

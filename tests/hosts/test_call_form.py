@@ -10,10 +10,21 @@ from torch import Tensor, nn
 
 from d3_plugin import HostError, attach
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.call_form import CONDITION_NAMES, generator_call, noise_width
+from d3_plugin.hosts.call_form import CONDITION_NAMES, guessed_form, noise_width
 from tests.toys import FeedbackGenerator, parts_of
 
-NOISE, ATT = torch.zeros(3, 2), torch.ones(3, 4)
+ATT = torch.ones(3, 4)
+
+
+def called(net: nn.Module) -> Tensor:
+    """By the guess, with noise 2 wide."""
+    return guessed_form(net, ATT, 2).call(net, torch.arange(3))
+
+
+class WithWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
 
 
 def noise_first(noise: Tensor, att: Tensor) -> None: ...
@@ -29,7 +40,7 @@ def anything(*args: Tensor) -> None: ...
 )
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_attributes_arrive(signature: object, wrapped: bool) -> None:
-    class Net(nn.Module):
+    class Net(WithWeight):
         def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
             given = inspect.signature(signature).bind(*args, **kwargs).arguments
             flat = given.get("args", list(given.values()))
@@ -46,18 +57,17 @@ def test_attributes_arrive(signature: object, wrapped: bool) -> None:
                 *inspect.signature(signature).parameters.values(),
             ]
         )
-    got = generator_call(nn.DataParallel(net) if wrapped else net)(NOISE, ATT)
-    assert torch.equal(got, ATT)
+    assert torch.equal(called(nn.DataParallel(net) if wrapped else net), ATT)
 
 
 def test_scripted_and_compiled_generators() -> None:
-    class Net(nn.Module):
+    class Net(WithWeight):
         def forward(self, z: Tensor, c: Tensor) -> Tensor:
             return c * 2
 
-    assert torch.equal(generator_call(torch.jit.script(Net()))(NOISE, ATT), ATT * 2)
+    assert torch.equal(called(torch.jit.script(Net())), ATT * 2)
     compiled = torch.compile(Net(), backend="eager")
-    assert torch.equal(generator_call(compiled)(NOISE, ATT), ATT * 2)
+    assert torch.equal(called(compiled), ATT * 2)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +91,7 @@ def test_attach_needs_no_word_about_either(toy_data: GZSLData) -> None:
     parts = parts_of(FeedbackGenerator(7, 5, 12), toy_data)
     attach(**parts).loss().backward()
     assert parts["generator"].fc1.weight.grad[:, :7].abs().max() > 0
-    with pytest.raises(HostError, match=r"noise \(2, 5\).*noise_dim="):
+    with pytest.raises(HostError, match=r"noise \(N, 5\).*noise_dim="):
         attach(**parts, noise_dim=5)
 
 
@@ -89,8 +99,13 @@ def test_generator_that_no_rule_knows(toy_data: GZSLData) -> None:
     """One that takes a single tensor."""
     net = nn.Linear(10, 12)
     parts = parts_of(net, toy_data)
-    with pytest.raises(HostError, match=r"noise \(2, 5\), attributes \(2, 5\).*synthesize="):
-        attach(**parts)
+    d3 = attach(**parts)
+    with pytest.raises(HostError, match=r"noise \(N, 5\).*attributes.*in your loop.*synthesize="):
+        d3.loss()
+    data = toy_data
+    net(torch.cat([torch.randn(20, 5), data.attributes[data.train_labels[:20]]], 1))
+    d3.loss().backward()
+    d3.detach()
     d3 = attach(
         **parts,
         synthesize=lambda ids, att: net(torch.cat([torch.randn(len(att), 5), att], dim=1)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -198,6 +200,86 @@ def test_rows_of_unseen_classes(toy_data: GZSLData, reading: str) -> None:
     ids = torch.tensor([0, 1, 4, 4])
     with pytest.raises(HostError, match="not class_ids" if reading == "class_ids" else r"\[1, 4\]"):
         batches(toy_data).read(toy_data.train_features[:4], *given(toy_data, reading, ids))
+
+
+@pytest.mark.parametrize("bad", [-1, -100, 255, "unseen"])
+@pytest.mark.parametrize("reading", ["class_ids", "mapped"])
+def test_bad_labels_in_the_thirtieth_batch(toy_data: GZSLData, reading: str, bad: object) -> None:
+    value = {"class_ids": 4, "mapped": 5}[reading] if bad == "unseen" else bad
+    read, rows = batches(toy_data, reading).read, toy_data.train_features
+    labels, _ = given(toy_data, reading, toy_data.train_labels)
+    for _ in range(29):
+        read(rows, labels, None)
+    later = labels.clone()
+    later[3] = value
+    with pytest.raises(HostError, match=rf"1 of 80 are none, such as \[{value}\]"):
+        read(rows, later, None)
+
+
+@pytest.mark.parametrize("wrong", ["permuted", "scaled"])
+@pytest.mark.parametrize("reading", READINGS)
+def test_rows_that_change_later(toy_data: GZSLData, reading: str, wrong: str) -> None:
+    ids, rows = toy_data.train_labels, toy_data.train_features
+    both = batches(toy_data, reading)
+    logits = F.one_hot(torch.searchsorted(toy_data.seen_classes, ids), 4).float()
+    for _ in range(3):
+        both.note(*both.read(rows, *given(toy_data, reading, ids)), logits)
+    both.look()
+    for _ in range(3):
+        shown = rows * 16 if wrong == "scaled" else rows
+        seen_as = logits.roll(20, 0) if wrong == "permuted" else logits
+        both.note(*both.read(shown, *given(toy_data, reading, ids)), seen_as)
+    with pytest.warns(D3Warning, match="do not fit the classes given with them"):
+        both.look()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda ids: ids.numpy(),
+        lambda ids: ids.tolist(),
+        lambda ids: ids[:, None],
+        lambda ids: ids.float(),
+        lambda ids: ids[:, None].double().numpy(),
+    ],
+    ids=["array", "list", "column", "whole floats", "column of an array"],
+)
+def test_labels_of_other_kinds(toy_data: GZSLData, form: Callable[[Tensor], object]) -> None:
+    ids = toy_data.train_labels
+    for rows in (toy_data.train_features, toy_data.train_features.numpy()):
+        _, found = batches(toy_data).read(rows, form(ids), None)
+        assert torch.equal(found, ids)
+
+
+@pytest.mark.parametrize(
+    ("form", "match"),
+    [
+        (lambda ids: F.one_hot(ids, 6), r"\(80, 6\).*as one-hot rows are; pass one number"),
+        (lambda ids: F.one_hot(ids, 6).float(), "one-hot"),
+        (
+            lambda ids: ["abcdef"[i] for i in ids],
+            r"class names \('a', 'a', 'a', ...\); pass class ids",
+        ),
+        (lambda ids: np.array(["abcdef"[i] for i in ids]), "class names"),
+        (lambda ids: ids + 0.5, "integer labels"),
+    ],
+    ids=["one-hot", "floating one-hot", "names", "array of names", "halves"],
+)
+def test_labels_that_are_refused(
+    toy_data: GZSLData, form: Callable[[Tensor], object], match: str
+) -> None:
+    with pytest.raises(HostError, match=match):
+        batches(toy_data).read(toy_data.train_features, form(toy_data.train_labels), None)
+
+
+def test_a_loader_that_goes_class_by_class(toy_data: GZSLData) -> None:
+    """The first batch, of class 0, is the same in both forms and settles nothing."""
+    rows, ids = toy_data.train_features, toy_data.train_labels
+    read = batches(toy_data).read
+    read(rows[:20], torch.zeros(20, dtype=torch.long), None)
+    assert ids[60] == 5
+    with pytest.raises(HostError, match="labels_are='mapped'"):
+        read(rows[40:60], torch.full((20,), 2), None)  # mapped: the third seen class, 3
 
 
 # --- attributes

@@ -12,9 +12,8 @@ from torch.distributions import Distribution, Normal
 
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import InputError
-from d3_plugin.hosts.call_form import CONDITION_NAMES
+from d3_plugin.hosts.call_form import contradiction, guessed_form
 from d3_plugin.hosts.loop_calls import LoopCalls, own_calls
-from d3_plugin.hosts.loop_form import contradiction, guessed_form
 from tests.hosts.watched import NOISE, Problem, Z
 
 
@@ -130,10 +129,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         lambda g, y, a, d: g(torch.randn(64, Z, 1, 1), a[:, :, None, None]),
         f"{NOISE} as (N, W, 1, 1), attributes as (N, W, 1, 1)",
     ),
-    "repeated": (
-        lambda g, y, a, d: g(torch.randn(64, Z), a[:, None].expand(-1, 3, -1)),
-        f"{NOISE}, attributes as (N, 3, W)",
-    ),
     "one draw": (
         lambda g, y, a, d: g(torch.randn(1, Z).expand(64, -1), a),
         f"{NOISE}, one draw for all rows, attributes",
@@ -189,6 +184,17 @@ def test_learnt_form(name: str, problem: Problem) -> None:
             torch.testing.assert_close(own.double(), theirs.double(), rtol=1e-2, atol=1e-2)
         else:
             assert own == theirs
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.1])
+@pytest.mark.parametrize("rows", [8, 64])
+def test_the_same_noise_again(rows: int, moved: float, problem: Problem) -> None:
+    """Of a closure, and as ABP-ZSL infers it by Langevin steps, with few rows and with more."""
+    noise = torch.randn(rows, Z)
+    for _ in range(12):
+        problem.net(noise, problem.batch(rows)[1])
+        noise = noise + moved * torch.randn(rows, Z)
+    assert str(problem.form()) == f"generator({NOISE}, attributes)"
 
 
 class Encoder(nn.Module):
@@ -321,7 +327,7 @@ def test_loop_contradicts_the_guess(problem: Problem) -> None:
             return c
 
     net, attributes = Net(), problem.data.attributes
-    guess = guessed_form(net, attributes, Z, CONDITION_NAMES)
+    guess = guessed_form(net, attributes, Z)
     assert str(guess) == f"generator(attributes, {NOISE})"
     calls = LoopCalls(net, problem.data)
     net(torch.randn(64, Z), problem.batch()[1])
@@ -334,7 +340,7 @@ def test_loop_contradicts_the_guess(problem: Problem) -> None:
 
 @pytest.mark.parametrize("noise", [Normal(0.0, 0.1), lambda n: 0.1 * torch.randn(n, Z)])
 def test_noise_of_the_user(noise: Distribution | Callable[[int], Tensor], problem: Problem) -> None:
-    form = guessed_form(problem.net, problem.data.attributes, Z, CONDITION_NAMES).with_noise(noise)
+    form = guessed_form(problem.net, problem.data.attributes, Z).with_noise(noise)
     form.call(problem.net, torch.tensor([1, 2, 3]))
     drawn, attributes = problem.net.last[0]
     assert drawn.shape == (3, Z)

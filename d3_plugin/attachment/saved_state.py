@@ -1,0 +1,66 @@
+"""What continues a run of D³: taken from it, and given back after a check."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from d3_plugin.attachment.generator_loss import GeneratorLoss
+from d3_plugin.attachment.hook_mode import OptimizerHook
+from d3_plugin.distillation.settings import SCORING
+from d3_plugin.errors import HostError
+from d3_plugin.hosts.host import Host
+
+
+def state_of(host: Host, loss: GeneratorLoss, hook: OptimizerHook | None) -> dict[str, Any]:
+    """See :meth:`d3_plugin.D3.state_dict`."""
+    return {
+        "distiller": loss.distiller.state_dict(),
+        **loss.state_dict(),
+        "host_steps": 0 if hook is None else hook.host_steps,
+        "settings": asdict(loss.settings),
+        "seen_classes": host.data.seen_classes,
+        "loop_call": host.from_noise.state_dict(),
+    }
+
+
+def continue_from(
+    state: Mapping[str, Any],
+    host: Host,
+    loss: GeneratorLoss,
+    hook: OptimizerHook | None,
+    seed: int,
+) -> None:
+    """See :meth:`d3_plugin.D3.load_state_dict`."""
+
+    def take(state: Mapping[str, Any]) -> None:
+        loss.distiller.load_state_dict(state["distiller"])
+        loss.load_state_dict(state, seed)
+        if hook is not None:
+            hook.host_steps = int(state["host_steps"])
+        host.from_noise.load_state_dict(state["loop_call"])
+
+    before = copy.deepcopy(state_of(host, loss, hook))
+    try:
+        _check_same_problem(state, before)
+        take(copy.deepcopy(dict(state)))  # Adam would keep its tensors
+    except Exception as error:  # a damaged part makes PyTorch raise almost anything
+        take(before)
+        raise HostError(
+            f"this state is damaged, or of other data or settings ({error!r}); nothing changed"
+        ) from error
+
+
+def _check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Check that a saved state has the same settings and classes; ValueError names what differs."""
+    others = [
+        f"{name} was {state['settings'].get(name)!r}, is {now!r}"
+        for name, now in own["settings"].items()
+        if name not in SCORING and state["settings"].get(name) != now
+    ]
+    if state["seen_classes"].tolist() != own["seen_classes"].tolist():
+        others.append(f"the seen classes were {state['seen_classes'].tolist()[:20]}")
+    if others:
+        raise ValueError(f"other settings or data: {'; '.join(others)}")
