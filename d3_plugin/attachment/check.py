@@ -110,7 +110,7 @@ def check_of(
     lines.append(Line("labels", *loss.batches.finding))
     share = loss.values.get("gradient_share")
     lines += generator_lines(
-        weight=loss.settings.weight,
+        weight=float(loss.share.weight),
         reached=bool(loss.share.recent) or loss.arrival.reached,
         gradient_share=None if share is None else share.item(),
         steps=loss.student.steps,
@@ -154,7 +154,7 @@ def generator_lines(
     """Whether D³'s loss reaches the generator.
 
     Args:
-        weight: ``settings.weight``.
+        weight: in use.
         reached: whether gradient came to the generator through the loss; None if not known yet.
         gradient_share: D³'s of the generator's gradient, once known.
         steps: of the student.

@@ -24,6 +24,7 @@ from d3_plugin.hooks.describe import host_of
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.call_parts import NoiseSource
 from d3_plugin.hosts.host import Host, HostFamily, Scorer
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.parts import HostParts
@@ -164,6 +165,7 @@ class LoopTrainer:
         mode: Mode = "loss",
         labels_are: LabelForm = "class_ids",
         noise_dim: int | None = None,
+        noise: NoiseSource | None = None,
         synthesize: Synthesis | None = None,
         modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
         transform_features: Callable[[Tensor], Tensor] | None = None,
@@ -186,6 +188,7 @@ class LoopTrainer:
             data=self._data if data is None else data,
             seed=self._seed,
             noise_dim=noise_dim,
+            noise=noise,
             synthesize=synthesize,
             modules=modules,
             transform_features=transform_features,
@@ -203,6 +206,8 @@ class LoopTrainer:
                 )
         self.d3 = WithoutD3(self.host.device)
         self.when_attached()
+        if synthesize is None and isinstance(self.d3, WithoutD3):
+            self.host.from_noise.watch()  # as D³ does: the evaluation then calls as the loop did
         return self.d3
 
     def attach_d3(self, settings: D3Settings, seed: int, plugins: Sequence[object]) -> D3:
@@ -217,6 +222,7 @@ class LoopTrainer:
             seed=seed,
             labels_are=self._labels_are,
             noise_dim=parts.noise_dim,
+            noise=parts.noise,
             synthesize=parts.synthesize,
             modules=parts.modules,
             transform_features=parts.transform_features,
