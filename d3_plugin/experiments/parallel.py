@@ -96,6 +96,8 @@ def run_all(
     if not silent:
         finished = f"{len(runs)} runs, {len(done)} of them finished earlier"
         print(f"{finished}; results in {store.folder.parent}", flush=True)
+    for outcome in done.values():  # of a command that was killed as it stored the other runs
+        store.remove_checkpoints(outcome.run)
     if not missing:
         return done
     if rerun:
