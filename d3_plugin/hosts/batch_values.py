@@ -50,5 +50,7 @@ def label_column(labels: Tensor) -> Tensor:
             "per row, (B,): class ids as in data=, or with attach(labels_are='mapped') positions "
             "among the sorted seen classes"
         )
-    whole = labels.is_floating_point() and bool((labels == labels.round()).all())
-    return labels.long() if whole else labels
+    if labels.is_floating_point():
+        numbers = labels.float()  # of float8 PyTorch rounds nothing
+        return numbers.long() if bool((numbers == numbers.round()).all()) else labels
+    return labels

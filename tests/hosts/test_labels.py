@@ -240,9 +240,10 @@ def test_rows_that_change_later(toy_data: GZSLData, reading: str, wrong: str) ->
         lambda ids: ids.tolist(),
         lambda ids: ids[:, None],
         lambda ids: ids.float(),
+        lambda ids: ids.to(torch.float8_e4m3fn),
         lambda ids: ids[:, None].double().numpy(),
     ],
-    ids=["array", "list", "column", "whole floats", "column of an array"],
+    ids=["array", "list", "column", "whole floats", "float8", "column of an array"],
 )
 def test_labels_of_other_kinds(toy_data: GZSLData, form: Callable[[Tensor], object]) -> None:
     ids = toy_data.train_labels
