@@ -30,8 +30,7 @@ from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
 
-_BEGUN = 50
-"""Steps after which synthetic rows must show what the loop has trained."""
+_BEGUN = 50  # steps after which synthetic rows must show what the loop has trained
 
 
 class D3:
@@ -118,7 +117,7 @@ class D3:
         Args:
             features: (B, D) real seen rows of the host's batch; they may be overwritten afterwards.
                 None: D³ draws ``settings.real_rows`` training rows itself.
-            labels: (B,) or (B, 1) whole numbers, in the form that ``attach(labels_are=...)`` names,
+            labels: (B,) or (B, 1) integers, in the form that ``attach(labels_are=...)`` names,
                 all of seen classes. Arrays and lists are taken, too.
             attributes: (B, A) instead of labels, for loops that have none: rows of the data's
                 attribute matrix, unchanged or divided by their norm.

@@ -12,15 +12,7 @@ import torch
 from torch import Tensor
 
 import d3_plugin
-from d3_plugin import (
-    D3Settings,
-    Host,
-    HostError,
-    HostFamily,
-    PluginError,
-    StepBatch,
-    hookimpl,
-)
+from d3_plugin import D3Settings, Host, HostError, HostFamily, PluginError, StepBatch, hookimpl
 from d3_plugin.data import GZSLData
 from d3_plugin.hooks import specs
 from d3_plugin.hooks.manager import host_families, make_manager
