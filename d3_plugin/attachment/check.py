@@ -60,7 +60,8 @@ class Check:
     @property
     def verdict(self) -> str:
         number = len(self.problems)
-        return "nothing looks wrong" if not number else f"{number} of these look wrong"
+        look = "looks" if number == 1 else "look"
+        return f"{number} of these {look} wrong" if number else "nothing looks wrong"
 
     @property
     def first_lines(self) -> list[str]:
