@@ -23,6 +23,9 @@ from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.loop import LoopTrainer
 from tests.experiments.tiny import D3
 
+# A few steps on the first batch alone.
+pytestmark = pytest.mark.filterwarnings(r"ignore:\d+% of synthetic rows of seen classes")
+
 CALLS: list[tuple[Any, ...]] = []
 
 
