@@ -103,16 +103,16 @@ def attach(
             trainer's plugin. Not needed where the loop calls the generator before ``loss()``.
             Default: the input width of the generator's first linear layer minus that of the
             attributes, or else that of the attributes.
-        noise: ``n -> (n, Z)``, or a ``torch.distributions.Distribution``: what the default
-            synthesis draws, for those who evaluate without a loop. Default: as the loop draws,
-            standard normal before that is seen.
+        noise: ``n -> (n, Z)``, or a ``torch.distributions.Distribution``, for the default
+            synthesis; needed only without a loop. Default: as the loop draws; standard normal
+            until that has been seen.
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
             generator alone, as the loop calls it. Before the loop's first call: with noise first
             and attributes second, or by a name of
             :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
             DistributedDataParallel it should call ``generator.module``.
         modules: other networks that ``transform_features`` and the classifier use, as a list or
-            dict; those that synthesis calls are found (torch 2.6 or newer). Their buffers are kept,
+            dict; networks that synthesis calls are found (torch 2.6 on). Their buffers are kept,
             and they are in eval mode during ``evaluate()``. Parameters used by synthesis get
             gradient from the loss if their ``requires_grad`` is on, as in the host's own generator
             step; in hook mode only those that ``optimizer`` steps.
@@ -135,7 +135,7 @@ def attach(
         The attached :class:`D3`.
 
     Raises:
-        HostError: nothing knows the trainer, or parts are missing or do not belong together; lists
+        HostError: no plugin knows the trainer, or parts are missing or do not fit together; lists
             every problem found.
         DataError: the data contradict themselves.
         InputError: an option outside its range.
@@ -207,7 +207,7 @@ def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
 
 
 def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> None:
-    """Finds wrong calls, other modules and lasting changes before the teacher is trained."""
+    """Finds wrong calls, further modules and side effects before the teacher is trained."""
     classes = host.data.unseen_classes[:1].repeat(2)
     reachable = reached and any(p.requires_grad for p in host.generator.parameters())
 

@@ -65,7 +65,7 @@ class Check:
 
     @property
     def first_lines(self) -> list[str]:
-        """What fits a log."""
+        """The first lines, for a log."""
         return repr(self).split("\n")[:6]
 
     def __repr__(self) -> str:
@@ -133,8 +133,8 @@ def call_lines(form: CallForm, *, given: bool, guessed: bool) -> list[Line]:
 
     Args:
         form: the loop's, or a guess.
-        given: ``synthesize=`` was given, so that D³ calls that function.
-        guessed: the loop has made no call yet that was seen.
+        given: whether ``synthesize=`` was given: D³ then calls that function.
+        guessed: whether no call of the loop has been seen yet.
     """
     what = "generator's call"
     if given:
@@ -155,10 +155,10 @@ def generator_lines(
     """Whether D³'s loss reaches the generator.
 
     Args:
-        weight: in use.
+        weight: the weight in use.
         reached: whether gradient came to the generator through the loss; None if not known yet.
-        gradient_share: D³'s of the generator's gradient, once known.
-        steps: of the student.
+        gradient_share: D³'s share of the generator's gradient; None if not known yet.
+        steps: number of the student's steps.
     """
     what = "loss in generator"
     if weight == 0:

@@ -30,7 +30,7 @@ from d3_plugin.hosts.module_state import weights_from
 
 Mode = Literal["loss", "hook"]
 
-_BEGUN = 50  # steps after which synthetic rows must show what the loop has trained
+_BEGUN = 50  # steps after which the generator counts as trained, and its rows are checked
 
 
 class D3:
@@ -244,7 +244,7 @@ class D3:
     def calibrate(self, *others: D3, draws: Count = 1) -> Chosen:
         """Choose ``ensemble_weight`` and ``seen_offset`` on validation classes.
 
-        For a D³ whose test rows are of validation classes, without which its host is trained::
+        For a D³ on a validation problem: its host is trained without the classes it is tested on::
 
             chosen = d3_of_validation.calibrate()  # attach(data=pseudo_unseen(data), ...)
             d3.evaluate(**chosen)                  # on the test rows of data
@@ -263,7 +263,7 @@ class D3:
         return choose_ensemble([d3.evaluate(draws=draws, final_classifier="both") for d3 in cuts])
 
     def check(self, *, prove: bool = True) -> Check:
-        """What D³ has understood of the host and how it knows, on one screen; changes no number.
+        """What D³ has understood of the host and how it knows, on one screen; changes no result.
 
         ``prove`` also synthesises seen classes and compares them with the training rows.
         """
@@ -280,7 +280,7 @@ class D3:
         self._loss.student.look()
 
     def state_dict(self) -> dict[str, Any]:
-        """What continues a run: teacher, student, optimiser, random stream, step, loop's call."""
+        """What resumes a run: teacher, student, optimiser, random stream, step, call form."""
         return state_of(self.host, self._loss, self._optimizer_hook)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

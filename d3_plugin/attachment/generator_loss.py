@@ -35,7 +35,7 @@ _SHOWN_AFTER = 500
 
 
 class Clock:
-    """Seconds of D³'s last steps and of the whole ones; on a GPU of the launches alone."""
+    """Seconds of D³ and of the whole in the last steps; on a GPU of launching kernels only."""
 
     def __init__(self) -> None:
         self._ends = deque[tuple[float, float]](maxlen=20)  # of a step, and its own seconds
@@ -46,7 +46,7 @@ class Clock:
 
     @property
     def seconds(self) -> tuple[float, float] | None:
-        """Of D³ in a step, and of the step; None before there are a few."""
+        """Medians of D³ in a step, and of the whole step; None before the fifth step."""
         if len(self._ends) < 5:
             return None
         ends, own = zip(*self._ends, strict=True)
@@ -64,11 +64,11 @@ class GeneratorLoss:
             measured in the host's backward pass.
 
     Attributes:
-        settings: those in use.
-        stream: the one in use.
+        settings: the settings in use.
+        stream: the random stream in use.
         distiller: as given.
-        student: trains it.
-        share: D³'s of the generator's gradient.
+        student: the trainer of the student.
+        share: D³'s share of the generator's gradient.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class GeneratorLoss:
         return loss
 
     def change(self, settings: D3Settings) -> None:
-        """Go on with these settings, see :attr:`d3_plugin.D3.settings`."""
+        """Continue with these settings, see :attr:`d3_plugin.D3.settings`."""
         if not isinstance(settings, D3Settings):
             raise InputError(f"d3.settings must be D3Settings, got {settings!r}")
         before, after = asdict(self.settings), asdict(settings)
@@ -176,7 +176,7 @@ class GeneratorLoss:
         return values
 
     def warn_if_never_called(self) -> None:
-        """In evaluation: neither student nor generator can have learnt then."""
+        """Warn, in an evaluation, if D³ has made no step: nothing can have been learnt."""
         if self.student.steps == 0:
             why = "d3.loss() was never called"
             if self._hooked:
@@ -236,7 +236,7 @@ class GeneratorLoss:
             self._prove()
 
     def _look(self) -> None:
-        """What makes a GPU wait: the batches, D³'s share of the gradient, and where it arrives."""
+        """Make the checks that a GPU waits for: of batches, D³'s share, and where it arrives."""
         settings = self.settings
         self.batches.look()
         if settings.gradient_share and not self._warned_share:

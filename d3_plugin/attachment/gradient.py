@@ -15,7 +15,7 @@ from d3_plugin.distributed import average
 from d3_plugin.errors import D3Warning
 
 LARGE_SHARE = 0.04
-"""Of the generator's gradient: a share of 6 % spoilt a flow's training; most have below 3 %."""
+"""Share above which D³ warns: 6 % spoilt the training of a flow; most hosts are below 3 %."""
 
 SMALL_SHARE = 1e-4
 """Below it the generator's training is as with weight 0."""
@@ -46,7 +46,7 @@ class GivenGradient(torch.autograd.Function):
 
 
 class Arrival:
-    """Notes whether D³'s gradient reaches the generator, and whether that learns from it.
+    """Notes whether D³'s gradient reaches the generator, and whether the generator changes.
 
     Args:
         generator: its parameters are compared between two looks.
@@ -91,12 +91,12 @@ class GradientShare:
     """Norm of D³'s gradient over that of the whole, at the parameters that D³ reaches.
 
     Args:
-        weight: of D³'s losses until a share was measured.
+        weight: of D³'s losses until a share has been measured.
 
     Attributes:
-        recent: up to ten, 0-dim on the device.
-        per_weight: each of them over the weight that it was measured at; NaN if unusable.
-        weight: in use.
+        recent: the last shares, at most ten, 0-dim on the device.
+        per_weight: each of them divided by the weight it was measured at; NaN if unusable.
+        weight: the weight in use.
     """
 
     def __init__(self, weight: float) -> None:
@@ -170,7 +170,7 @@ class GradientShare:
         return unknown
 
     def warn(self, weight: float, hooked: bool) -> bool:
-        """Warn if the median share is too large or small, and return whether it is; a GPU waits."""
+        """Warn and return True if the median share is too large or small; makes a GPU wait."""
         share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
         clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
         if 0 < share < SMALL_SHARE:

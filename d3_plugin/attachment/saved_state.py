@@ -1,4 +1,4 @@
-"""What continues a run of D³: taken from it, and given back after a check."""
+"""The state that resumes a run of D³: saved, and loaded after a check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What looks wrong in an evaluation, in sentences for warnings."""
+"""Warnings of what looks wrong in an evaluation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _GAP = 0.2  # less may be chance, or a training that has just begun
 def doubts_of_classifier(
     scorer: HostScorer | None, evaluation: Evaluation | None = None
 ) -> list[str]:
-    """The host's classifier gives probabilities, or is far below the student.
+    """Warnings if the host's classifier gives probabilities, or is far below the student.
 
     Args:
         scorer: the host's classifier; None if it is not scored.
-        evaluation: with the scores of both; None for the first sentence alone.
+        evaluation: with the scores of both; None to check for probabilities only.
     """
     if scorer is None:
         return []
@@ -36,7 +36,7 @@ def doubts_of_classifier(
 
 
 def _far_below_student(scorer: HostScorer, evaluation: Evaluation) -> list[str]:
-    """The metrics in which it is, with both figures; it may then not be the script's own."""
+    """Metrics in which the host's classifier is far below the student, with both figures."""
     of_host, of_student = evaluation.host_scores, evaluation.student_scores
     if scorer.source == "plugin" or of_host is None or of_student is None:
         return []
@@ -53,7 +53,7 @@ def _far_below_student(scorer: HostScorer, evaluation: Evaluation) -> list[str]:
 
 
 def doubts_of_chance(evaluation: Evaluation) -> list[str]:
-    """The host's classifier tells unseen classes apart no better than guessing does."""
+    """A warning if the host's classifier tells unseen classes apart no better than guessing."""
     if evaluation.host_scores is None:
         return []
     zsl = evaluation.metrics_of(evaluation.host_scores).zsl
@@ -62,7 +62,7 @@ def doubts_of_chance(evaluation: Evaluation) -> list[str]:
 
 
 def near_chance(zsl: float, unseen_classes: int) -> str:
-    """The sentence for a ZSL accuracy that guessing reaches, too; empty if it is better."""
+    """A warning if guessing would reach this ZSL accuracy, too; empty if it is better."""
     few = unseen_classes < 8  # where a short training is often no better than guessing
     chance = 1 / unseen_classes
     if few or zsl >= min(1.5 * chance, chance + 0.05):

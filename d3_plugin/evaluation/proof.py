@@ -1,4 +1,4 @@
-"""Proves that D³ synthesises as the loop does: synthetic rows of seen classes against real ones."""
+"""Checks that D³ synthesises as the loop does: compares synthetic seen rows with real ones."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ _ROWS = 400
 # where the share of rows, 4 %, says nothing yet; a wrong order never has above 3.3.
 _LINK = 4.0
 _GOOD = 0.5  # above this share no other form is tried
-# With attributes on another scale a generator of 30 steps already has up to 43 % instead of 4 %:
-# steeper, not righter.
+# With attributes on a wrong scale a generator of 30 steps already reaches up to 43 %, not 4 %.
 _BETTER = 0.6
 _LENGTHS = 0.4, 2.5  # a generator of 10 steps: 0.5; scaled features against raw ones: 0.2 to 0.36
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What synthesising seen classes has shown.
+    """The result of synthesising seen classes.
 
     Attributes:
-        share: of synthetic rows whose nearest class mean of the training rows is their own's.
-        chance: that share for rows that know nothing of their class.
-        link: how far the means of synthetic and real rows of a class point the same way, seen from
-            the mean of all classes, in standard errors of other classes' means. 0 by chance.
+        share: of synthetic rows that are nearest to the mean training row of their own class.
+        chance: that share for rows that do not depend on their class.
+        link: mean cosine between a class's synthetic and real mean, both centred on the mean of all
+            classes, minus that of different classes, in standard errors of the latter; near 0 by
+            chance.
         others: ``share`` and ``link`` with calls of other forms, by what differs.
-        length: norm of synthetic over that of real rows of the same classes.
-        mode_gap: distance of a class's means in eval and in train mode.
-        between: distance of the means of two classes in train mode.
+        length: norm of synthetic rows divided by that of real rows of the same classes.
+        mode_gap: distance between a class's means in eval and in train mode.
+        between: distance between the means of two classes in train mode.
         equal: share of classes whose rows are all equal in eval mode.
-        call_seen: whether the loop's own call has this form, so that only training can be missing.
-        informed: whether rows of either mode know of their class, which those of a generator that
-            has hardly begun do not.
+        call_seen: whether the loop was seen to make this call; bad rows then need more training.
+        informed: whether rows of either mode depend on their class; those of a generator that has
+            hardly been trained do not.
         warnings: sentences; empty if all is well.
     """
 
@@ -75,8 +75,8 @@ class Proof:
         ):
             found.append(
                 f"{self._figures} are nearest to their own class, and their class means have no "
-                "link to the real ones. Either D³ calls the generator otherwise than the loop "
-                "does, then pass attach(synthesize=...), or it has not been trained: this check "
+                "link to the real ones. Either D³ calls the generator differently from the "
+                "loop, then pass attach(synthesize=...), or it has not been trained: this check "
                 "cannot tell"
             )
         if self._modes_differ:
@@ -95,7 +95,7 @@ class Proof:
 
     @property
     def warnings_of_the_call(self) -> list[str]:
-        """Those that tell a wrong call or wrong data from a training that is not over."""
+        """The warnings that point to a wrong call or wrong data, not to unfinished training."""
         found = []
         better, (share, link) = max(
             self.others.items(), key=lambda item: item[1], default=("", (0.0, 0.0))
@@ -103,7 +103,7 @@ class Proof:
         if share > _BETTER or (self.link < _LINK < link and share > self.share):
             found.append(
                 f"{self._figures} are nearest to their own class, but {share:.0%} with {better}: "
-                "D³ seems to call the generator otherwise than the loop does. Pass attach("
+                "D³ seems to call the generator differently from the loop. Pass attach("
                 "synthesize=lambda class_ids, attributes: ...) with the loop's call"
             )
         usual = _LENGTHS[0] <= self.length <= _LENGTHS[1]
@@ -141,17 +141,17 @@ def prove_synthesis(
 ) -> Proof:
     """Synthesise seen classes and compare them with the training rows.
 
-    Draws from the current random streams: give it one of its own, as it must not move the one that
-    evaluation draws from.
+    Draws from the current random streams: call it in a separate one, so that it does not advance
+    the one of the evaluation.
 
     Args:
         synthesize: as D³ does for its final classifier; called in eval and in train mode.
         data: on the generator's device.
         modules: those whose mode is changed, and restored.
-        other_forms: other calls of the generator, by what differs; tried only where ``synthesize``
-            does badly. One that fails is left out.
-        call_seen: whether the loop was seen to call the generator so. A WGAN of 100 steps knows as
-            little of classes as a wrong call.
+        other_forms: other calls of the generator, by what differs; tried only if ``synthesize``
+            does badly. Those that fail are left out.
+        call_seen: whether the loop was seen to make this call. After 100 steps the rows of a WGAN
+            depend as little on their class as those of a wrong call.
         training: whether the final synthesis is in train mode.
     """
     modules, seen = list(modules), data.seen_classes

@@ -1,4 +1,4 @@
-"""Plugins of ``--plugin``: each is an idea that a row of its own adds to +D³."""
+"""Plugins of ``--plugin``: each is added to +D³, in a row of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training checkpoints: everything that continues a run, in one file."""
+"""Training checkpoints: everything needed to resume a training, in one file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORMAT = 2
 
 
 class _Content(TypedDict):
-    """Of the file; what ``trainer`` and ``d3s`` hold, their ``load_state_dict`` knows."""
+    """Content of the file; ``trainer`` and ``d3s`` hold what ``load_state_dict`` takes."""
 
     format: int
     identity: str
@@ -133,7 +133,7 @@ class Checkpoint:
 
 
 def is_of_others(path: Path, identity: Any) -> bool:
-    """Whether a checkpoint is of another identity; of a damaged file :class:`Checkpoint` tells."""
+    """Whether a checkpoint has another identity; :class:`Checkpoint` handles damaged files."""
     with suppress(Exception):
         content = torch.load(path, map_location="cpu", weights_only=True)
         return bool(content["identity"] != json.dumps(identity, sort_keys=True))

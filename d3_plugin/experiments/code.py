@@ -20,7 +20,7 @@ from d3_plugin.hooks.specs import PROJECT
 from d3_plugin.hosts.host import HostFamily
 
 OWN = "d3_plugin"
-"""The entry of :attr:`Code.modules` for all rooms of d3_plugin whose code changes numbers."""
+"""The entry of :attr:`Code.modules` for all code of d3_plugin that can change numbers."""
 
 _ROOMS = (
     *("functional", "losses", "distributed", "data", "hosts", "distillation", "hooks"),
@@ -87,7 +87,7 @@ def code_of(adapter: str, family: HostFamily | None = None, plugin: object = Non
 
 
 def digest_of(codes: Sequence[Code]) -> str:
-    """Of all of it."""
+    """One digest of all these codes."""
     return short_digest(json.dumps([asdict(code) for code in codes], sort_keys=True))
 
 
@@ -97,7 +97,7 @@ def installed_families() -> dict[str, HostFamily]:
 
 
 def code_changes(stored: Any, wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, in words; each is a :class:`Code` as JSON types, or what a file holds."""
+    """What differs, in words; both are a :class:`Code` as JSON types, ``stored`` from a file."""
     if not isinstance(stored, dict) or not {"modules", "plugins"} <= stored.keys():
         return ["the code, which was not recorded then"]
     names = [name for name, _, _ in _changed(stored["modules"], wanted["modules"])]
@@ -147,7 +147,7 @@ def _own_digest() -> str:
 
 
 def _state(plugin: object) -> str:
-    """What an instance holds, as far as it is written the same in every process."""
+    """The attributes of an instance whose ``repr`` is the same in every process."""
     if isinstance(plugin, types.ModuleType) or not getattr(plugin, "__dict__", None):
         return ""
     written = {name: repr(value) for name, value in sorted(vars(plugin).items())}

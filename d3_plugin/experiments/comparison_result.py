@@ -44,11 +44,11 @@ class Comparison:
 
     @property
     def seeds(self) -> int:
-        """Their number."""
+        """Number of seeds."""
         return int(self.content["settings"]["seeds"])
 
     def to_dict(self) -> dict[str, Any]:
-        """:attr:`rows`, of types that JSON has."""
+        """:attr:`rows`, as JSON types."""
         return self.rows
 
     def __repr__(self) -> str:

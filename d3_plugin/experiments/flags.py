@@ -31,7 +31,7 @@ METAVARS = {
     "plugins": "MODULE:OBJECT",
 }
 FLAGS = {"d3": "--set", "plugins": "--plugin"}
-"""Those that are not called as the argument."""
+"""Flags that are not named after their argument."""
 
 PROGRESS = (
     ("--quiet", "none", "show no progress, only results"),
@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 def takes(
     options: Callable[Arguments, Given],
 ) -> Callable[[Callable[[Given], Result]], Callable[Arguments, Result]]:
-    """Decorator: a function of ``options`` as one of the arguments that make them."""
+    """Decorator: the function takes the arguments of ``options`` instead of the object."""
 
     def decorate(function: Callable[[Given], Result]) -> Callable[Arguments, Result]:
         @functools.wraps(function)
@@ -67,8 +67,8 @@ def takes(
 def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """A flag for each argument of a function, of its type and with its default.
 
-    A function that takes options (:func:`takes`) has their docstring
-    for it. What follows "In Python" there is not for the command line.
+    For a function that takes options (:func:`takes`), their docstring is used. What follows
+    "In Python" in it is left out.
     """
     documented = getattr(function, "options", function)
     hints, texts = get_type_hints(documented), meanings(documented)
@@ -106,9 +106,9 @@ def _kind(name: str, hint: Any, default: Any) -> dict[str, Any]:
 
 
 def meanings(documented: Any) -> dict[str, str]:
-    """What a docstring says of each argument, or those of a dataclass and its bases of each field.
+    """What the docstring says of each argument; of each field of a dataclass and its bases.
 
-    The first one that names it counts. ``field(metadata={"help": ...})`` comes before all.
+    The first docstring that names it counts; ``field(metadata={"help": ...})`` overrides all.
     """
     found: dict[str, str] = {}
     for each in getattr(documented, "__mro__", [documented]):
@@ -128,7 +128,7 @@ def setting_lines(kind: type[Any]) -> list[str]:
         if setting.default_factory is not MISSING:
             default = setting.default_factory()
         allowed, text = _allowed(hints[setting.name]), texts.get(setting.name, "")
-        # A module's path means nothing to who only sets values.
+        # A module's path means nothing to someone who only sets values.
         text = re.sub(r"(?:d3_plugin)?\.(?:\w+\.)+(\w+)", r"\1", text)
         lines.append(f"{setting.name}={default}{f' ({allowed})' if allowed else ''}: {text}")
     return lines

@@ -1,4 +1,4 @@
-"""A baseline that is one function with its training loop, in which it attaches D³ itself."""
+"""A baseline that is a training function: a loop that attaches D³ itself."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from d3_plugin.hosts.parts import HostParts
 
 FORM = "a function train(data, settings, seed, d3)"
 
-_ENTRY = 50  # steps between records of D³'s terms; how long the loop is, nobody knows
+_ENTRY = 50  # steps between records of D³'s terms; the length of the loop is unknown
 
 
 @dataclass(frozen=True)
 class NoSettings:
-    """Of a training function without ``settings``."""
+    """Settings of a training function that takes none."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class LoopTrainer:
 
     @property
     def plugins(self) -> list[object]:
-        """Describe the host, and do what the loop's functions do."""
+        """Plugins that describe the host and call the loop's functions."""
         return [self, self._functions]
 
     def fit(self) -> None:

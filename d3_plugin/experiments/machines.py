@@ -1,4 +1,4 @@
-"""Where runs are made: devices and packages of this machine, or a Dask cluster that is running."""
+"""Checks where runs are made: devices and packages of this machine, or a running Dask cluster."""
 
 from __future__ import annotations
 

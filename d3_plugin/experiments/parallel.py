@@ -31,7 +31,7 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """Who makes runs, and what is shown meanwhile.
+    """How runs are made, and what progress is shown.
 
     Attributes:
         jobs: trainings at the same time on this machine; a cluster has as many as workers.
@@ -81,9 +81,9 @@ def run_all(
         Outcomes by the run's name.
 
     Raises:
-        D3Error: a stored run is damaged, or has other code or settings without ``rerun``, or the
-            cluster cannot be used,
-            before any run is made; or runs failed: lists them, and the others are kept.
+        D3Error: before any run is made: a stored run is damaged, or has other code or settings
+            without ``rerun``, or the cluster cannot be used. Or runs failed: lists them; the
+            others are kept.
         StorageError: a run cannot be stored; no other is begun.
         KeyboardInterrupt: finished runs are kept.
     """

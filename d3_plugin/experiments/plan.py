@@ -30,7 +30,7 @@ class Run:
         data_digest: of the folder's files.
         seed: of host, D³, data draw and validation cut; the same for all variants.
         variant: a name, part of the file name: ``baseline``, ``d3`` or any other.
-        split: see above.
+        split: ``test`` or ``validation``, the problem that it is trained on.
         host: all settings of the host family.
         d3: settings of D³; None for the host without it.
         draws: number of final classifiers, each trained on freshly drawn features.
@@ -67,7 +67,7 @@ class Run:
         """Everything that the result depends on, as JSON types.
 
         Code, versions and device type are part of it: they change random numbers, and a pair must
-        share them. Where data and host family come from is not.
+        share them. The paths of the data and the host family are not.
         """
         identity = asdict(replace(self, family=None, plugin=None))
         del identity["family"], identity["plugin"], identity["attributes"]
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def code(self) -> Code:
-        """That makes it, as this process has it."""
+        """The code that makes the run, as read by this process."""
         return code_of(self.adapter, self.family, self.plugin)
 
     def completed(self, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,12 +94,12 @@ class Run:
         return whole
 
     def training_identity(self) -> dict[str, Any]:
-        """The same without what only the scoring depends on."""
+        """The identity without the settings that only scoring depends on."""
         return training_part(self.identity())
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that change random numbers."""
+    """Versions of the packages that can change random numbers."""
     return {"d3_plugin": __version__, "torch": torch.__version__}
 
 
@@ -114,8 +114,8 @@ def training_part(identity: Mapping[str, Any]) -> dict[str, Any]:
 def trainings(runs: Iterable[Run]) -> list[list[Run]]:
     """The runs of each training, in their order.
 
-    With weight 0 D³ leaves the host's training as it is to the bit: one training then carries the
-    baseline and every student. A training function, which attaches a single D³, carries one run.
+    With weight 0 D³ leaves the host's training bit-identical: one training then serves the baseline
+    and every student. A training function, which attaches a single D³, serves one run.
     """
     together: dict[str, list[Run]] = {}
     for run in runs:
@@ -154,11 +154,9 @@ def plan(
     validated: Collection[int] = (),
     plugins: Mapping[str, object] | None = None,
 ) -> list[Run]:
-    """Every variant on the test problem of every seed; those that are tuned on validation too.
+    """Every variant on the test problem of every seed; tuned ones also on validation problems.
 
-    Tuned are ``baseline``, ``d3``, and ``d3`` with a plugin.
-
-    The variants of a seed stand together.
+    Tuned are ``baseline``, ``d3``, and ``d3`` with a plugin. The variants of a seed are adjacent.
 
     Args:
         firsts: of each host family a run, whose seed, variant, split and D³ are replaced.

@@ -1,4 +1,4 @@
-"""Proves that D³ with weight 0 leaves a host's training as it is: watches both for a few steps."""
+"""Checks that D³ with weight 0 leaves a host's training unchanged: compares some steps of both."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def _tried(runs: Sequence[Run]) -> Held | str:
 
 
 def answer() -> None:
-    """Of the process that :mod:`d3_plugin.experiments.sharing` starts: from pipe to pipe."""
+    """Entry point of the process that :mod:`d3_plugin.experiments.sharing` starts."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as pipe:
         os.dup2(2, 1)  # what the host prints is no answer
         path, threads, pickled = pickle.load(sys.stdin.buffer)

@@ -1,4 +1,4 @@
-"""What a stored file must hold: one description per kind of file, checked whole when it is read."""
+"""Checks the content of a stored file against a description of its entries and their types."""
 
 from __future__ import annotations
 

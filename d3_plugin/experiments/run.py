@@ -36,7 +36,7 @@ from d3_plugin.report.rows import Record
 OnStep = Callable[[int], None]
 
 _OF_EVALUATION = ("d3_synthesize_features", "d3_transform_features", "d3_train_classifier")
-"""Hooks with which a plugin has final classifiers of its own."""
+"""Hooks that make the final classifiers of a plugin's row differ from the baseline's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,8 @@ def execute(
 ) -> list[Outcome]:
     """Train one host, and score every run that its training carries.
 
-    Where it is not proved that D³ leaves the host's training as it is
-    (:func:`~d3_plugin.experiments.sharing.why_apart`), each run gets a training of its own.
+    If the runs may not share a training (:func:`~d3_plugin.experiments.sharing.why_apart`), each
+    gets one of its own.
 
     Args:
         runs: those of one training, see :func:`~d3_plugin.experiments.plan.trainings`.

@@ -1,4 +1,4 @@
-"""The file of a finished run: scores, facts, and what must be true of them."""
+"""The file of a finished run, with its scores and facts, and the checks of both."""
 
 from __future__ import annotations
 

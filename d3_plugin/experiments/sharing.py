@@ -1,4 +1,4 @@
-"""Whether one training may carry the baseline and D³: proved for families that are not ours."""
+"""Whether the baseline and D³ may share one training; tried out for third-party families."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _known: dict[str, str] = {}  # by what a proof depends on: once for all seeds of
 
 
 def why_apart(runs: Sequence[Run]) -> str:
-    """Why the runs of a training need one each; empty if they may share it.
+    """Why these runs need a training each; empty if they may share one.
 
     The host alone and the host with D³ are trained side by side for a few steps, in a process of
     their own: this one's random streams and everything that the host's modules hold stay as they
@@ -42,7 +42,7 @@ def why_apart(runs: Sequence[Run]) -> str:
 
 
 def _proved(with_d3: Sequence[Run]) -> str:
-    # As it sends calls to workers; cloudpickle itself has moved between its versions.
+    # The pickler that joblib uses for workers; where cloudpickle is differs between versions.
     from joblib.externals.loky.backend.reduction import dumps
 
     family = with_d3[0].family
@@ -59,7 +59,7 @@ def _proved(with_d3: Sequence[Run]) -> str:
         [sys.executable, "-c", _ANSWER],
         input=content,
         capture_output=True,
-        # So that asking for a GPU at import does not start CUDA, which does not outlive a fork.
+        # So that asking for a GPU at import does not start CUDA, which does not survive a fork.
         env={**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
         check=False,
     )

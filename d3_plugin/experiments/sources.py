@@ -49,10 +49,10 @@ def module_digests(objects: Iterable[object], settings: type[Any] | None) -> dic
 
 
 def file_digest(file: Path, left_out: Collection[str] = ()) -> str:
-    """Of a Python file's syntax tree without docstrings; of another file's bytes.
+    """Digest of a Python file's syntax tree without docstrings, or of another file's bytes.
 
     Args:
-        file: it.
+        file: the file.
         left_out: annotated names in the bodies of classes.
     """
     content = file.read_bytes()

@@ -46,12 +46,12 @@ class RunStore:
         return self.folder / f"{runs[0].name}{more}.checkpoint.pt"
 
     def remove_checkpoints(self, run: Run) -> None:
-        """Remove the checkpoints of trainings that were to begin with this finished run."""
+        """Remove the checkpoints of trainings whose first run is this finished one."""
         for file in [self.checkpoint([run]), *self._checkpoints(run)]:
             file.unlink(missing_ok=True)
 
     def _checkpoints(self, run: Run) -> Iterator[Path]:
-        """Of trainings of this and other runs."""
+        """Checkpoints of trainings of this run with others."""
         return self.folder.glob(f"{run.name}+*.checkpoint.pt")
 
     def prepare(self) -> None:
@@ -154,7 +154,7 @@ class RunStore:
                 self._set_aside([file])
 
     def _files(self, run: Run) -> list[Path]:
-        """Of a finished run, and of trainings that were to begin with it."""
+        """File of a finished run, and checkpoints of trainings whose first run it is."""
         return [self.path(run), self.checkpoint([run]), *self._checkpoints(run)]
 
     def _set_aside(self, files: Iterable[Path]) -> None:
@@ -173,7 +173,7 @@ class RunStore:
 
 
 def _rescored(outcome: Outcome) -> Outcome:
-    """With the weight and the offset of its run, which are not those it was made with."""
+    """Scored with the weight and offset of its run, which differ from those it was made with."""
     d3 = outcome.run.d3
     if d3 is None or d3.final_classifier == "host":
         return outcome

@@ -21,9 +21,9 @@ class TableOptions(RunOptions):
 
     Attributes:
         seeds: number of seeds.
-        plugins: an idea to be tried on top of +D³: a plugin, ``package.module:object``, also of a
-            module in the current folder; may be repeated. Each is a further row, "+D³ + OBJECT",
-            compared with +D³. In Python a list of plugin objects, modules or import paths; objects
+        plugins: a plugin to try on top of +D³, ``package.module:object``, also of a module in the
+            current folder; may be repeated. Each adds rows, "+D³ + OBJECT", that are compared with
+            +D³. In Python a list of plugin objects, modules or import paths; objects
             are named by their class.
         fail_if: exit with status 1 if this condition holds; may be repeated:
             ``[ADAPTER:][ROW.]NAME[.low|.high] (<|<=|>|>=) NUMBER`` on the summary in

@@ -1,4 +1,4 @@
-"""How D³ calls a generator: as its loop does, or by the names of its parameters before that."""
+"""How D³ calls a generator: as its loop does or, before that is known, by parameter names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GeneratorCall:
         generator: to be called.
         data: whose attributes it gets.
         noise_dim: Z of the guess; None for :func:`noise_width`.
-        noise: the user's, in the place of what the loop draws.
+        noise: the user's source of noise, used instead of what the loop draws.
 
     Attributes:
         loop: watches the loop's own calls, from :meth:`watch` on.
@@ -66,13 +66,13 @@ class GeneratorCall:
         self.loop, self._guess_used = LoopCalls(self._generator, self._data), False
 
     def form(self, *, now: bool = False) -> CallForm:
-        """The loop's, where it is known, or else the guess; see :meth:`LoopCalls.form`."""
+        """The loop's form if it is known, otherwise the guess; see :meth:`LoopCalls.form`."""
         learnt = self.loop.form(now=now) if self.loop is not None else None
         form = learnt or self.guess
         return form if self._noise is None else form.with_noise(self._noise)
 
     def others(self) -> dict[str, CallForm]:
-        """Other forms than the guess, by what differs; none once the loop's own is known."""
+        """Alternatives to the guess, by what differs; empty once the loop's form is known."""
         if self.seen:
             return {}
         guess, table = self.guess, self._data.attributes
@@ -97,7 +97,7 @@ class GeneratorCall:
         return None if form is None else form.state()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Go on in this form; see :func:`~d3_plugin.hosts.loop_form.form_of_state` for errors."""
+        """Continue in this form; raises as :func:`~d3_plugin.hosts.loop_form.form_of_state`."""
         if state is not None and self.loop is not None:
             with RandomStream(0, torch.device("cpu"), "trial"):
                 self.loop.take(form_of_state(state, self._data.num_classes))
@@ -166,7 +166,7 @@ def guessed_form(generator: nn.Module, attributes: Tensor, width: int) -> CallFo
 
 
 def contradiction(generator: nn.Module, guess: CallForm, learnt: CallForm) -> str:
-    """The sentence for a warning if the forms differ; empty if they make the same call."""
+    """A warning if the forms differ; empty if they make the same call."""
     names = dict(enumerate(_parameter_names(generator)))
 
     def by_name(form: CallForm) -> dict[int | str, Slot]:
@@ -188,9 +188,9 @@ def noise_width(generator: nn.Module, attribute_dim: int) -> int:
     """Width Z of the noise: input width of the first linear layer minus that of the attributes.
 
     Args:
-        generator: its first ``nn.Linear``, in the order they were made, takes noise and attributes
-            side by side in most of the field.
-        attribute_dim: A; also returned if that layer is not wider or does not exist.
+        generator: in most public code its first ``nn.Linear``, in the order of creation, takes
+            noise and attributes side by side.
+        attribute_dim: A; also returned if that layer does not exist or is not wider.
     """
     first = next((m for m in generator.modules() if isinstance(m, nn.Linear)), None)
     rest = first.in_features - attribute_dim if first is not None else 0
@@ -198,7 +198,7 @@ def noise_width(generator: nn.Module, attribute_dim: int) -> int:
 
 
 def _parameter_names(generator: nn.Module) -> list[str]:
-    """Of ``forward``, in order; empty if it has no signature."""
+    """Names of the parameters of ``forward``, in order; empty if it has no signature."""
     try:
         parameters = inspect.signature(bare(generator).forward).parameters.values()
     except (TypeError, ValueError):  # a scripted module

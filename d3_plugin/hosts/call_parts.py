@@ -1,4 +1,4 @@
-"""What stands in the arguments of a generator's call, and how D³ makes it."""
+"""The parts of a generator call's arguments, and how D³ makes them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Attributes:
     """One row per class, as the generator gets it.
 
     Attributes:
-        table: (C, W), the factor included.
-        words: what they are, such as ``attributes x 17``.
+        table: (C, W), already multiplied by the factor.
+        words: a description, such as ``attributes x 17``.
         jitter: standard deviation of the normal noise that the loop adds.
     """
 
@@ -49,7 +49,7 @@ class Noise:
         first, second: mean and standard deviation, or lower and upper bound.
         shared: whether all rows of a call get the same.
         source: draws them instead, if given.
-        seen: what the loop passes in this place, where that is no noise.
+        seen: a description of what the loop passes here instead of noise; empty if it is noise.
     """
 
     width: int
@@ -112,7 +112,7 @@ class Constant:
 
     Attributes:
         value: passed as it is; with ``per_row`` a tensor (W,) that each row gets.
-        words: what it is.
+        words: a description.
     """
 
     value: Any = field(compare=False)
@@ -132,9 +132,9 @@ class Unknown:
 
     Attributes:
         words: what it looks like.
-        why: and why it is not known.
-        width: of floating rows.
-        codes: whether it looks like what an encoder gives a VAE's decoder.
+        why: the reason why D³ cannot make it.
+        width: of its rows, if they are floating-point.
+        codes: whether it looks like the latent codes that a VAE's encoder gives the decoder.
     """
 
     words: str
@@ -156,7 +156,7 @@ class Slot:
     Attributes:
         key: its position or keyword.
         parts: side by side along the last dimension.
-        shape: of a row, -1 for W; other sizes are copies. Empty for one number per row.
+        shape: of a row, -1 for W; along other dimensions it is repeated. Empty for one number.
     """
 
     key: int | str

@@ -36,10 +36,10 @@ def own_calls() -> Iterator[None]:
 
 
 class _Watcher:
-    """The forward pre-hook. Draws nothing, waits for no device, knows neither D³ nor data.
+    """The forward pre-hook: draws nothing, never waits for a GPU, holds neither D³ nor the data.
 
-    Copies of the generator, also pickled ones, get a function of the standard library instead,
-    which does nothing.
+    Copies of the generator, including pickled ones, get a do-nothing function of the standard
+    library in its place.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class _Watcher:
         self._seen, self._kept = 0, Counter[tuple[object, ...]]()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.compiler.is_compiling() or _d3_calls:  # a graph gets nothing of this
+        if torch.compiler.is_compiling() or _d3_calls:  # keeps this out of compiled graphs
             return
         self._seen += 1
         if self._seen > _PATIENCE:
@@ -68,13 +68,13 @@ class _Watcher:
 
 
 def _unreadable() -> bool:
-    """In torch.func, and while a CUDA graph is captured, tensors have no values yet."""
+    """Whether tensors have no values yet: in torch.func, or while a CUDA graph is captured."""
     captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
     return captured or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def bare(generator: nn.Module) -> nn.Module:
-    """The module that a loop calls through wrappers of several devices."""
+    """The module inside ``DataParallel`` or ``DistributedDataParallel``."""
     while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
         generator = generator.module
     return generator
@@ -87,14 +87,14 @@ class LoopCalls:
     """Learns from the loop's own calls how it calls its generator.
 
     A forward pre-hook copies up to 32 rows of each argument: of the first 8 calls of a kind (mode,
-    with gradient or not, arguments, number of rows), of 32 at most in each mode. It goes once the
-    loop's own synthesis of unseen classes has been seen and 8 calls agree, or after 20,000 calls.
-    What was copied is looked at in :meth:`form` alone.
+    with gradient or not, arguments, number of rows), and of at most 32 calls in each mode. It is
+    removed once the loop's synthesis of unseen classes has been seen and 8 calls agree, or after
+    20,000 calls. The copies are analysed only in :meth:`form`.
 
     Args:
-        generator: the module that the loop calls, in DistributedDataParallel, compiled or neither.
-            Nothing is seen of calls in a compiled step, of one that is compiled afterwards, and of
-            a scripted one.
+        generator: the module that the loop calls; it may be compiled, or wrapped in
+            DistributedDataParallel. Calls in a compiled step, of a module that is compiled
+            later, and of a scripted module are not seen.
         data: whose attributes the loop passes.
     """
 
@@ -112,29 +112,29 @@ class LoopCalls:
 
     @staticmethod
     def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
-        """What is known of this generator's loop from another D³, if it had these attributes."""
+        """The watcher of another D³ on this generator, if it has the same attributes."""
         known = _watched.get(bare(generator))
         same = known is not None and torch.equal(known._classes.attributes, data.attributes.cpu())
         return known if same else None
 
     def remove(self) -> None:
-        """Stop watching; what is known stays known."""
+        """Stop watching; the form learnt so far is kept."""
         if self._watcher.handle is not None:
             self._watcher.handle.remove()
 
     def form(self, *, now: bool = False) -> CallForm | None:
-        """The form of the loop's calls; None before one with attributes, or 8 others, was seen.
+        """The form of the loop's calls; None until one call with attributes, or 8 calls, were seen.
 
         Args:
-            now: look at everything seen. Otherwise only when it is twice as much as last time, or
-                enough: looking makes a GPU wait.
+            now: analyse all calls seen. By default that is done only when there are twice as many
+                as last time, or 8: it makes a GPU wait.
         """
         calls = self._watcher.calls[:]
         first_enough = self._read < _ENOUGH <= len(calls)
         if len(calls) > (self._read if now else 2 * self._read) or first_enough:
             self._read, learnt = len(calls), self._learn(calls, now=now)
-            # What 8 calls have shown only the loop's own synthesis changes, so that a run that
-            # continues with the form of its state goes on as one that was never stopped.
+            # After 8 calls only the loop's own synthesis changes the form, so that a run resumed
+            # with the saved form behaves like one that was never stopped.
             if learnt is not None and (not self._is_settled or learnt.of_unseen):
                 self.take(learnt)
         return self._form
@@ -145,7 +145,7 @@ class LoopCalls:
         return form is not None and form.calls >= _ENOUGH and not form.problem
 
     def take(self, form: CallForm) -> None:
-        """This is the form, from the loop's calls or from a saved state."""
+        """Use this form, from the loop's calls or from a saved state."""
         self._form = form.to(self._device)
         if form.training is not None and form.calls >= _ENOUGH:
             self.remove()

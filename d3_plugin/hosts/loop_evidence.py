@@ -23,7 +23,7 @@ _MANY = 400  # with fewer, numbers that look like neither may still be one of th
 
 
 class Classes(NamedTuple):
-    """What is compared of the data, on the CPU."""
+    """The part of the data that calls are compared with, on the CPU."""
 
     attributes: Tensor
     seen_classes: Tensor
@@ -38,17 +38,18 @@ class AttributeFinder:
     """Finds rows of the data's attributes, in the forms in which the field passes them.
 
     Args:
-        data: its attributes, as they are, divided by their norm or sum, standardised or scaled to
-            [0, 1] by column or as a whole, over all classes or the seen ones; times any factor.
+        data: its attributes are searched for as they are, divided by their norm or sum,
+            standardised, or scaled to [0, 1] by column or as a whole, over all classes or the seen
+            ones; each times any factor.
     """
 
     def __init__(self, data: Classes) -> None:
         self._data, self._tables = data, list(_tables(data))
 
     def find(self, rows: Tensor) -> tuple[Attributes, Tensor] | None:
-        """What the rows (n, W) are, and the class of each: (n,), -1 where it is none.
+        """The attributes that the rows (n, W) are, and the class of each: (n,), -1 for none.
 
-        Rows that are something else do not matter; the form that fits most rows is the answer.
+        Some rows may match nothing; the form that fits most rows is returned.
         """
         attributes, rows = self._data.attributes, rows.double()
         same_width = [each for each in self._tables if each[1].shape[1] == rows.shape[1]]
@@ -70,7 +71,7 @@ class AttributeFinder:
 
 
 def _tables(data: Classes) -> Iterator[tuple[str, Tensor]]:
-    """Words and values (C, W)."""
+    """Descriptions and values (C, W) of the forms of the attributes."""
     rows = data.attributes.double()
     seen = rows[data.seen_classes]
     yield "attributes", rows
@@ -170,7 +171,7 @@ def other_part(calls: list[Tensor], *, computed: list[bool], batch: list[int]) -
 
     Args:
         calls: (n, W) of each.
-        computed: whether it requires gradient, in each call: the output of a network.
+        computed: for each call, whether the argument is the output of a network (has a graph).
         batch: how many rows the attributes of each call have.
     """
     width = calls[0].shape[1]
@@ -206,7 +207,7 @@ def other_part(calls: list[Tensor], *, computed: list[bool], batch: list[int]) -
 
 
 def _repeats(call: Tensor, earlier: Tensor) -> bool:
-    """Whether these are the earlier numbers, as in a closure, or moved a little, as by Langevin."""
+    """Whether these are the earlier numbers (a closure), or close to them (Langevin dynamics)."""
     if call.shape != earlier.shape:
         return False
     if torch.equal(call, earlier):

@@ -30,8 +30,8 @@ class CallForm:
         known_by: how D³ knows the form: ``24 of 26 calls of the loop``.
         calls: how many calls of this form were seen.
         training: the mode in which the loop synthesises without gradient; None if not seen.
-        unmatched: no slot holds attributes or class ids, in any call seen.
-        of_unseen: whether the calls were on unseen classes, and so the loop's own synthesis.
+        unmatched: whether no argument of any call seen holds attributes or class ids.
+        of_unseen: whether the calls were on unseen classes: the loop's own synthesis.
     """
 
     slots: tuple[Slot, ...]
@@ -44,7 +44,7 @@ class CallForm:
     def call(self, generator: nn.Module, class_ids: Tensor) -> Any:
         """Rows for these classes (N,); draws from torch's current random stream.
 
-        Floating arguments are of the generator's dtype. The form must have no :attr:`problem`.
+        Floating arguments get the generator's dtype. The form must have no :attr:`problem`.
         """
         dtype = next(generator.parameters()).dtype
         values = [(slot.key, slot.value(class_ids, dtype)) for slot in self.slots]
@@ -54,7 +54,7 @@ class CallForm:
     def state(self) -> dict[str, Any] | None:
         """For :func:`form_of_state`, in types that ``torch.load(weights_only=True)`` reads.
 
-        None for a form that D³ cannot call in, or with an object of the loop's.
+        None for a form that D³ cannot call, or that holds an object of the loop.
         """
         plain = all(
             isinstance(part.value, (Tensor, str, int, float, type(None)))
@@ -87,7 +87,7 @@ class CallForm:
         return self.changed(moved)
 
     def with_noise(self, source: NoiseSource) -> CallForm:
-        """The same with noise of the user's, also in the place of numbers that D³ cannot draw."""
+        """The same with the user's noise, also in place of numbers that D³ cannot draw."""
         noise = any(isinstance(part, Noise) for part in self.parts)
 
         def change(part: Part) -> Part:
@@ -100,7 +100,7 @@ class CallForm:
         return self.changed(change)
 
     def with_prior(self) -> CallForm:
-        """With standard normal noise for the codes of a VAE's encoder, if nothing else is noise."""
+        """The same with standard normal noise for an encoder's codes, if nothing else is noise."""
         codes = [part for part in self.parts if isinstance(part, Unknown) and part.codes]
         if len(codes) != 1 or any(isinstance(part, Noise) for part in self.parts):
             return self
@@ -119,7 +119,7 @@ class CallForm:
 
     @property
     def problem(self) -> str:
-        """Why D³ cannot call in this form, and what to write; empty if it can."""
+        """Why D³ cannot call like this, and what to write instead; empty if it can."""
         unknown = [slot for slot in self.slots if any(isinstance(p, Unknown) for p in slot.parts)]
         if not unknown and not self.unmatched:
             return ""

@@ -1,4 +1,4 @@
-"""From calls that were seen to the forms they have."""
+"""Turns recorded calls into the forms that they have."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _COMPARED = 4  # rows of a call that are compared with attributes
 
 @dataclass(frozen=True)
 class Argument:
-    """What is kept of an argument, so that the loop may overwrite or free it.
+    """A record of an argument, which the loop may overwrite or free afterwards.
 
     Attributes:
-        kind: what the arguments of calls of one form have in common.
-        value: itself, if it is None, a number or text.
+        kind: its type, or the row shape and dtype of a tensor; equal in calls of one form.
+        value: the argument, if it is None, a number or text.
         rows: a copy of the first rows of a tensor.
         shape: of the tensor.
         computed: whether gradient reaches a network through it.
-        original: a weak reference, where there is one.
+        original: a weak reference to the argument, if its type allows one.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Argument:
         return cls(kind, None, rows.clone(), shape, computed, original)
 
     def flat(self) -> tuple[Tensor, tuple[int, ...]] | None:
-        """Rows (n, W) and the shape of one, see :class:`Slot`; None for what is not rows."""
+        """Rows (n, W) and the shape of one, see :class:`Slot`; None if it has no rows."""
         rows = self.rows
         if rows is None or rows.ndim == 0 or not len(rows):
             return None
@@ -93,7 +93,7 @@ class Call:
 
     @property
     def batch(self) -> int:
-        """The number of rows: of most arguments, the first of them in doubt."""
+        """The number of rows that most arguments have; on a tie, the first such number."""
         sizes = Counter(a.shape[0] for a in self.arguments.values() if a.shape)
         return sizes.most_common(1)[0][0] if sizes else 0
 
@@ -104,8 +104,8 @@ class Reading:
 
     Attributes:
         form: of these calls.
-        calls: themselves.
-        of_unseen: whether they are of unseen classes, for which there are only synthetic rows.
+        calls: the calls.
+        of_unseen: whether they are on unseen classes, which have only synthetic rows.
     """
 
     form: CallForm
@@ -204,7 +204,7 @@ def _same_object(arguments: list[Argument], calls: list[Call]) -> bool:
 
 
 def _plain(arguments: list[Argument]) -> Part:
-    """What is not rows: the same in every call, or unknown."""
+    """An argument without rows: the same in every call, or unknown."""
     first = arguments[0]
     original = None if first.original is None else first.original()
     plain = first.kind == "NoneType" or first.value is not None

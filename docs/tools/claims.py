@@ -53,34 +53,35 @@ def claims(comparisons: Contents, ablations: Contents) -> list[str]:
     share = [gain / lack for gain, lack in zip(gains, lacks, strict=True)]
     told = [
         (
-            "**AUSUC**: +D³, tuned on validation classes as its rivals are, "
+            "**AUSUC**: +D³, tuned on validation classes like its rivals, "
             f"{counted(cells, 'd3_chosen', 'baseline', 'ausuc')}.",
             True,
         ),
         (
-            "**Ensembling**: in AUSUC, against an ensemble of the baseline's own classifiers, one "
-            f"per draw, it {counted(cells, 'd3_chosen', 'baseline_summed', 'ausuc')}.",
+            "**Ensembling**: in AUSUC, against an ensemble of the baseline's classifiers, one per "
+            "draw of synthetic features, it "
+            f"{counted(cells, 'd3_chosen', 'baseline_summed', 'ausuc')}.",
             True,
         ),
         (
-            "**H**: against calibrated stacking, the baseline's cheapest rival, it "
+            "**H**: against the baseline with calibrated stacking, the cheapest rival, it "
             f"{counted(cells, 'd3_chosen', 'baseline_calibrated', 'harmonic')}.",
             True,
         ),
         (
-            "**Not the losses**: the generator is the baseline's, since no weight of D³'s losses "
-            "that was tried made a better one ([experiments.md](experiments.md)). On real data the "
-            f"released formulas, which train it, lose {lost[0]:.1f} to {lost[-1]:.1f} points of "
-            "AUSUC. In the student, all losses together "
-            f"change AUSUC by {listed(parts, 'd3', 'cls', 'ausuc')} over `L_cls` alone.",
+            "**Not the losses**: the generator is the baseline's: no weight of D³'s losses that "
+            "was tried made a better one ([experiments.md](experiments.md)). The authors' released "
+            f"formulas, which train it, lose {lost[0]:.1f} to {lost[-1]:.1f} points of AUSUC on "
+            "real data. In the student, all losses together change AUSUC by "
+            f"{listed(parts, 'd3', 'cls', 'ausuc')} over cross-entropy (`L_cls`) alone.",
             same[::2] == same[1::2]
             and all(low <= 0 for low, _, _ in released)
             and (not distilled or any(low <= 0 for low, _, _ in distilled)),
         ),
         (
-            "**Where it helps**: where the baseline is weak. On real data it gains "
-            f"{min(share):.0%} to {max(share):.0%} of what the baseline lacks to an AUSUC of 100; "
-            "on pseudo-unseen classes the diffusion gained 5% to 7% "
+            "**Where it helps**: where the baseline is weak. On real data it closes "
+            f"{min(share):.0%} to {max(share):.0%} of the gap between the baseline's AUSUC and "
+            "100; on pseudo-unseen classes, with the diffusion, 5% to 7% "
             "([experiments.md](experiments.md)).",
             len(real) < 2 or bool(np.corrcoef(lacks, gains)[0, 1] > 0),
         ),

@@ -85,7 +85,7 @@ def test_order_of_arguments(steps: int, digits: GZSLData) -> None:
     assert (good.warnings, good.link > 4) == ([], True)
     bad = prove_synthesis(wrong, digits, [generator], {"noise first": right})
     assert bad.share < 0.35
-    assert "noise first: D³ seems to call the generator otherwise" in bad.warnings[0]
+    assert "noise first: D³ seems to call the generator differently" in bad.warnings[0]
     [alone] = prove_synthesis(wrong, digits, [generator]).warnings
     assert "this check cannot tell" in alone
     assert prove_synthesis(wrong, digits, [generator], call_seen=True).warnings == []
