@@ -164,14 +164,15 @@ class DiffusionTrainer(Trainer):
     def _sample(self, classes: Tensor, stream: torch.Generator | None = None) -> Tensor:
         """DDIM from pure noise, without the matched noise: (N,) -> standardised rows (N, D)."""
         attributes = self.attributes[classes]
-        clean: Tensor
         rows = self.noise(len(classes), stream)
         for timestep, following in zip(self._sampling, [*self._sampling[1:], None], strict=True):
             timesteps = torch.full((len(rows),), timestep, device=self.device)
             clean = self.ema_generator(rows, timesteps, attributes)
-            if following is not None:  # the last step goes to the clean rows themselves
+            if following is None:  # the last step goes to the clean rows themselves
+                rows = clean
+            else:
                 rows = ddim_step(rows, clean, self.alpha_bar[timestep], self.alpha_bar[following])
-        return self.means[classes] + self.residual_scale * clean
+        return self.means[classes] + self.residual_scale * rows
 
     def _residual_noise(self, rows: int, stream: torch.Generator | None = None) -> Tensor:
         normal = torch.randn(rows, len(self.noise_rows), device=self.device, generator=stream)

@@ -95,10 +95,10 @@ class FCLSWGANTrainer(Trainer):
         super().fit(on_progress, start=start)
 
     def step(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        for _ in range(self.settings.critic_steps):
-            real, labels = self.batch(self.data.train_features)
-            critic = self.critic_step(real, labels)
-        return critic, *self.generator_step(labels)
+        for _ in range(self.settings.critic_steps - 1):
+            self.critic_step(*self.batch(self.data.train_features))
+        real, labels = self.batch(self.data.train_features)
+        return self.critic_step(real, labels), *self.generator_step(labels)
 
     def critic_step(self, real: Tensor, labels: Tensor) -> Tensor:
         """One step of the critic on features (B, D) and their labels (B,); returns its loss."""

@@ -114,14 +114,19 @@ class TFVAEGANTrainer(Trainer):
         pass_steps = -(-len(self.data.train_labels) // s.batch_size)
         with_feedback = (number - 1) // pass_steps % s.loops > 0
         mean_penalty = torch.zeros((), device=self.device)
-        for _ in range(s.critic_steps):
-            real, labels = self.batch(self.data.train_features)
-            decoder = self.decoder_step(real, labels)
-            critic, penalty = self.critic_step(real, labels, with_feedback)
+        turns = [self._critic_turn(with_feedback) for _ in range(s.critic_steps)]
+        for *_, penalty in turns:
             mean_penalty += penalty / s.critic_steps
         self.penalty_weight = adapted_weight(self.penalty_weight, mean_penalty)
+        real, labels, decoder, critic, _ = turns[-1]
         terms = self.generator_step(real, labels, with_feedback)
         return critic, decoder, self.penalty_weight, *terms
+
+    def _critic_turn(self, with_feedback: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """A step of decoder and critic each: their batch (B, D) and (B,), losses, and penalty."""
+        real, labels = self.batch(self.data.train_features)
+        decoder = self.decoder_step(real, labels)
+        return real, labels, decoder, *self.critic_step(real, labels, with_feedback)
 
     def decoder_step(self, features: Tensor, labels: Tensor) -> Tensor:
         """One step of the decoder on features (B, D) and their labels (B,); returns its loss."""

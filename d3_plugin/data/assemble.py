@@ -151,7 +151,7 @@ def renumber(
         elif key.endswith("classes"):
             new[key] = torch.searchsorted(classes, parts[key].sort().values)
     new["attributes"] = parts["attributes"][classes]
-    ids = classes.tolist()
+    ids: list[int] = classes.tolist()
     names = [class_names[c] if class_names else f"class {c + wording.first}" for c in ids]
     return Assembled(new, tuple(names))
 

@@ -212,7 +212,9 @@ class GZSLData:
         for name in (f"{part}_features" for part in PARTS):
             rows = getattr(self, name)
             scaled[name] = torch.from_numpy(scaler.transform(rows.cpu().numpy())).to(rows)
-        factor, offset = (torch.from_numpy(each).to(rows) for each in (scaler.scale_, scaler.min_))
+        factor, offset = (
+            torch.from_numpy(each).to(self.train_features) for each in (scaler.scale_, scaler.min_)
+        )
         if self.scaling is not None:
             factor, offset = factor * self.scaling[0], factor * self.scaling[1] + offset
         return replace(self, **scaled, scaling=torch.stack([factor, offset]))

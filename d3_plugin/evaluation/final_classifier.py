@@ -62,7 +62,7 @@ class HostScorer:
         _check_finite(self._transform_name(), features, "training rows")
         width = features.shape[1]
         with torch.enable_grad():  # evaluation runs without gradient, but training needs it
-            scorer = hooks.d3_train_classifier(
+            scorer: Scorer | None = hooks.d3_train_classifier(
                 host=host, features=features, labels=labels, num_classes=data.num_classes
             )
             if scorer is None:
@@ -76,7 +76,7 @@ class HostScorer:
                 f"{self.name} must return a function from rows (M, {width}) to scores "
                 f"(M, {data.num_classes}), got {describe(scorer)}"
             )
-        self._scorer: Scorer = scorer
+        self._scorer = scorer
         self.gives_probabilities: bool | None = None
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def _as_matrix(
     """What a user's function made of ``number`` rows, as a tensor; NumPy arrays are taken."""
     if isinstance(answer, np.ndarray) and answer.dtype.kind == "f":
         answer = torch.from_numpy(answer.astype(np.float32)).to(device)
-    fits = (
+    if (
         isinstance(answer, Tensor)
         and answer.layout == torch.strided
         and answer.is_floating_point()
@@ -122,14 +122,12 @@ def _as_matrix(
         and answer.ndim == 2
         and answer.shape[0] == number  # len() would fix the number of rows in an export
         and width in (None, answer.shape[1])
+    ):
+        return answer
+    raise HostError(
+        f"{name} must return a floating row for each row, on {device}: "
+        f"({number}, {width or 'width'}), got {describe(answer).removeprefix('a tensor ')}"
     )
-    if not fits:
-        raise HostError(
-            f"{name} must return a floating row for each row, on {device}: "
-            f"({number}, {width or 'width'}), got {describe(answer).removeprefix('a tensor ')}"
-        )
-    matrix: Tensor = answer
-    return matrix
 
 
 def _check_finite(name: str, values: Tensor, of: str) -> None:

@@ -196,11 +196,13 @@ def score_host(
     ):
         rows = torch.cat([data.test_seen_features, data.test_unseen_features])
         labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
-        for _ in range(draws if settings.final_classifier != "student" else 1):
+        while True:
             final = train_final(host, hooks, distiller, settings)
             of_host, student_scores = final.checked_parts(rows)
             scores.append(final.combined(of_host, student_scores))
             host_scores += [] if of_host is None else [of_host]
+            if settings.final_classifier == "student" or len(scores) >= draws:
+                break
         if distiller is not None:
             o2dbd = distiller.o2dbd
             score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)

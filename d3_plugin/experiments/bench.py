@@ -198,7 +198,15 @@ def bench(options: BenchOptions) -> Costs:
     try:
         for name, family in options.families.items():
             baseline = Timing(family, data, device, options.host_changes, None)
-            costs[name] = _cost(options, baseline, replace(baseline, d3=options.d3_settings))
+            costs[name] = _cost(options, name, baseline)
+    finally:
+        torch.set_num_threads(before)
+    return costs
+
+
+def _cost(options: BenchOptions, name: str, baseline: Timing) -> Cost:
+    try:
+        return _measured(options, baseline, replace(baseline, d3=options.d3_settings))
     except HostError as error:
         hooks = "in a family's plugin these arguments are the hook d3_synthesize_features"
         raise HostError(f"{name}: {error} ({hooks})") from error
@@ -207,12 +215,9 @@ def bench(options: BenchOptions) -> Costs:
     except Exception as error:  # as a rule, too large a network or batch
         kind = type(error).__name__
         raise FailedRunsError(f"{name} failed with these settings ({kind}: {error})") from error
-    finally:
-        torch.set_num_threads(before)
-    return costs
 
 
-def _cost(options: BenchOptions, baseline: Timing, with_d3: Timing) -> Cost:
+def _measured(options: BenchOptions, baseline: Timing, with_d3: Timing) -> Cost:
     timed, timed_d3 = _Timed(baseline), _Timed(with_d3)
     times = [(timed.block(), timed_d3.block()) for _ in range(options.rounds + 1)][1:]
     cost = Cost(

@@ -72,6 +72,7 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
     """
     documented = getattr(function, "options", function)
     hints, texts = get_type_hints(documented), meanings(documented)
+    how: dict[str, Any]
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "progress":
             either = parser.add_mutually_exclusive_group()
@@ -80,10 +81,11 @@ def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> 
                 either.add_argument(flag[1:3], flag, action="store_const", **how)
             continue
         default, text = parameter.default, texts.get(name, "").partition(" In Python ")[0]
-        flag, how = FLAGS.get(name, f"--{name.replace('_', '-')}"), {"dest": name}
+        how = {"default": default, **_kind(name, hints[name], default)}
         if default is parameter.empty:
-            flag, how = name, {}
-        how |= {"default": default, **_kind(name, hints[name], default)}
+            flag = name
+        else:
+            flag, how["dest"] = FLAGS.get(name, f"--{name.replace('_', '-')}"), name
         said = default is not None and default is not False and default not in ((), parameter.empty)
         text += f" (default: {default})" if said else ""
         short = ["-v"] if name == "verbose" else []

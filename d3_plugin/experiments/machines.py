@@ -62,7 +62,7 @@ def dask_cluster(scheduler: str | None) -> Iterator[Any]:
         InputError: no scheduler at the address, no worker, or one with other versions.
     """
     check_installed("dask", "dask", "distributed")
-    import dask
+    import dask.config
     import distributed
 
     address = scheduler or dask.config.get("scheduler-address", None)
@@ -73,7 +73,8 @@ def dask_cluster(scheduler: str | None) -> Iterator[Any]:
     try:
         with ThreadPoolExecutor(1) as thread:  # this one may run an event loop, as notebooks do
             thread.submit(asyncio.run, _shake_hands(address)).result()
-        client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
+        # Any: its methods are typed as those of an asynchronous client.
+        client: Any = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
     except Exception as error:  # of many kinds: time-outs, bad addresses, TLS
         raise InputError(
             f"no Dask scheduler answers at {address} ({error!r}); start one "
@@ -92,7 +93,7 @@ def dask_cluster(scheduler: str | None) -> Iterator[Any]:
 async def _shake_hands(address: str) -> None:
     """A client waits for ever where something other than a scheduler listens; this does not."""
     from distributed import Security
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     options = Security().get_connection_args("client")
     comm = await asyncio.wait_for(connect(address, timeout=_PATIENCE, **options), 2 * _PATIENCE)

@@ -175,9 +175,14 @@ def watched(runs: Sequence[Run]) -> Held:
     with _threads_noted() as threads, suppress(_EnoughError):
         training.trainer.fit()
     classes = host.data.unseen_classes.repeat_interleave(host.synthetic_per_class)
-    for _ in [*filter(None, training.attached), None]:
+
+    def synthesised() -> Tensor:
         with RandomStream(0, host.device, "proof"), eval_mode(host.modules), torch.no_grad():
-            rows = synthesize(host, manager.hook, classes, differentiable=False)
+            return synthesize(host, manager.hook, classes, differentiable=False)
+
+    for _ in filter(None, training.attached):
+        synthesised()
+    rows = synthesised()
     found = held(training.trainer, host, training.plugins)
     return {**found, "synthetic rows": _digest(rows), "threads": sorted(threads)}
 

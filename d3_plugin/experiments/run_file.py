@@ -57,13 +57,14 @@ def read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
     """The identity in a file, and the outcome that it has if it is that of ``run``."""
     if not path.is_file():  # reading a FIFO would wait for ever
         raise DataError(f"{path} is not a file; remove it")
+    facts: Any = {}
     arrays, name = {}, "it"
     try:
         with np.load(path, allow_pickle=False) as file:
             for name in file:
                 arrays[name] = file[name]
         name = "facts"
-        facts: Any = json.loads(str(arrays.pop("facts")))
+        facts = json.loads(str(arrays.pop("facts")))
     except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
         problem = f"{name} cannot be read: {type(error).__name__}: {error}"
     else:

@@ -38,6 +38,7 @@ def read_settings(path: Path) -> SettingsFile:
         InputError: no such file, no JSON object, or other entries; lists everything wrong.
     """
     subject = f"settings file {str(path)!r}"
+    content: Any = {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         problem = "" if isinstance(content, dict) else f"it holds a {type(content).__name__}"

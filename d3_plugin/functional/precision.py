@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-_AS_IT_IS: AbstractContextManager[None] = nullcontext()
+_AS_IT_IS: AbstractContextManager[object] = nullcontext()
 
 
 def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -18,7 +18,7 @@ def full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple([tensor.to(dtype) for tensor in tensors])
 
 
-def autocast_off(like: Tensor) -> AbstractContextManager[None]:
+def autocast_off(like: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast does not lower the precision of sums and logarithms."""
     device = like.device.type
     # Creating the context costs as much as a small operation.

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._C._functorch import peek_interpreter_stack
 from torch.nn.parallel import DistributedDataParallel
 
 from d3_plugin.data import GZSLData
@@ -70,7 +71,7 @@ class _Watcher:
 def _unreadable() -> bool:
     """Whether tensors have no values yet: in torch.func, or while a CUDA graph is captured."""
     captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-    return captured or torch._C._functorch.peek_interpreter_stack() is not None
+    return captured or peek_interpreter_stack() is not None
 
 
 def bare(generator: nn.Module) -> nn.Module:

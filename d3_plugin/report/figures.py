@@ -78,7 +78,7 @@ def curve_figure(
 
 def _spread_over_seeds(axes: Axes, curves: npt.NDArray[np.float64], color: str) -> None:
     if len(curves) >= _BAND_FROM:
-        mean, half = np.transpose([[*interval(each).values()] for each in curves.T])
+        mean, half = np.array([[*interval(each).values()] for each in curves.T], np.float64).T
         axes.fill_between(CURVE_SEEN, mean - half, mean + half, color=color, alpha=0.15, lw=0)
     elif len(curves) > 1:
         axes.plot(CURVE_SEEN, curves.T, color=color, alpha=0.25, linewidth=0.8)

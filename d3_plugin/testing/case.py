@@ -183,8 +183,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     """The names of entries that differ, or that only one side has."""
 
     def same(one: Any, other: Any) -> bool:
-        tensors = isinstance(one, Tensor) and isinstance(other, Tensor)
-        return torch.equal(one, other) if tensors else one is other or one == other
+        if isinstance(one, Tensor) and isinstance(other, Tensor):
+            return torch.equal(one, other)
+        return one is other or bool(one == other)
 
     return [n for n in {**before, **after} if not same(before.get(n), after.get(n))]
 

@@ -1,4 +1,7 @@
-"""Type checkers resolve a user's script, in the installs that the pages tell people to make."""
+"""Type checkers find nothing in the library, and resolve a user's script.
+
+Also in the installs that the pages tell people to make.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,20 @@ def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def pyright(script: Path, python: object) -> str:
-    """What it says, in basic mode."""
+def pyright(python: object, folder: Path, *files: Path) -> str:
+    """What it says in basic mode of these files, or of those that the folder's settings name."""
     if "pyright" not in DISTRIBUTIONS:
         pytest.skip("pyright is not installed in this environment")
-    done = run(sys.executable, "-m", "pyright", "--pythonpath", python, script, cwd=script.parent)
-    if "errors, " not in done.stdout:
+    done = run(sys.executable, "-m", "pyright", "--pythonpath", python, *files, cwd=folder)
+    if not re.search(r"\d errors?, ", done.stdout):
         pytest.skip(f"pyright cannot be started here: {done.stderr[-500:]}")
     return done.stdout
+
+
+@pytest.mark.slow
+def test_pyright_finds_nothing_in_the_library() -> None:
+    said = pyright(sys.executable, ROOT)
+    assert said.startswith("0 errors, 0 warnings"), said
 
 
 @pytest.mark.slow
@@ -49,7 +58,7 @@ def test_pyright_sees_types(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / name, ignore=LITTER)
     script = tmp_path / "script.py"
     script.write_text(RIGHT + WRONG, "utf-8")
-    said = pyright(script, sys.executable)
+    said = pyright(sys.executable, tmp_path, script)
     assert re.findall(r":(\d+):\d+ - error", said) == LINES, said
 
 
@@ -74,5 +83,5 @@ def test_checkers_see_types_in_every_install(words: str, tmp_path: Path) -> None
     mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", python]
     done = run(*mypy, script, cwd=script.parent)
     assert re.findall(r"(\d+): error", done.stdout) == LINES, done.stdout
-    said = pyright(script, python)
+    said = pyright(python, script.parent, script)
     assert re.findall(r":(\d+):\d+ - error", said) == LINES, said
