@@ -20,8 +20,8 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, HostError, InputError
 from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
-from d3_plugin.experiments.loop import TrainingFunction
 from d3_plugin.experiments.options import Options
+from d3_plugin.experiments.training_function import TrainingFunction
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import HostFamily

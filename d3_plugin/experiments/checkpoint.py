@@ -14,7 +14,7 @@ import torch
 
 from d3_plugin.attachment.d3 import D3
 from d3_plugin.errors import DataError
-from d3_plugin.experiments.records import first_misfits
+from d3_plugin.experiments.file_schema import first_misfits
 from d3_plugin.files import write_atomically
 from d3_plugin.hosts.isolation import global_streams, set_global_streams
 from d3_plugin.report.rows import History

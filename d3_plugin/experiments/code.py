@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from d3_plugin.errors import D3Warning
-from d3_plugin.experiments.sources import file_digest, module_digests, short_digest
+from d3_plugin.experiments.source_digests import file_digest, module_digests, short_digest
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import PROJECT
 from d3_plugin.hosts.host import HostFamily

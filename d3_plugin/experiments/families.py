@@ -12,7 +12,7 @@ from typing import Any
 
 from d3_plugin.checks import did_you_mean, setting_problems
 from d3_plugin.errors import InputError
-from d3_plugin.experiments.loop import FORM, family_of, is_training_function
+from d3_plugin.experiments.training_function import FORM, family_of, is_training_function
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 

@@ -14,7 +14,7 @@ import torch
 from d3_plugin import __version__
 from d3_plugin.distillation.settings import SCORING, D3Settings
 from d3_plugin.experiments.code import Code, code_of, installed_families
-from d3_plugin.experiments.loop import TrainingFunction
+from d3_plugin.experiments.training_function import TrainingFunction
 from d3_plugin.hosts.host import HostFamily
 
 Split = Literal["test", "validation"]

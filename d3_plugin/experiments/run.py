@@ -24,10 +24,10 @@ from d3_plugin.evaluation.protocol import evaluate
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.families import find_family
-from d3_plugin.experiments.loop import LoopTrainer
 from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.recording import TermRecorder, project
 from d3_plugin.experiments.sharing import why_apart
+from d3_plugin.experiments.training_function import LoopTrainer
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import hookimpl

@@ -10,7 +10,7 @@ from typing import Any
 from d3_plugin.checks import setting_problems
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import InputError
-from d3_plugin.experiments.records import first_misfits
+from d3_plugin.experiments.file_schema import first_misfits
 
 
 @dataclass(frozen=True)

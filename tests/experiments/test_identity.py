@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from d3_plugin.experiments import code, sources
+from d3_plugin.experiments import code, source_digests
 from d3_plugin.experiments.families import find_family
 from tests.experiments.test_families_in_place import MODULE
 from tests.experiments.tiny import D3
@@ -130,7 +130,7 @@ def test_imports_inside_functions_and_of_packages(
         (tmp_path / name).write_text(content)
     import top_one
 
-    found = sources.module_digests([top_one.build], None)
+    found = source_digests.module_digests([top_one.build], None)
     wanted = {"top_one", "pack_one", "pack_one.deep", "pack_one.near", "beside_one"}
     assert found.keys() == wanted
 
@@ -141,7 +141,7 @@ def test_code_without_a_file() -> None:
     def digest(text: str) -> dict[str, str]:
         cell = types.ModuleType("a_notebook")
         exec(text, vars(cell))
-        return sources.module_digests([cell.build], None)
+        return source_digests.module_digests([cell.build], None)
 
     text = "S = 1.0\ndef scale(): return S\ndef build(): return scale()\n"
     assert digest(text) == digest(f"'''A title.'''\nunused = 2\n{text}")

@@ -20,7 +20,7 @@ from d3_plugin.data import GZSLData, load
 from d3_plugin.experiments import compare
 from d3_plugin.experiments.code import code_of
 from d3_plugin.experiments.families import find_family
-from d3_plugin.experiments.loop import LoopTrainer
+from d3_plugin.experiments.training_function import LoopTrainer
 from tests.experiments.tiny import D3
 
 # A few steps on the first batch alone.
