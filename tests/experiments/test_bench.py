@@ -108,7 +108,7 @@ def test_operators_are_shown_if_asked_for(
 ) -> None:
     monkeypatch.setattr(bench, "_peak_memory", lambda timing, threads: 1)
     assert main(["bench", *FEW, "-v"]) == 0
-    assert "aten::mm" in capsys.readouterr().out
+    assert "aten::" in capsys.readouterr().out
 
 
 def test_threads_are_set_for_the_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:

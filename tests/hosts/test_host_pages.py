@@ -128,6 +128,30 @@ def test_pages_say_what_was_run(page: Path) -> None:
     assert "weight 0 left every" in re.sub(r"\s+", " ", run)
 
 
+def test_the_table_of_all_hosts_has_every_page() -> None:
+    table = (REPOSITORY / "docs" / "hosts.md").read_text("utf-8")
+    rows = dict(
+        re.findall(r"(?m)^\| \[.*?\]\(../examples/hosts/(\w+)\.md\) \| (\d+ \| .*?) \|", table)
+    )
+    found = {}
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        last = re.search(r"After the last epoch, `(print\(.*?\))`\.", text)
+        assert last
+        code = [*(insertion.code for insertion in read_insertions(text)), last[1]]
+        nodes = [node for part in code for node in ast.walk(ast.parse(part))]
+        statements = sum(isinstance(node, ast.stmt) for node in nodes)
+        keywords = [
+            f"`{keyword.arg}`"
+            for node in nodes
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "d3_plugin.attach"
+            for keyword in node.keywords
+            if keyword.arg not in ("generator", "optimizer", "data")
+        ]
+        found[page.stem] = f"{statements} | {', '.join(keywords) or 'none'}"
+    assert rows == found
+
+
 @pytest.mark.parametrize("name", ["fclswgan", "tfvaegan", "cegzsl", "free"])
 def test_optional_classifiers_are_arguments_of_attach(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")

@@ -107,7 +107,7 @@ class UnseededFit(TinyHooks):
     trainer = UnseededTrainer
 
 
-@broken("check_training", r"fit\(\) makes no step of D³")
+@broken("check_training", "the optimizer given to attach is no longer stepped")
 class OptimizerOfItsOwn(TinyHooks):
     def describe(self, trainer: TinyTrainer) -> Any:
         own = torch.optim.Adam(trainer.generator.parameters())
