@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hosts.call_parts import Attributes, Constant, Noise, NoiseSource, Part, Slot
+from d3_plugin.hosts.call_parts import (
+    Attributes,
+    CallForm,
+    ClassIds,
+    Constant,
+    Noise,
+    NoiseSource,
+    Part,
+    Slot,
+)
 from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.loop_calls import LoopCalls, bare
-from d3_plugin.hosts.loop_form import CallForm, form_of_state
+from d3_plugin.hosts.loop_form import LoopCalls, bare
 
 _WORDS = ("att", "attr", "attribute", "semantic")
 CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _WORDS))
@@ -94,13 +102,18 @@ class GeneratorCall:
     def state_dict(self) -> dict[str, Any] | None:
         """The form of the loop's calls; None before it is known."""
         form = self.loop.form() if self.loop is not None else None
-        return None if form is None else form.state()
+        return None if form is None else _state_of(form)
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Go on in this form; see :func:`~d3_plugin.hosts.loop_form.form_of_state` for errors."""
+        """Go on in this form.
+
+        Raises:
+            ValueError: attributes of another number of classes, or an unknown kind of noise.
+            Exception: whatever a damaged state leads to.
+        """
         if state is not None and self.loop is not None:
             with RandomStream(0, torch.device("cpu"), "trial"):
-                self.loop.take(form_of_state(state, self._data.num_classes))
+                self.loop.take(_form_of_state(state, self._data.num_classes))
 
     @property
     def seen(self) -> bool:
@@ -140,6 +153,45 @@ class GeneratorCall:
         if sentence and sentence not in self._said:
             self._said.add(sentence)
             warnings.warn(sentence, D3Warning, stacklevel=2)
+
+
+def _state_of(form: CallForm) -> dict[str, Any] | None:
+    """In types that ``torch.load(weights_only=True)`` reads.
+
+    None for a form that D³ cannot call in, or with an object of the loop's.
+    """
+    values = [part.value for part in form.parts if isinstance(part, Constant)]
+    plain = (Tensor, str, int, float, type(None))
+    if form.problem or not all(isinstance(value, plain) for value in values):
+        return None
+    slots = []
+    for slot in form.slots:
+        parts = [{**vars(part), "part": type(part).__name__} for part in slot.parts]
+        slots.append({"key": slot.key, "parts": parts, "shape": slot.shape})
+    seen = {"calls": form.calls, "training": form.training, "of_unseen": form.of_unseen}
+    return {"slots": slots, "known_by": form.known_by, **seen}
+
+
+_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, ClassIds, Constant)}
+
+
+def _form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
+    slots = []
+    for slot in state["slots"]:
+        parts = []
+        for part in slot["parts"]:
+            values = {name: value for name, value in part.items() if name != "part"}
+            parts.append(_PARTS[part["part"]](**values))
+        slots.append(Slot(slot["key"], tuple(parts), tuple(slot["shape"])))
+    form = CallForm(tuple(slots), **{name: state[name] for name in state if name != "slots"})
+    for part in form.parts:
+        if isinstance(part, Attributes) and len(part.table) != num_classes:
+            raise ValueError(f"attributes of {len(part.table)} classes")
+        if isinstance(part, Noise) and part.kind not in ("normal", "uniform"):
+            raise ValueError(f"noise of kind {part.kind!r}")
+    for slot in slots:
+        slot.value(torch.zeros(2, dtype=torch.long), torch.float32)  # what is damaged shows here
+    return form
 
 
 def _in_place_of(new: Part, old: Part) -> Part:

@@ -13,7 +13,8 @@ from torch.distributions import Distribution, Normal
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import InputError
 from d3_plugin.hosts.call_form import contradiction, guessed_form
-from d3_plugin.hosts.loop_calls import LoopCalls, own_calls
+from d3_plugin.hosts.loop_calls import own_calls
+from d3_plugin.hosts.loop_form import LoopCalls
 from tests.hosts.watched import NOISE, Problem, Z
 
 
@@ -129,10 +130,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         lambda g, y, a, d: g(torch.randn(64, Z, 1, 1), a[:, :, None, None]),
         f"{NOISE} as (N, W, 1, 1), attributes as (N, W, 1, 1)",
     ),
-    "one draw": (
-        lambda g, y, a, d: g(torch.randn(1, Z).expand(64, -1), a),
-        f"{NOISE}, one draw for all rows, attributes",
-    ),
     "constants": (
         lambda g, y, a, d: g(torch.randn(64, Z), None, a, scale=0.5, mode="train"),
         f"{NOISE}, None, attributes, scale=0.5, mode='train'",
@@ -234,7 +231,11 @@ UNKNOWN: dict[str, tuple[Idiom, str]] = {
     ),
     "mapped labels": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, torch.searchsorted(d.seen_classes, y)),
-        "as argument 3 .*mapped to positions",
+        "as argument 3 .*not the class ids",
+    ),
+    "one draw for all rows": (
+        lambda g, y, a, d: g(torch.randn(1, Z).expand(64, -1), a),
+        "as argument 1 .*neither normal nor uniform",
     ),
     "time steps": (
         lambda g, y, a, d: g(torch.randn(64, Z), torch.randint(1000, (64,)), a),
