@@ -18,7 +18,6 @@ from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hosts.call_parts import (
     Attributes,
     CallForm,
-    ClassIds,
     Constant,
     Noise,
     NoiseSource,
@@ -167,12 +166,12 @@ def _state_of(form: CallForm) -> dict[str, Any] | None:
     slots = []
     for slot in form.slots:
         parts = [{**vars(part), "part": type(part).__name__} for part in slot.parts]
-        slots.append({"key": slot.key, "parts": parts, "shape": slot.shape})
+        slots.append({"key": slot.key, "parts": parts})
     seen = {"calls": form.calls, "training": form.training, "of_unseen": form.of_unseen}
     return {"slots": slots, "known_by": form.known_by, **seen}
 
 
-_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, ClassIds, Constant)}
+_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, Constant)}
 
 
 def _form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
@@ -182,7 +181,7 @@ def _form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
         for part in slot["parts"]:
             values = {name: value for name, value in part.items() if name != "part"}
             parts.append(_PARTS[part["part"]](**values))
-        slots.append(Slot(slot["key"], tuple(parts), tuple(slot["shape"])))
+        slots.append(Slot(slot["key"], tuple(parts)))
     form = CallForm(tuple(slots), **{name: state[name] for name in state if name != "slots"})
     for part in form.parts:
         if isinstance(part, Attributes) and len(part.table) != num_classes:

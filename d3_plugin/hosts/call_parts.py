@@ -82,17 +82,6 @@ def _from_source(source: NoiseSource, n: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ClassIds:
-    """Class ids as in the data: int64, one per row."""
-
-    def rows(self, class_ids: Tensor, _: torch.dtype) -> Tensor:
-        return class_ids[:, None]
-
-    def __str__(self) -> str:
-        return "class ids"
-
-
-@dataclass(frozen=True)
 class Constant:
     """The same in every call: an object, or with ``per_row`` a tensor (W,) that each row gets."""
 
@@ -120,7 +109,7 @@ class Unknown:
         return self.words
 
 
-Part = Attributes | Noise | ClassIds | Constant | Unknown
+Part = Attributes | Noise | Constant | Unknown
 
 
 @dataclass(frozen=True)
@@ -129,24 +118,19 @@ class Slot:
 
     Attributes:
         key: its position or keyword.
-        parts: side by side along the last dimension.
-        shape: of a row, -1 for W and else 1; empty for one number per row.
+        parts: side by side in its columns.
     """
 
     key: int | str
     parts: tuple[Part, ...]
-    shape: tuple[int, ...] = (-1,)
 
     def value(self, class_ids: Tensor, dtype: torch.dtype) -> Any:
         made = [part.rows(class_ids, dtype) for part in self.parts if not isinstance(part, Unknown)]
-        rows = made[0] if len(made) == 1 else torch.cat([each.to(dtype) for each in made], dim=1)
-        return rows if self.shape == (-1,) else rows.reshape(len(rows), *self.shape)
+        return made[0] if len(made) == 1 else torch.cat([each.to(dtype) for each in made], dim=1)
 
     def __str__(self) -> str:
         parts = " | ".join(map(str, self.parts))
         text = f"[{parts}]" if len(self.parts) > 1 else parts
-        if len(self.shape) > 1:
-            text += f" as (N, {', '.join('W' if size == -1 else str(size) for size in self.shape)})"
         return f"{self.key}={text}" if isinstance(self.key, str) else text
 
 
@@ -215,7 +199,7 @@ class CallForm:
     @property
     def unmatched(self) -> bool:
         """Whether nothing in it says which class a row is of."""
-        return not any(isinstance(part, (Attributes, ClassIds)) for part in self.parts)
+        return not any(isinstance(part, Attributes) for part in self.parts)
 
     @property
     def problem(self) -> str:
@@ -256,7 +240,6 @@ class CallForm:
         for slot in self.slots:
             parts = [_code(part) for part in slot.parts]
             text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
-            text = text if len(slot.shape) == 1 or parts == ["class_ids"] else "..."
             slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
         return ", ".join(slots)
 
@@ -267,8 +250,6 @@ def _code(part: Part) -> str:
         scale = part.second if part.kind == "normal" else part.second - part.first
         draw = draw if scale == 1 else f"{scale:g} * {draw}"
         return draw if part.first == 0 else f"{part.first:g} + {draw}"
-    if isinstance(part, ClassIds):
-        return "class_ids"
     if isinstance(part, Constant) and not isinstance(part.value, Tensor):
         return part.words
     return "attributes" if str(part) == "attributes" else "..."

@@ -64,17 +64,11 @@ class Argument:
         kind = f"{shape[1:]} {str(value.dtype).removeprefix('torch.')} tensor"
         return cls(kind, None, rows.clone(), shape, value.requires_grad, original)
 
-    def flat(self) -> tuple[Tensor, tuple[int, ...]] | None:
-        """Rows (n, W) and the shape of one, -1 for W and else 1; None for what is not rows."""
-        if self.rows is None or not self.shape or not self.rows.numel():
-            return None
-        shape = list(self.shape[1:])
-        wide = [place for place, size in enumerate(shape) if size > 1]
-        if len(wide) > 1:
-            return None
-        if shape:
-            shape[wide[0] if wide else -1] = -1
-        return self.rows[:, None].flatten(1), tuple(shape)
+    @property
+    def is_rows(self) -> bool:
+        """Whether these are numbers (N, W)."""
+        rows = self.rows
+        return rows is not None and rows.ndim == 2 and rows.numel() > 0 and rows.is_floating_point()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from d3_plugin.data import GZSLData
 from d3_plugin.hosts.call_parts import (
     CallForm,
-    ClassIds,
     Constant,
     Noise,
     Part,
@@ -131,12 +130,12 @@ def _forms(calls: list[Call], data: Classes) -> Iterator[CallForm]:
     found: dict[int | str, tuple[Match, list[Tensor]]] = {}
     for key in calls[0].arguments:
         arguments = [call.arguments[key] for call in calls]
-        flat = [each[0][:_COMPARED] for a in arguments if (each := a.flat()) is not None]
-        numbers = len(flat) == len(calls) and flat[0].is_floating_point()
-        if not numbers or _constant(arguments, calls) is not None:
+        rows = _rows(arguments)
+        if not rows or _constant(arguments, calls) is not None:
             continue
-        if (match := data.find(torch.cat(flat))) is not None:
-            found[key] = match, list(match.classes.split([len(each) for each in flat]))
+        first = [each[:_COMPARED] for each in rows]
+        if (match := data.find(torch.cat(first))) is not None:
+            found[key] = match, list(match.classes.split([len(each) for each in first]))
     groups: dict[tuple[tuple[int | str, ...], bool], list[int]] = {}
     for i in range(len(calls)):
         known = {key: classes[i] for key, (_, classes) in found.items()}
@@ -145,57 +144,40 @@ def _forms(calls: list[Call], data: Classes) -> Iterator[CallForm]:
         groups.setdefault((keys, of_unseen), []).append(i)
     for (keys, of_unseen), group in groups.items():
         some = [calls[i] for i in group]
-        classes = torch.cat([found[keys[0]][1][i] for i in group]) if keys else None
         matches = {key: found[key][0] for key in keys}
-        slots = tuple(
-            _slot(key, some, matches.get(key), classes, data) for key in some[0].arguments
-        )
+        slots = tuple(_slot(key, some, matches.get(key)) for key in some[0].arguments)
         quiet = [call.training for call in some if of_unseen and not call.grad]
         training = quiet[-1] if quiet else None
         form = CallForm(slots, calls=len(some), training=training, of_unseen=of_unseen)
         yield _with_prior(form)
 
 
-def _slot(
-    key: int | str, calls: list[Call], match: Match | None, classes: Tensor | None, data: Classes
-) -> Slot:
-    """What calls of one form pass in one place, given the classes of their first rows."""
+def _rows(arguments: list[Argument]) -> list[Tensor]:
+    """Rows (n, W) of each call; empty if some call passes something else."""
+    rows = [each.rows for each in arguments if each.rows is not None and each.is_rows]
+    return rows if len(rows) == len(arguments) else []
+
+
+def _slot(key: int | str, calls: list[Call], match: Match | None) -> Slot:
+    """What calls of one form pass in one place."""
     arguments = [call.arguments[key] for call in calls]
     if match is None and (constant := _constant(arguments, calls)) is not None:
         return Slot(key, (constant,))
-    flat = [each for argument in arguments if (each := argument.flat()) is not None]
-    if len(flat) < len(calls):
+    if not (rows := _rows(arguments)):
         kind = arguments[0].kind
         words = f"(N, {kind[1:]}" if arguments[0].shape else f"a {kind}"
         return Slot(key, (Unknown(words, "which is another in other calls"),))
-    rows, shape = [each[0] for each in flat], flat[0][1]
     drawn = [not argument.computed for argument in arguments]
     if match is None:
-        return Slot(key, (_part(rows, drawn, classes, data),), shape)
+        return Slot(key, (_numbers(rows, drawn),))
     parts: list[Part] = []
     for place in (slice(0, match.place.start), match.place, slice(match.place.stop, None)):
         columns = [each[:, place] for each in rows]
         if place == match.place:
             parts.append(match.attributes)
         elif columns[0].numel():
-            parts.append(_part(columns, drawn, classes, data))
-    return Slot(key, tuple(parts), shape)
-
-
-def _part(rows: list[Tensor], drawn: list[bool], classes: Tensor | None, data: Classes) -> Part:
-    """What rows (n, W) of several calls are, if not attributes; see :func:`_numbers`."""
-    whole, integers = torch.cat(rows), not rows[0].is_floating_point()
-    if integers and _are_class_ids(rows, classes, data):
-        return ClassIds()
-    first = whole[0].clone()
-    one = bool((first == first[0]).all())
-    if (whole == first).all() and len(whole) > 1 and (one or len(rows) > 2):
-        words = f"{first[0].item():g}" if one else "the same"
-        return Constant(first, f"{words} (N, {len(first)})", per_row=True)
-    if integers:
-        low, high = whole.min().item(), whole.max().item()
-        return Unknown(f"integers {low}..{high}", "which are not the class ids of these rows")
-    return _numbers(rows, drawn)
+            parts.append(_numbers(columns, drawn))
+    return Slot(key, tuple(parts))
 
 
 def _constant(arguments: list[Argument], calls: list[Call]) -> Constant | None:
@@ -216,29 +198,19 @@ def _constant(arguments: list[Argument], calls: list[Call]) -> Constant | None:
     return Constant(original, f"the same {what}")
 
 
-def _are_class_ids(rows: list[Tensor], classes: Tensor | None, data: Classes) -> bool:
-    """Whether integers are the ids of these classes, or of seen ones if no classes are known."""
-    if rows[0].shape[1] > 1 or rows[0].dtype == torch.bool:
-        return False
-    if classes is None:  # all could be positions among the seen classes instead
-        ids, positions = torch.cat(rows)[:, 0].long(), torch.arange(len(data.seen))
-        clear = torch.equal(data.seen, positions) or not torch.isin(ids, positions).all()
-        return clear and bool(torch.isin(ids, data.seen).all())
-    ids = torch.cat([each[:_COMPARED, 0] for each in rows]).long()
-    if not ((ids >= 0) & (ids < len(data.attributes)) & (classes >= 0)).all():
-        return False
-    return torch.equal(data.attributes[ids], data.attributes[classes])  # which classes may share
-
-
 def _numbers(calls: list[Tensor], drawn: list[bool]) -> Part:
-    """Noise, or what it looks like.
+    """Noise, the same row everywhere, or what else they look like.
 
     Args:
         calls: (n, W) of each.
         drawn: whether it is no output of another network, in each call; a loop may pass codes of an
             encoder in one call and noise in the next.
     """
-    width, new = calls[0].shape[1], list[Tensor]()
+    rows, width, new = torch.cat(calls).double(), calls[0].shape[1], list[Tensor]()
+    one = bool((rows == rows[0, 0]).all())
+    if (rows == rows[0]).all() and len(rows) > 1 and (one or len(calls) > 2):
+        words = f"{rows[0, 0]:g}" if one else "the same"
+        return Constant(calls[0][0].clone(), f"{words} (N, {width})", per_row=True)
     for call, noise in zip(calls, drawn, strict=True):
         if noise and not any(repeats(call.double(), old) for old in new):
             new.append(call.double())
@@ -248,7 +220,6 @@ def _numbers(calls: list[Tensor], drawn: list[bool]) -> Part:
         return named
     if all(drawn) and few:
         return Noise(width)  # the guess, until more is seen
-    rows = torch.cat(calls).double()
     mean, deviation = rows.mean().item(), rows.std().item()
     what = "neither normal nor uniform noise" if all(drawn) else "computed by another network"
     figures = f"mean {mean:.2g}, standard deviation {deviation:.2g}, {what}"

@@ -122,14 +122,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         f"{NOISE}, attributes, 13 columns of 26",
     ),
     "one row": (lambda g, y, a, d: g(torch.randn(1, Z), a[:1]), f"{NOISE}, attributes"),
-    "with a middle": (
-        lambda g, y, a, d: g(torch.randn(64, 1, Z), a[:, None]),
-        f"{NOISE} as (N, 1, W), attributes as (N, 1, W)",
-    ),
-    "as images": (
-        lambda g, y, a, d: g(torch.randn(64, Z, 1, 1), a[:, :, None, None]),
-        f"{NOISE} as (N, W, 1, 1), attributes as (N, W, 1, 1)",
-    ),
     "constants": (
         lambda g, y, a, d: g(torch.randn(64, Z), None, a, scale=0.5, mode="train"),
         f"{NOISE}, None, attributes, scale=0.5, mode='train'",
@@ -138,15 +130,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         lambda g, y, a, d: g(torch.randn(64, Z), a, torch.zeros(64, 3)),
         f"{NOISE}, attributes, 0 (N, 3)",
     ),
-    "class ids": (
-        lambda g, y, a, d: g(torch.randn(64, Z), a, y),
-        f"{NOISE}, attributes, class ids",
-    ),
-    "class ids as a column": (
-        lambda g, y, a, d: g(torch.randn(64, Z), a, y[:, None]),
-        f"{NOISE}, attributes, class ids",
-    ),
-    "class ids alone": (lambda g, y, a, d: g(torch.randn(64, Z), y), f"{NOISE}, class ids"),
     "the whole table": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, d.attributes),
         f"{NOISE}, attributes, the same (10, 26) tensor",
@@ -231,7 +214,15 @@ UNKNOWN: dict[str, tuple[Idiom, str]] = {
     ),
     "mapped labels": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, torch.searchsorted(d.seen_classes, y)),
-        "as argument 3 .*not the class ids",
+        "as argument 3 .*another in other calls",
+    ),
+    "class ids": (
+        lambda g, y, a, d: g(torch.randn(64, Z), y),
+        r"nothing in it is a row of data.attributes.*synthesize=",
+    ),
+    "as images": (
+        lambda g, y, a, d: g(torch.randn(64, Z, 1, 1), a[:, :, None, None]),
+        "nothing in it is a row of data.attributes.*synthesize=",
     ),
     "one draw for all rows": (
         lambda g, y, a, d: g(torch.randn(1, Z).expand(64, -1), a),
@@ -239,7 +230,7 @@ UNKNOWN: dict[str, tuple[Idiom, str]] = {
     ),
     "time steps": (
         lambda g, y, a, d: g(torch.randn(64, Z), torch.randint(1000, (64,)), a),
-        "as argument 2 .*not the class ids",
+        "as argument 2 .*another in other calls",
     ),
     "a number that varies": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, tau=torch.rand(1).item()),
