@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -30,9 +30,9 @@ class Match(NamedTuple):
     attributes: Attributes
     classes: Tensor
 
-    @property
-    def explained(self) -> int:
-        return int((self.classes >= 0).sum())
+
+Found = tuple[Attributes, Tensor]
+"""What rows are, and the class of each, -1 for a row that is something else."""
 
 
 class Classes:
@@ -70,29 +70,35 @@ class Classes:
         ends = slice(width - own, width), slice(0, own)
         for place in ends if width > own else [slice(0, width)]:
             part, plain = rows[:, place].double(), [*self.tables.items()][:2]
-            tried: list[Match] = []
-            if width >= own:
-                tried = [m for named in self.tables.items() for m in _exact(part, place, *named)]
-            if width >= own and not any(match.explained for match in tried):
-                tried = [_with_noise(part, place, *named) for named in plain]
-            if not any(match.explained for match in tried):
-                tried = [_columns(part, place, *named) for named in plain]
-            if (best := max(tried, key=lambda match: match.explained)).explained:
-                return best
+            exact = (each for named in self.tables.items() for each in _exact(part, *named))
+            noisy = (_with_noise(part, *named) for named in plain)
+            columns = (_columns(part, *named) for named in plain)
+            for way in (exact, noisy, columns) if width >= own else (columns,):
+                if (found := _best(way)) is not None:
+                    return Match(place, *found)
         return None
 
 
-def _match(
-    place: slice, words: str, table: Tensor, classes: Tensor, fits: Tensor, jitter: float = 0.0
-) -> Match:
-    return Match(place, Attributes(table.float(), words, jitter), classes.masked_fill(~fits, -1))
+def _best(tried: Iterable[Found]) -> Found | None:
+    """The first that explains most rows, at least one."""
+    best, most = None, 0
+    for found in tried:
+        if (explained := int((found[1] >= 0).sum())) > most:
+            best, most = found, explained
+        if most == len(found[1]):
+            break
+    return best
+
+
+def _found(words: str, table: Tensor, classes: Tensor, fits: Tensor, jitter: float = 0.0) -> Found:
+    return Attributes(table.float(), words, jitter), classes.masked_fill(~fits, -1)
 
 
 def _times(words: str, factor: float) -> str:
     return words if factor == 1 else f"{words} x {factor:.3g}"
 
 
-def _exact(rows: Tensor, place: slice, words: str, table: Tensor) -> Iterator[Match]:
+def _exact(rows: Tensor, words: str, table: Tensor) -> Iterator[Found]:
     """Rows of the table; and times the factor that most of them have."""
     angles, nearest = torch.cdist(F.normalize(rows), F.normalize(table)).min(dim=1)
     factors = _factors(rows, table[nearest])[angles <= _SAME]
@@ -101,10 +107,10 @@ def _exact(rows: Tensor, place: slice, words: str, table: Tensor) -> Iterator[Ma
         distances, classes = torch.cdist(rows, factor * table).min(dim=1)
         expected = factor * table[classes]
         fits = (distances <= 2 * _SAME * expected.norm(dim=1)) & (factor != 0)
-        yield _match(place, _times(words, factor), factor * table, classes, fits)
+        yield _found(_times(words, factor), factor * table, classes, fits)
 
 
-def _with_noise(rows: Tensor, place: slice, words: str, table: Tensor) -> Match:
+def _with_noise(rows: Tensor, words: str, table: Tensor) -> Found:
     """Rows of the table times a factor, plus noise much smaller than what separates classes."""
     angles = torch.cdist(F.normalize(rows), F.normalize(table))
     nearest, classes = angles.min(dim=1)
@@ -114,20 +120,20 @@ def _with_noise(rows: Tensor, place: slice, words: str, table: Tensor) -> Match:
     # In a few dimensions a random row is sometimes near one.
     clear &= (clear.sum() >= 4) & (clear.double().mean() >= 0.5) & (table.shape[1] >= 4)
     if not clear.any():
-        return _match(place, words, table, classes, clear)
+        return _found(words, table, classes, clear)
     chosen = table[classes[clear]]
     factor = _factors(rows[clear], chosen).median().item()
     factor = _rounded(factor, 0.03 * abs(factor))
     jitter = (rows[clear] - factor * chosen).square().mean().sqrt().item()
     jitter = _rounded(jitter, 0.03 * jitter)
-    return _match(place, _times(words, factor), factor * table, classes, clear, jitter)
+    return _found(_times(words, factor), factor * table, classes, clear, jitter)
 
 
 def _factors(rows: Tensor, expected: Tensor) -> Tensor:
     return (rows * expected).sum(1) / expected.square().sum(1)
 
 
-def _columns(rows: Tensor, place: slice, words: str, table: Tensor) -> Match:
+def _columns(rows: Tensor, words: str, table: Tensor) -> Found:
     """Some columns of the table, or all in another order."""
     ordered = table.sort(dim=1).values
     tolerance = _SAME * table.abs().amax()
@@ -141,13 +147,13 @@ def _columns(rows: Tensor, place: slice, words: str, table: Tensor) -> Match:
             classes[number] = possible[0]
     known = classes >= 0
     if known.sum() < 2:
-        return _match(place, words, table, classes, known & False)
+        return _found(words, table, classes, known & False)
     gaps = (table[classes[known]][:, :, None] - rows[known][:, None, :]).abs()  # (n, A, W)
     columns = gaps.amax(dim=0).argmin(dim=0)
     fits = (rows - table[classes][:, columns]).abs().amax(dim=1) <= tolerance
     what = "in another order" if len(columns) == table.shape[1] else f"of {table.shape[1]}"
     words = f"{words}, {len(columns)} columns {what}"
-    return _match(place, words, table[:, columns], classes, fits & known)
+    return _found(words, table[:, columns], classes, fits & known)
 
 
 def repeats(call: Tensor, earlier: Tensor) -> bool:
