@@ -17,8 +17,8 @@ from d3_plugin.hooks.user_functions import (
     name_of_users,
     synthesizes,
 )
+from d3_plugin.hosts.call_parts import CallForm
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.loop_form import CallForm
 
 _WIDTH, _HEIGHT = 100, 25
 

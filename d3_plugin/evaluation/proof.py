@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
 from d3_plugin.hooks.user_functions import synthesizes
+from d3_plugin.hosts.call_parts import CallForm
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.loop_calls import own_calls
-from d3_plugin.hosts.loop_form import CallForm
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, train_mode
 from d3_plugin.hosts.synthesis import synthesize
 

@@ -1,4 +1,4 @@
-"""How D³ calls a generator: as its loop does or, before that is known, by parameter names."""
+"""How D³ calls a generator: as its loop does, or by the names of its parameters before that."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hosts.call_parts import Attributes, Constant, Noise, NoiseSource, Part, Slot
+from d3_plugin.hosts.call_parts import (
+    Attributes,
+    CallForm,
+    Constant,
+    Noise,
+    NoiseSource,
+    Part,
+    Slot,
+)
 from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.loop_calls import LoopCalls, bare
-from d3_plugin.hosts.loop_form import CallForm, form_of_state
+from d3_plugin.hosts.loop_form import LoopCalls, bare
 
 _WORDS = ("att", "attr", "attribute", "semantic")
 CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _WORDS))
@@ -41,7 +48,7 @@ class GeneratorCall:
         generator: to be called.
         data: whose attributes it gets.
         noise_dim: Z of the guess; None for :func:`noise_width`.
-        noise: the user's source of noise, used instead of what the loop draws.
+        noise: the user's, in the place of what the loop draws.
 
     Attributes:
         loop: watches the loop's own calls, from :meth:`watch` on.
@@ -66,13 +73,13 @@ class GeneratorCall:
         self.loop, self._guess_used = LoopCalls(self._generator, self._data), False
 
     def form(self, *, now: bool = False) -> CallForm:
-        """The loop's form if it is known, otherwise the guess; see :meth:`LoopCalls.form`."""
+        """The loop's, where it is known, or else the guess; see :meth:`LoopCalls.form`."""
         learnt = self.loop.form(now=now) if self.loop is not None else None
         form = learnt or self.guess
         return form if self._noise is None else form.with_noise(self._noise)
 
     def others(self) -> dict[str, CallForm]:
-        """Alternatives to the guess, by what differs; empty once the loop's form is known."""
+        """Other forms than the guess, by what differs; none once the loop's own is known."""
         if self.seen:
             return {}
         guess, table = self.guess, self._data.attributes
@@ -94,13 +101,18 @@ class GeneratorCall:
     def state_dict(self) -> dict[str, Any] | None:
         """The form of the loop's calls; None before it is known."""
         form = self.loop.form() if self.loop is not None else None
-        return None if form is None else form.state()
+        return None if form is None else _state_of(form)
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Continue in this form; raises as :func:`~d3_plugin.hosts.loop_form.form_of_state`."""
+        """Go on in this form.
+
+        Raises:
+            ValueError: attributes of another number of classes, or an unknown kind of noise.
+            Exception: whatever a damaged state leads to.
+        """
         if state is not None and self.loop is not None:
             with RandomStream(0, torch.device("cpu"), "trial"):
-                self.loop.take(form_of_state(state, self._data.num_classes))
+                self.loop.take(_form_of_state(state, self._data.num_classes))
 
     @property
     def seen(self) -> bool:
@@ -144,6 +156,45 @@ class GeneratorCall:
             warnings.warn(sentence, D3Warning, stacklevel=2)
 
 
+def _state_of(form: CallForm) -> dict[str, Any] | None:
+    """In types that ``torch.load(weights_only=True)`` reads.
+
+    None for a form that D³ cannot call in, or with an object of the loop's.
+    """
+    values = [part.value for part in form.parts if isinstance(part, Constant)]
+    plain = (Tensor, str, int, float, type(None))
+    if form.problem or not all(isinstance(value, plain) for value in values):
+        return None
+    slots = []
+    for slot in form.slots:
+        parts = [{**vars(part), "part": type(part).__name__} for part in slot.parts]
+        slots.append({"key": slot.key, "parts": parts, "shape": list(slot.shape)})
+    seen = {"calls": form.calls, "training": form.training, "of_unseen": form.of_unseen}
+    return {"slots": slots, "known_by": form.known_by, **seen}
+
+
+_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, Constant)}
+
+
+def _form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
+    slots = []
+    for slot in state["slots"]:
+        parts = []
+        for part in slot["parts"]:
+            values = {name: value for name, value in part.items() if name != "part"}
+            parts.append(_PARTS[part["part"]](**values))
+        slots.append(Slot(slot["key"], tuple(parts), tuple(slot["shape"])))
+    form = CallForm(tuple(slots), **{name: state[name] for name in state if name != "slots"})
+    for part in form.parts:
+        if isinstance(part, Attributes) and len(part.table) != num_classes:
+            raise ValueError(f"attributes of {len(part.table)} classes")
+        if isinstance(part, Noise) and part.kind not in ("normal", "uniform"):
+            raise ValueError(f"noise of kind {part.kind!r}")
+    for slot in slots:
+        slot.value(torch.zeros(2, dtype=torch.long), torch.float32)  # what is damaged shows here
+    return form
+
+
 def _in_place_of(new: Part, old: Part) -> Part:
     return new if type(new) is type(old) else old
 
@@ -168,7 +219,7 @@ def guessed_form(generator: nn.Module, attributes: Tensor, width: int) -> CallFo
 
 
 def contradiction(generator: nn.Module, guess: CallForm, learnt: CallForm) -> str:
-    """A warning if the forms differ; empty if they make the same call."""
+    """The sentence for a warning if the forms differ; empty if they make the same call."""
     names = dict(enumerate(_parameter_names(generator)))
 
     def by_name(form: CallForm) -> dict[int | str, Slot]:
@@ -190,9 +241,9 @@ def noise_width(generator: nn.Module, attribute_dim: int) -> int:
     """Width Z of the noise: input width of the first linear layer minus that of the attributes.
 
     Args:
-        generator: in most public code its first ``nn.Linear``, in the order of creation, takes
-            noise and attributes side by side.
-        attribute_dim: A; also returned if that layer does not exist or is not wider.
+        generator: its first ``nn.Linear``, in the order they were made, takes noise and attributes
+            side by side in most of the field.
+        attribute_dim: A; also returned if that layer is not wider or does not exist.
     """
     first = next((m for m in generator.modules() if isinstance(m, nn.Linear)), None)
     rest = first.in_features - attribute_dim if first is not None else 0
@@ -200,7 +251,7 @@ def noise_width(generator: nn.Module, attribute_dim: int) -> int:
 
 
 def _parameter_names(generator: nn.Module) -> list[str]:
-    """Names of the parameters of ``forward``, in order; empty if it has no signature."""
+    """Of ``forward``, in order; empty if it has no signature."""
     try:
         parameters = inspect.signature(bare(generator).forward).parameters.values()
     except (TypeError, ValueError):  # a scripted module

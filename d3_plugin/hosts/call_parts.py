@@ -1,13 +1,13 @@
-"""The parts of a generator call's arguments, and how D³ makes them."""
+"""How D³ makes a call of a generator: its form, argument by argument."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from d3_plugin.checks import describe
@@ -19,17 +19,11 @@ NoiseSource = Callable[[int], Tensor] | Distribution
 
 @dataclass(frozen=True)
 class Attributes:
-    """One row per class, as the generator gets it.
-
-    Attributes:
-        table: (C, W), already multiplied by the factor.
-        words: a description, such as ``attributes x 17``.
-        jitter: standard deviation of the normal noise that the loop adds.
-    """
+    """A row per class of a table (C, W), such as ``attributes x 17``, plus noise of the loop's."""
 
     table: Tensor = field(compare=False, repr=False)
     words: str = "attributes"
-    jitter: float = 0.0
+    jitter: float = 0.0  # standard deviation of the normal noise
 
     def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
         rows = self.table.to(class_ids.device, dtype)[class_ids]
@@ -44,19 +38,15 @@ class Noise:
     """Independent random numbers, (N, width).
 
     Attributes:
-        width: Z.
-        kind: of their distribution.
         first, second: mean and standard deviation, or lower and upper bound.
-        shared: whether all rows of a call get the same.
         source: draws them instead, if given.
-        seen: a description of what the loop passes here instead of noise; empty if it is noise.
+        seen: what the loop passes in this place, where that is no noise.
     """
 
     width: int
     kind: Literal["normal", "uniform"] = "normal"
     first: float = 0.0
     second: float = 1.0
-    shared: bool = False
     source: NoiseSource | None = None
     seen: str = field(default="", compare=False)
 
@@ -65,18 +55,14 @@ class Noise:
         if self.source is not None:
             return _from_source(self.source, n, self.width).to(device, dtype)
         draw = torch.randn if self.kind == "normal" else torch.rand
-        rows = draw(1 if self.shared else n, self.width, dtype=dtype, device=device)
+        rows = draw(n, self.width, dtype=dtype, device=device)
         scale = self.second if self.kind == "normal" else self.second - self.first
-        if (self.first, scale) != (0.0, 1.0):  # else as it was drawn, bit for bit
-            rows = self.first + scale * rows
-        return rows.expand(n, -1)
+        as_drawn = (self.first, scale) == (0.0, 1.0)  # bit for bit
+        return rows if as_drawn else self.first + scale * rows
 
     def __str__(self) -> str:
-        what = f"{self.kind}({self.first:g}, {self.second:g})"
-        if self.source is not None:
-            what = "noise="
-        shared = ", one draw for all rows" if self.shared else ""
-        return f"noise (N, {self.width}) of {what}{shared}"
+        form = f"{self.kind}({self.first:g}, {self.second:g})"
+        return f"noise (N, {self.width}) of {form if self.source is None else 'noise='}"
 
 
 def _from_source(source: NoiseSource, n: int, width: int) -> Tensor:
@@ -96,24 +82,8 @@ def _from_source(source: NoiseSource, n: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ClassIds:
-    """Class ids as in the data: int64, one per row."""
-
-    def rows(self, class_ids: Tensor, _: torch.dtype) -> Tensor:
-        return class_ids[:, None]
-
-    def __str__(self) -> str:
-        return "class ids"
-
-
-@dataclass(frozen=True)
 class Constant:
-    """The same in every call.
-
-    Attributes:
-        value: passed as it is; with ``per_row`` a tensor (W,) that each row gets.
-        words: a description.
-    """
+    """The same in every call: an object, or with ``per_row`` a tensor (W,) that each row gets."""
 
     value: Any = field(compare=False)
     words: str
@@ -128,25 +98,18 @@ class Constant:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Something that D³ cannot make.
-
-    Attributes:
-        words: what it looks like.
-        why: the reason why D³ cannot make it.
-        width: of its rows, if they are floating-point.
-        codes: whether it looks like the latent codes that a VAE's encoder gives the decoder.
-    """
+    """Something that D³ cannot make: what it looks like, and why it is not known."""
 
     words: str
     why: str = field(default="", compare=False)
-    width: int = field(default=0, compare=False)
-    codes: bool = field(default=False, compare=False)
+    width: int = field(default=0, compare=False)  # of floating rows
+    codes: bool = field(default=False, compare=False)  # like those that a VAE's decoder gets
 
     def __str__(self) -> str:
         return self.words
 
 
-Part = Attributes | Noise | ClassIds | Constant | Unknown
+Part = Attributes | Noise | Constant | Unknown
 
 
 @dataclass(frozen=True)
@@ -155,25 +118,141 @@ class Slot:
 
     Attributes:
         key: its position or keyword.
-        parts: side by side along the last dimension.
-        shape: of a row, -1 for W; along other dimensions it is repeated. Empty for one number.
+        parts: side by side in its columns.
+        shape: of a row, if it is not (W,): (1, W), for example.
     """
 
     key: int | str
     parts: tuple[Part, ...]
-    shape: tuple[int, ...] = (-1,)
+    shape: tuple[int, ...] = ()
 
     def value(self, class_ids: Tensor, dtype: torch.dtype) -> Any:
         made = [part.rows(class_ids, dtype) for part in self.parts if not isinstance(part, Unknown)]
-        rows = made[0] if len(made) == 1 else torch.cat([each.to(dtype) for each in made], dim=1)
-        if self.shape == (-1,):
-            return rows
-        ones = [rows.shape[1] if size == -1 else 1 for size in self.shape]
-        return rows.reshape(len(rows), *ones).expand(-1, *self.shape)
+        value = made[0] if len(made) == 1 else torch.cat([each.to(dtype) for each in made], dim=1)
+        return value.reshape(-1, *self.shape) if self.shape else value
 
     def __str__(self) -> str:
         parts = " | ".join(map(str, self.parts))
         text = f"[{parts}]" if len(self.parts) > 1 else parts
-        if len(self.shape) > 1:
-            text += f" as (N, {', '.join('W' if size == -1 else str(size) for size in self.shape)})"
         return f"{self.key}={text}" if isinstance(self.key, str) else text
+
+
+@dataclass(frozen=True)
+class CallForm:
+    """How a generator is called; ``str()`` says it in one line.
+
+    Attributes:
+        slots: the arguments in order.
+        known_by: how D³ knows the form: ``24 of 26 calls of the loop``.
+        calls: how many calls of this form were seen.
+        training: the mode in which the loop synthesises without gradient; None if not seen.
+        of_unseen: whether the calls were on unseen classes, and so the loop's own synthesis.
+    """
+
+    slots: tuple[Slot, ...]
+    known_by: str = field(default="", compare=False)
+    calls: int = field(default=0, compare=False)
+    training: bool | None = field(default=None, compare=False)
+    of_unseen: bool = field(default=False, compare=False)
+
+    def call(self, generator: nn.Module, class_ids: Tensor) -> Any:
+        """Rows for these classes (N,); draws from torch's current random stream.
+
+        Floating arguments are of the generator's dtype. The form must have no :attr:`problem`.
+        """
+        dtype = next(generator.parameters()).dtype
+        values = [(slot.key, slot.value(class_ids, dtype)) for slot in self.slots]
+        named = {key: value for key, value in values if isinstance(key, str)}
+        return generator(*[value for key, value in values if isinstance(key, int)], **named)
+
+    def to(self, device: torch.device) -> CallForm:
+        """The same with its tensors on this device."""
+
+        def moved(part: Part) -> Part:
+            if isinstance(part, Attributes):
+                return replace(part, table=part.table.to(device))
+            if isinstance(part, Constant) and isinstance(part.value, Tensor):
+                return replace(part, value=part.value.to(device))
+            return part
+
+        return self.changed(moved)
+
+    def with_noise(self, source: NoiseSource) -> CallForm:
+        """The same with noise of the user's, also in the place of numbers that D³ cannot draw."""
+        noise = any(isinstance(part, Noise) for part in self.parts)
+
+        def change(part: Part) -> Part:
+            if isinstance(part, Noise):
+                return replace(part, source=source)
+            if isinstance(part, Unknown) and part.width and not noise:
+                return Noise(part.width, source=source)
+            return part
+
+        return self.changed(change)
+
+    def changed(self, change: Callable[[Part], Part]) -> CallForm:
+        """The same with other parts."""
+        slots = [replace(s, parts=tuple(change(part) for part in s.parts)) for s in self.slots]
+        return replace(self, slots=tuple(slots))
+
+    @property
+    def parts(self) -> list[Part]:
+        return [part for slot in self.slots for part in slot.parts]
+
+    @property
+    def unmatched(self) -> bool:
+        """Whether nothing in it says which class a row is of."""
+        return not any(isinstance(part, Attributes) for part in self.parts)
+
+    @property
+    def problem(self) -> str:
+        """Why D³ cannot call in this form, and what to write; empty if it can."""
+        unknown = [slot for slot in self.slots if any(isinstance(p, Unknown) for p in slot.parts)]
+        if not unknown and not self.unmatched:
+            return ""
+        advice = f"attach(synthesize=lambda class_ids, attributes: generator({self._code}))"
+        if self.unmatched:
+            return (
+                f"the loop calls {self}, and nothing in it is a row of data.attributes, scaled or "
+                "not: give data= the attributes that the loop passes, or pass a function that "
+                f"calls the generator as the loop does, {advice}"
+            )
+        places = [s.key if isinstance(s.key, str) else s.key + 1 for s in unknown]
+        where = [f"as {p}=" if isinstance(p, str) else f"as argument {p}" for p in places]
+        whys = [part.why for slot in unknown for part in slot.parts if isinstance(part, Unknown)]
+        could = str(replace(self, slots=tuple(s for s in self.slots if s not in unknown)))
+        return (
+            f"the loop calls {self}. D³ cannot make what it passes {' and '.join(where)} "
+            f"({'; '.join(whys)}) and would call {could}. Pass {advice} with the loop's own "
+            "expression for ..."
+        )
+
+    @property
+    def note(self) -> str:
+        """What D³ draws where the loop passes no noise; else empty."""
+        seen = [part for part in self.parts if isinstance(part, Noise) and part.seen]
+        return "; ".join(f"{part.seen}: D³ draws {part}" for part in seen)
+
+    def __str__(self) -> str:
+        return f"generator({', '.join(map(str, self.slots))})"
+
+    @property
+    def _code(self) -> str:
+        """The arguments in Python; what D³ cannot write is an ellipsis."""
+        slots = []
+        for slot in self.slots:
+            parts = [_code(part) for part in slot.parts]
+            text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
+            slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
+        return ", ".join(slots)
+
+
+def _code(part: Part) -> str:
+    if isinstance(part, Noise):
+        draw = f"torch.rand{'n' * (part.kind == 'normal')}(len(attributes), {part.width})"
+        scale = part.second if part.kind == "normal" else part.second - part.first
+        draw = draw if scale == 1 else f"{scale:g} * {draw}"
+        return draw if part.first == 0 else f"{part.first:g} + {draw}"
+    if isinstance(part, Constant) and not isinstance(part.value, Tensor):
+        return part.words
+    return "attributes" if str(part) == "attributes" else "..."

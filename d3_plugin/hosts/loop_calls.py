@@ -1,27 +1,21 @@
-"""Watches how a loop calls its generator, and learns the form of the call from what it passes."""
+"""What is seen of a loop: its own calls of the generator, noted by a forward pre-hook."""
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
-from torch._C._functorch import peek_interpreter_stack
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
-from d3_plugin.data import GZSLData
-from d3_plugin.hosts.loop_evidence import AttributeFinder, Classes
-from d3_plugin.hosts.loop_form import CallForm
-from d3_plugin.hosts.loop_reading import Argument, Call, Reading, read
-
+_ROWS, _VALUES = 32, 2**14  # kept of an argument at most
 _OF_A_KIND, _OF_A_MODE = 8, 32  # calls kept
 _PATIENCE = 20_000  # calls watched
-_ENOUGH = 8  # calls that agree
 
 _d3_calls: list[None] = []  # one entry for each block of own_calls; append and pop are atomic
 
@@ -36,24 +30,108 @@ def own_calls() -> Iterator[None]:
         _d3_calls.pop()
 
 
-class _Watcher:
-    """The forward pre-hook: draws nothing, never waits for a GPU, holds neither D³ nor the data.
+@dataclass(frozen=True)
+class Argument:
+    """What is kept of an argument, so that the loop may overwrite or free it.
 
-    Copies of the generator, including pickled ones, get a do-nothing function of the standard
-    library in its place.
+    Attributes:
+        kind: what it has in common in calls of one form: type, width, dtype.
+        value: itself, if it is None, a number or text.
+        rows: a copy of a tensor's first rows.
+        shape: of the tensor.
+        computed: whether it is a parameter or comes from another network.
+        original: a weak reference, where there is one.
     """
 
-    def __init__(self) -> None:
+    kind: str
+    value: Any = None
+    rows: Tensor | None = None
+    shape: tuple[int, ...] = ()
+    computed: bool = False
+    original: weakref.ref[Any] | None = None
+
+    @classmethod
+    def of(cls, value: Any) -> Argument:
+        kind = type(value).__name__
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return cls(kind, value)
+        original = weakref.ref(value) if type(value).__weakrefoffset__ else None
+        plain = type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided
+        if not plain or value.is_meta:
+            return cls(kind, original=original)
+        shape, rows = tuple(value.shape), value.detach()
+        if shape:
+            rows = rows[: min(_ROWS, _VALUES // max(1, value.numel() // max(1, shape[0])))]
+            if len(shape) > 2 and max(shape[1:]) == math.prod(
+                shape[1:]
+            ):  # (N, 1, W) or (N, W, 1, 1)
+                rows = rows.flatten(1)
+        kind = f"{shape[1:]} {str(value.dtype).removeprefix('torch.')} tensor"
+        return cls(kind, None, rows.clone(), shape, value.requires_grad, original)
+
+    @property
+    def is_rows(self) -> bool:
+        """Whether these are numbers (N, W), but for dimensions of length 1."""
+        rows = self.rows
+        return rows is not None and rows.ndim == 2 and rows.numel() > 0 and rows.is_floating_point()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the generator: the mode it was made in, and its arguments by place or name."""
+
+    training: bool
+    grad: bool
+    arguments: dict[int | str, Argument]
+
+    def on_cpu(self) -> Call:
+        """The same with the copied rows on the CPU."""
+        moved = {
+            key: each if each.rows is None else replace(each, rows=each.rows.cpu())
+            for key, each in self.arguments.items()
+        }
+        return replace(self, arguments=moved)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        return tuple((key, each.kind) for key, each in self.arguments.items())
+
+    @property
+    def batch(self) -> int:
+        """The number of rows: of most arguments, the first of them in doubt."""
+        sizes = Counter(a.shape[0] for a in self.arguments.values() if a.shape)
+        return sizes.most_common(1)[0][0] if sizes else 0
+
+
+class Watcher:
+    """The hook. Draws nothing, waits for no device, knows neither D³ nor data.
+
+    Keeps the first 8 calls of a kind (mode, with gradient or not, arguments, number of rows), 32 at
+    most in each mode, and goes after 20,000 calls. Copies of the generator, also pickled ones, get
+    a function of the standard library instead, which does nothing.
+
+    Args:
+        generator: nothing is seen of calls in a compiled step, of a generator that is compiled
+            afterwards, and of a scripted one.
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
         self.calls: list[Call] = []
-        self.handle: Any = None
+        self._handle: Any = None
         self._seen, self._kept = 0, Counter[tuple[object, ...]]()
+        if not isinstance(generator, torch.jit.ScriptModule):  # which takes no hooks
+            self._handle = generator.register_forward_pre_hook(self, prepend=True, with_kwargs=True)
+
+    def remove(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.compiler.is_compiling() or _d3_calls:  # keeps this out of compiled graphs
+        if torch.compiler.is_compiling() or _d3_calls:  # a graph gets nothing of this
             return
         self._seen += 1
         if self._seen > _PATIENCE:
-            self.handle.remove()
+            self.remove()
         mode = module.training, torch.is_grad_enabled()
         first = args[0] if args else next(iter(kwargs.values()), None)
         kind = (*mode, getattr(first, "shape", None), len(args), *kwargs)
@@ -69,120 +147,6 @@ class _Watcher:
 
 
 def _unreadable() -> bool:
-    """Whether tensors have no values yet: in torch.func, or while a CUDA graph is captured."""
+    """In torch.func, and while a CUDA graph is captured, tensors have no values yet."""
     captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-    return captured or peek_interpreter_stack() is not None
-
-
-def bare(generator: nn.Module) -> nn.Module:
-    """The module inside ``DataParallel`` or ``DistributedDataParallel``."""
-    while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
-        generator = generator.module
-    return generator
-
-
-_watched: weakref.WeakKeyDictionary[nn.Module, LoopCalls] = weakref.WeakKeyDictionary()
-
-
-class LoopCalls:
-    """Learns from the loop's own calls how it calls its generator.
-
-    A forward pre-hook copies up to 32 rows of each argument: of the first 8 calls of a kind (mode,
-    with gradient or not, arguments, number of rows), and of at most 32 calls in each mode. It is
-    removed once the loop's synthesis of unseen classes has been seen and 8 calls agree, or after
-    20,000 calls. The copies are analysed only in :meth:`form`.
-
-    Args:
-        generator: the module that the loop calls; it may be compiled, or wrapped in
-            DistributedDataParallel. Calls in a compiled step, of a module that is compiled
-            later, and of a scripted module are not seen.
-        data: whose attributes the loop passes.
-    """
-
-    def __init__(self, generator: nn.Module, data: GZSLData) -> None:
-        generator = bare(generator)
-        self._device, self._classes = data.attributes.device, Classes.of(data)
-        self._finder, self._watcher = AttributeFinder(self._classes), _Watcher()
-        if not isinstance(generator, torch.jit.ScriptModule):  # which takes no hooks
-            self._watcher.handle = generator.register_forward_pre_hook(
-                self._watcher, prepend=True, with_kwargs=True
-            )
-        self._read = 0
-        self._form: CallForm | None = None
-        _watched[generator] = self
-
-    @staticmethod
-    def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
-        """The watcher of another D³ on this generator, if it has the same attributes."""
-        known = _watched.get(bare(generator))
-        same = known is not None and torch.equal(known._classes.attributes, data.attributes.cpu())
-        return known if same else None
-
-    def remove(self) -> None:
-        """Stop watching; the form learnt so far is kept."""
-        if self._watcher.handle is not None:
-            self._watcher.handle.remove()
-
-    def form(self, *, now: bool = False) -> CallForm | None:
-        """The form of the loop's calls; None until one call with attributes, or 8 calls, were seen.
-
-        Args:
-            now: analyse all calls seen. By default that is done only when there are twice as many
-                as last time, or 8: it makes a GPU wait.
-        """
-        calls = self._watcher.calls[:]
-        first_enough = self._read < _ENOUGH <= len(calls)
-        if len(calls) > (self._read if now else 2 * self._read) or first_enough:
-            self._read, learnt = len(calls), self._learn(calls, now=now)
-            # After 8 calls only the loop's own synthesis changes the form, so that a run resumed
-            # with the saved form behaves like one that was never stopped.
-            if learnt is not None and (not self._is_settled or learnt.of_unseen):
-                self.take(learnt)
-        return self._form
-
-    @property
-    def _is_settled(self) -> bool:
-        form = self._form
-        return form is not None and form.calls >= _ENOUGH and not form.problem
-
-    def take(self, form: CallForm) -> None:
-        """Use this form, from the loop's calls or from a saved state."""
-        self._form = form.to(self._device)
-        if form.training is not None and form.calls >= _ENOUGH:
-            self.remove()
-
-    @torch.no_grad()
-    def _learn(self, calls: list[Call], *, now: bool) -> CallForm | None:
-        calls = [call.on_cpu() for call in calls]  # in double precision, which some GPUs lack
-        kinds: dict[tuple[object, ...], list[Call]] = {}
-        for call in calls:
-            kinds.setdefault(call.kind, []).append(call)
-        readings = [
-            each for some in kinds.values() for each in read(some, self._classes, self._finder)
-        ]
-        # What the loop does with unseen classes is synthesis; other calls may be reconstruction.
-        best = max(readings, key=_rank)
-        few = len(calls) < _ENOUGH  # the first of a step may be on mixtures of classes
-        if few and (best.form.unmatched or (best.form.problem and not now)):
-            return None
-        same = [each for each in readings if each.form == best.form]
-        agreeing = sum(len(each.calls) for each in same)
-        known_by = f"{agreeing} of {len(calls)} calls of the loop"
-        others = dict.fromkeys(str(each.form) for each in readings if each.form != best.form)
-        if others:
-            known_by += f"; the others: {', '.join(others)}"
-        synthesis = [call for each in same if each.of_unseen for call in each.calls]
-        quiet = [call for call in synthesis if not call.grad]
-        training = quiet[-1].training if quiet else None
-        return replace(
-            best.form,
-            calls=agreeing,
-            known_by=known_by,
-            training=training,
-            of_unseen=best.of_unseen,
-        )
-
-
-def _rank(reading: Reading) -> tuple[bool, bool, int, int]:
-    form = reading.form
-    return not form.unmatched, reading.of_unseen, len(reading.calls), len(form.slots)
+    return captured or torch._C._functorch.peek_interpreter_stack() is not None

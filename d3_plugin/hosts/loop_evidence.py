@@ -1,11 +1,9 @@
-"""Recognises attribute rows, noise and constants among the numbers that a loop passes."""
+"""Recognises attribute rows, and names noise, among the numbers that a loop passes."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -13,261 +11,199 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.call_parts import Attributes, Constant, Noise, Part, Unknown
+from d3_plugin.hosts.call_parts import Attributes, Noise
 
 # Distance of unit rows up to which they are the same: rows in half precision pass, and the two
 # nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther apart.
 _SAME = 4.5e-3
 _FEW = 64  # with fewer values normal and uniform noise look the same
-_MANY = 400  # with fewer, numbers that look like neither may still be one of them
 
 
-class Classes(NamedTuple):
-    """The part of the data that calls are compared with, on the CPU."""
+class Match(NamedTuple):
+    """Attributes in the columns ``place`` of rows (n, W).
 
-    attributes: Tensor
-    seen_classes: Tensor
-    unseen_classes: Tensor
-
-    @classmethod
-    def of(cls, data: GZSLData) -> Classes:
-        return cls(data.attributes.cpu(), data.seen_classes.cpu(), data.unseen_classes.cpu())
-
-
-class AttributeFinder:
-    """Finds rows of the data's attributes, in the forms in which the field passes them.
-
-    Args:
-        data: its attributes are searched for as they are, divided by their norm or sum,
-            standardised, or scaled to [0, 1] by column or as a whole, over all classes or the seen
-            ones; each times any factor.
+    Attributes:
+        classes: (n,) of the rows, -1 for a row that is something else.
     """
 
-    def __init__(self, data: Classes) -> None:
-        self._data, self._tables = data, list(_tables(data))
+    place: slice
+    attributes: Attributes
+    classes: Tensor
 
-    def find(self, rows: Tensor) -> tuple[Attributes, Tensor] | None:
-        """The attributes that the rows (n, W) are, and the class of each: (n,), -1 for none.
 
-        Some rows may match nothing; the form that fits most rows is returned.
+Found = tuple[Attributes, Tensor]
+"""What rows are, and the class of each, -1 for a row that is something else."""
+
+
+class Classes:
+    """What is compared of the data, on the CPU.
+
+    Attributes:
+        attributes, seen, unseen: (C, A), (S,) and (U,) class ids.
+        tables: the attributes in the forms in which the field passes them.
+    """
+
+    def __init__(self, data: GZSLData) -> None:
+        self.attributes = data.attributes.cpu()
+        self.seen, self.unseen = data.seen_classes.cpu(), data.unseen_classes.cpu()
+        rows = self.attributes.double()
+        tables = {
+            "attributes": rows,
+            "unit attributes": F.normalize(rows),
+            "attributes / row sum": rows / rows.sum(1, True),
+        }
+        for which, some in (("", rows), (" of seen classes", rows[self.seen])):
+            low, high = some.amin(0), some.amax(0)
+            tables |= {
+                f"standardised attributes{which}": (rows - some.mean(0)) / some.std(0),
+                f"attributes in [0, 1] by column{which}": (rows - low) / (high - low),
+                f"attributes in [0, 1]{which}": (rows - low.min()) / (high.max() - low.min()),
+            }
+        self.tables = {words: table for words, table in tables.items() if table.isfinite().all()}
+
+    def find(self, rows: Tensor) -> Match | None:
+        """Attributes in rows (n, W): alone, or at the right or left end of wider ones.
+
+        Rows that are something else do not matter; the form that fits most rows is the answer.
         """
-        attributes, rows = self._data.attributes, rows.double()
-        same_width = [each for each in self._tables if each[1].shape[1] == rows.shape[1]]
-        tried = (_exact(rows, *each, factor) for each in same_width for factor in (1.0, None))
-        found = _best(tried)
-        if found is None and rows.shape[1] == attributes.shape[1]:
-            found = _best([_with_noise(rows, *each) for each in same_width[:2]])
-        if found is None and 2 < rows.shape[1] <= attributes.shape[1]:
-            found = _best([_columns(rows, *each) for each in self._tables[:2]])
-        return found
-
-    def side_by_side(self, rows: Tensor) -> Iterator[tuple[slice, tuple[Attributes, Tensor]]]:
-        """Attributes at the left or right end of wider rows."""
-        width, own = rows.shape[1], self._data.attributes.shape[1]
-        if width > own:
-            for place in (slice(width - own, width), slice(0, own)):
-                if (found := self.find(rows[:, place])) is not None:
-                    yield place, found
+        width, own = rows.shape[1], self.attributes.shape[1]
+        ends = slice(width - own, width), slice(0, own)
+        for place in ends if width > own else [slice(0, width)]:
+            part, plain = rows[:, place].double(), [*self.tables.items()][:2]
+            exact = (each for named in self.tables.items() for each in _exact(part, *named))
+            noisy = (_with_noise(part, *named) for named in plain)
+            columns = (_columns(part, *named) for named in plain)
+            for way in (exact, noisy, columns) if width >= own else (columns,):
+                if (found := _best(way)) is not None:
+                    return Match(place, *found)
+        return None
 
 
-def _tables(data: Classes) -> Iterator[tuple[str, Tensor]]:
-    """Descriptions and values (C, W) of the forms of the attributes."""
-    rows = data.attributes.double()
-    seen = rows[data.seen_classes]
-    yield "attributes", rows
-    yield "unit attributes", F.normalize(rows)
-    yield "attributes / row sum", rows / rows.sum(1, True)
-    for which, some in (("", rows), (" of seen classes", seen)):
-        low, high = some.amin(0), some.amax(0)
-        yield f"standardised attributes{which}", (rows - some.mean(0)) / some.std(0)
-        yield f"attributes in [0, 1] by column{which}", (rows - low) / (high - low)
-        yield f"attributes in [0, 1]{which}", (rows - low.min()) / (high.max() - low.min())
-
-
-def _best(tried: Iterable[tuple[Attributes, Tensor] | None]) -> tuple[Attributes, Tensor] | None:
-    """The first that explains most rows."""
+def _best(tried: Iterable[Found]) -> Found | None:
+    """The first that explains most rows, at least one."""
     best, most = None, 0
     for found in tried:
-        if found is not None and (explained := int((found[1] >= 0).sum())) > most:
+        if (explained := int((found[1] >= 0).sum())) > most:
             best, most = found, explained
-            if most == len(found[1]):
-                break
+        if most == len(found[1]):
+            break
     return best
 
 
-def _exact(
-    rows: Tensor, words: str, table: Tensor, factor: float | None
-) -> tuple[Attributes, Tensor] | None:
-    """Rows of the table times a factor; None: any, the same for all."""
-    if not table.isfinite().all():
-        return None
-    if factor is None:
-        near = _distances(F.normalize(rows), F.normalize(table)).min(dim=1)
-        close = near.values <= _SAME
-        if not close.any():
-            return None
-        chosen = table[near.indices]
-        factors = ((rows * chosen).sum(1) / chosen.square().sum(1))[close]
-        factor = _rounded(factors.nanmedian().item(), 1e-4)
-    classes = _distances(rows, factor * table).argmin(dim=1)
-    expected = factor * table[classes]
-    fits = (rows - expected).norm(dim=1) <= 2 * _SAME * expected.norm(dim=1)
-    if not fits.any() or factor == 0:
-        return None
-    times = "" if factor == 1 else f" x {factor:.3g}"
-    return Attributes((factor * table).float(), words + times), classes.masked_fill(~fits, -1)
+def _found(words: str, table: Tensor, classes: Tensor, fits: Tensor, jitter: float = 0.0) -> Found:
+    return Attributes(table.float(), words, jitter), classes.masked_fill(~fits, -1)
 
 
-def _with_noise(rows: Tensor, words: str, table: Tensor) -> tuple[Attributes, Tensor] | None:
+def _times(words: str, factor: float) -> str:
+    return words if factor == 1 else f"{words} x {factor:.3g}"
+
+
+def _exact(rows: Tensor, words: str, table: Tensor) -> Iterator[Found]:
+    """Rows of the table; and times the factor that most of them have."""
+    angles, nearest = torch.cdist(F.normalize(rows), F.normalize(table)).min(dim=1)
+    factors = _factors(rows, table[nearest])[angles <= _SAME]
+    median = factors.nanmedian().item() if len(factors) else 0.0
+    for factor in (1.0, _rounded(median, 1e-4 * abs(median))):
+        distances, classes = torch.cdist(rows, factor * table).min(dim=1)
+        expected = factor * table[classes]
+        fits = (distances <= 2 * _SAME * expected.norm(dim=1)) & (factor != 0)
+        yield _found(_times(words, factor), factor * table, classes, fits)
+
+
+def _with_noise(rows: Tensor, words: str, table: Tensor) -> Found:
     """Rows of the table times a factor, plus noise much smaller than what separates classes."""
-    distinct = F.normalize(table).unique(dim=0)
-    if len(distinct) < 2 or table.shape[1] < 4:
-        return None
-    nearest = _distances(F.normalize(rows), distinct).topk(2, largest=False).values
-    clear = nearest[:, 0] < 0.5 * nearest[:, 1]
-    classes = _distances(F.normalize(rows), F.normalize(table)).argmin(dim=1)
+    angles = torch.cdist(F.normalize(rows), F.normalize(table))
+    nearest, classes = angles.min(dim=1)
+    others = (table[classes][:, None] != table).any(dim=2)  # classes may share their attributes
+    second = angles.where(others, torch.inf).amin(dim=1)
+    clear = (nearest < 0.5 * second) & second.isfinite()
     # In a few dimensions a random row is sometimes near one.
-    if clear.sum() < 4 or clear.double().mean() < 0.5:
-        return None
+    clear &= (clear.sum() >= 4) & (clear.double().mean() >= 0.5) & (table.shape[1] >= 4)
+    if not clear.any():
+        return _found(words, table, classes, clear)
     chosen = table[classes[clear]]
-    factors = (rows[clear] * chosen).sum(1) / chosen.square().sum(1)
-    factor = _rounded(factors.median().item(), 0.03)
-    jitter = _rounded((rows[clear] - factor * chosen).square().mean().sqrt().item(), 0.03)
-    words = words if factor == 1 else f"{words} x {factor:g}"
-    found = Attributes((factor * table).float(), words, jitter)
-    return found, classes.masked_fill(~clear, -1)
+    factor = _factors(rows[clear], chosen).median().item()
+    factor = _rounded(factor, 0.03 * abs(factor))
+    jitter = (rows[clear] - factor * chosen).square().mean().sqrt().item()
+    jitter = _rounded(jitter, 0.03 * jitter)
+    return _found(_times(words, factor), factor * table, classes, clear, jitter)
 
 
-def _columns(rows: Tensor, words: str, table: Tensor) -> tuple[Attributes, Tensor] | None:
+def _factors(rows: Tensor, expected: Tensor) -> Tensor:
+    return (rows * expected).sum(1) / expected.square().sum(1)
+
+
+def _columns(rows: Tensor, words: str, table: Tensor) -> Found:
     """Some columns of the table, or all in another order."""
     ordered = table.sort(dim=1).values
     tolerance = _SAME * table.abs().amax()
-    classes = torch.full((len(rows),), -1, device=rows.device)
+    classes = torch.full((len(rows),), -1)
     for number, row in enumerate(rows):  # the classes that have every value of the row
         at = torch.searchsorted(ordered, row.expand(len(table), -1).contiguous())
         beside = [ordered.gather(1, (at - k).clamp(0, ordered.shape[1] - 1)) for k in (0, 1)]
         gaps = torch.minimum(*[(each - row).abs() for each in beside])
-        if (possible := (gaps <= tolerance).all(dim=1).nonzero()[:, 0]).numel() == 1:
+        possible = (gaps <= tolerance).all(dim=1).nonzero()[:, 0]
+        if len(possible) == 1 and rows.shape[1] > 2:
             classes[number] = possible[0]
     known = classes >= 0
     if known.sum() < 2:
-        return None
+        return _found(words, table, classes, known & False)
     gaps = (table[classes[known]][:, :, None] - rows[known][:, None, :]).abs()  # (n, A, W)
     columns = gaps.amax(dim=0).argmin(dim=0)
     fits = (rows - table[classes][:, columns]).abs().amax(dim=1) <= tolerance
-    if not (fits & known).any():
-        return None
     what = "in another order" if len(columns) == table.shape[1] else f"of {table.shape[1]}"
     words = f"{words}, {len(columns)} columns {what}"
-    return Attributes(table[:, columns].float(), words), classes.masked_fill(~(fits & known), -1)
+    return _found(words, table[:, columns], classes, fits & known)
 
 
-def _distances(rows: Tensor, table: Tensor) -> Tensor:
-    return torch.cdist(rows, table)
-
-
-def other_part(calls: list[Tensor], *, computed: list[bool], batch: list[int]) -> Part:
-    """Noise, a constant row or something unknown, from the same place of several calls.
-
-    Args:
-        calls: (n, W) of each.
-        computed: for each call, whether the argument is the output of a network (has a graph).
-        batch: how many rows the attributes of each call have.
-    """
-    width = calls[0].shape[1]
-    rows = torch.cat([call.double() for call in calls])
-    if len(rows) > 1 and (rows == rows[0]).all() and (len(calls) > 2 or rows.std() == 0):
-        words = f"{rows[0, 0]:g}" if (rows == rows[0, 0]).all() else "the same"
-        return Constant(calls[0][0].clone(), f"{words} (N, {width})", per_row=True)
-    shared = all(
-        many > 1 and (call == call[:1]).all() for call, many in zip(calls, batch, strict=True)
-    )
-    if shared:
-        calls = [call[:1] for call in calls]
-    calls = [call.double() for call in calls]
-    new = [i for i, call in enumerate(calls) if not any(_repeats(call, old) for old in calls[:i])]
-    calls, computed = [calls[i] for i in new], [computed[i] for i in new]
-    noise = None if any(computed) else _named(calls)
-    if noise is None and not any(computed) and sum(call.numel() for call in calls) < _MANY:
-        noise = Noise(width)  # the guess, until more is seen
-    if noise is not None:
-        return replace(noise, shared=shared)
-    # A loop may pass codes in one call and noise in the next.
-    drawn = [call for call, by_network in zip(calls, computed, strict=True) if not by_network]
-    named = [found for call in drawn if (found := _named([call])) is not None]
-    if named:
-        most, number = Counter(named).most_common(1)[0]
-        if number > 1 and _named([call for call in drawn if _named([call]) == most]) == most:
-            return replace(most, shared=shared)
-    mean, deviation = rows.mean().item(), rows.std().item()
-    what = "computed by another network" if any(computed) else "neither normal nor uniform noise"
-    figures = f"mean {mean:.2g}, standard deviation {deviation:.2g}, {what}"
-    like_codes = any(computed) and abs(mean) < 0.5 and 0.2 < deviation < 3
-    return Unknown(f"(N, {width}) numbers", figures, width, like_codes)
-
-
-def _repeats(call: Tensor, earlier: Tensor) -> bool:
-    """Whether these are the earlier numbers (a closure), or close to them (Langevin dynamics)."""
+def repeats(call: Tensor, earlier: Tensor) -> bool:
+    """Whether these are the earlier numbers, as in a closure, or moved a little, as by Langevin."""
     if call.shape != earlier.shape:
         return False
-    if torch.equal(call, earlier):
-        return True
     both = torch.stack([call.flatten(), earlier.flatten()])
-    now, before = F.normalize(both - both.mean())
-    return bool(now @ before > 0.5)
+    return torch.equal(*both) or bool(torch.corrcoef(both)[0, 1] > 0.5)
 
 
-def _named(calls: list[Tensor]) -> Noise | None:
-    """Normal or uniform noise that fits all calls, or None."""
-    values = torch.cat(calls)
-    width, flat, n = values.shape[1], values.flatten(), values.numel()
-    if n < 2 or not flat.isfinite().all() or flat.std() == 0:
+def named_noise(values: Tensor) -> Noise | None:
+    """Normal or uniform noise that numbers (n, Z) look like; None if they look like neither."""
+    x, n = values.flatten(), values.numel()
+    if n < 2 or not x.isfinite().all() or x.std() == 0:
         return None
-    low, high = (each.item() for each in flat.aminmax())
-    mean, deviation = flat.mean().item(), flat.std().item()
-    # The likelihood of the best normal and the best uniform distribution.
-    uniform = math.log(high - low) < math.log(deviation) + 1.4189
-    if n < _FEW:
-        uniform = low >= 0 and high <= 1 and n >= 8
+    low, high, mean, deviation = (
+        f(x).item() for f in (torch.amin, torch.amax, torch.mean, torch.std)
+    )
+    few = n < _FEW
+    # The range of uniform numbers is 3.5 deviations, of 64 normal ones about 4.7.
+    uniform = (n >= 8 and low >= 0 and high <= 1) if few else high - low < 4.1 * deviation
     if uniform:
-        error = 5 * (high - low) / n
-        low, high = (_rounded(each, error=error + 0.01 * (high - low)) for each in (low, high))
-        expected = ((flat.sort().values - low) / (high - low)).clamp(0, 1)
-        noise = Noise(width, "uniform", low, high)
+        error = (0.01 + 5 / n) * (high - low)
+        low, high = _rounded(low, error), _rounded(high, error)
+        noise = Noise(values.shape[1], "uniform", low, high)
+        expected = ((x.sort().values - low) / (high - low)).clamp(0, 1)
     else:
-        error = 4 * deviation / math.sqrt(n)
-        mean = _rounded(mean, error=error)
-        deviation = _rounded(deviation, 0.03, error=0.7 * error)
-        expected = torch.special.ndtr((flat.sort().values - mean) / deviation)
-        noise = Noise(width, "normal", mean, deviation)
-    if n < _FEW:
+        mean = _rounded(mean, 4 * deviation / math.sqrt(n))
+        deviation = _rounded(deviation, max(0.03, 2.8 / math.sqrt(n)) * deviation)
+        noise = Noise(values.shape[1], "normal", mean, deviation)
+        expected = torch.special.ndtr((x.sort().values - mean) / deviation)
+    if few:
         return noise
-    steps = (torch.ones_like(flat).cumsum(0) - 1) / n
-    if (expected - steps).abs().max() > 2 / math.sqrt(n) + 0.02:
-        return None
-    return noise if _independent(calls) else None
+    steps = (torch.ones_like(x).cumsum(0) - 1) / n
+    alike = (expected - steps).abs().max() <= 2 / math.sqrt(n) + 0.02
+    return noise if alike and _independent(values) else None
 
 
-def _independent(calls: list[Tensor]) -> bool:
-    """Whether no call, row or column has a mean or spread of its own."""
-    values = torch.cat(calls)
-    for x in (values - values.mean(), (values - values.mean()).square()):
+def _independent(values: Tensor) -> bool:
+    """Whether no row or column has a mean or spread of its own."""
+    for x in (values, (values - values.mean()).square()):
         x = (x - x.mean()) / x.std()
-        of_calls = torch.stack([part.mean() for part in x.split([len(call) for call in calls])])
-        sizes = x.new_tensor([call.numel() for call in calls])
-        for means, size in ((of_calls, sizes), (x.mean(1), x.shape[1]), (x.mean(0), len(x))):
-            # The mean of chi-squared numbers, 1 if all is of one kind.
-            if len(means) > 1 and (means.square() * size).mean() > 1.3 + 8 / len(means) ** 0.5:
+        for dim in (0, 1):
+            means = x.mean(dim) * math.sqrt(x.shape[dim])  # of variance 1 if all is of one kind
+            if len(means) > 1 and means.square().mean() > 1.3 + 8 / math.sqrt(len(means)):
                 return False
     return True
 
 
-def _rounded(value: float, relative: float = 0.0, *, error: float = 0.0) -> float:
+def _rounded(value: float, error: float) -> float:
     """The number with the fewest digits that is this one up to an error."""
-    allowed = max(relative * abs(value), error)
-    if abs(value) <= error:
-        return 0.0
-    for short in (1.0, *(float(f"{value:.{digits}g}") for digits in (1, 2, 3))):
-        if abs(short - value) <= allowed:
-            return short
-    return value
+    shorter = (0.0, 1.0, *(float(f"{value:.{digits}g}") for digits in (1, 2, 3)))
+    return next((short for short in shorter if abs(short - value) <= error), value)

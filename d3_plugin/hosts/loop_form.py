@@ -1,208 +1,238 @@
-"""The form of a generator's call, as the loop makes it and as D³ does."""
+"""What is concluded from the calls of a loop: the form that D³ calls the generator in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from d3_plugin.data import GZSLData
 from d3_plugin.hosts.call_parts import (
-    Attributes,
-    ClassIds,
+    CallForm,
     Constant,
     Noise,
-    NoiseSource,
     Part,
     Slot,
     Unknown,
 )
+from d3_plugin.hosts.loop_calls import Argument, Call, Watcher
+from d3_plugin.hosts.loop_evidence import Classes, Match, named_noise, repeats
+
+_COMPARED = 4  # rows of a call that are compared with attributes
+_ENOUGH = 8  # calls that agree
+_MANY = 400  # with fewer, numbers that do not look like noise may still be
 
 
-@dataclass(frozen=True)
-class CallForm:
-    """How a generator is called; ``str()`` says it in one line.
+def bare(generator: nn.Module) -> nn.Module:
+    """The module that a loop calls through wrappers of several devices."""
+    while isinstance(generator, (nn.DataParallel, DistributedDataParallel)):
+        generator = generator.module
+    return generator
 
-    Attributes:
-        slots: the arguments in order.
-        known_by: how D³ knows the form: ``24 of 26 calls of the loop``.
-        calls: how many calls of this form were seen.
-        training: the mode in which the loop synthesises without gradient; None if not seen.
-        unmatched: whether no argument of any call seen holds attributes or class ids.
-        of_unseen: whether the calls were on unseen classes: the loop's own synthesis.
+
+_watched: weakref.WeakKeyDictionary[nn.Module, LoopCalls] = weakref.WeakKeyDictionary()
+
+
+class LoopCalls:
+    """Learns from the loop's own calls how it calls its generator.
+
+    They are watched until the loop's own synthesis of unseen classes was seen and 8 calls agree.
+    What was seen is looked at in :meth:`form` alone.
+
+    Args:
+        generator: the module that the loop calls, in DistributedDataParallel, compiled or neither.
+        data: whose attributes the loop passes.
     """
 
-    slots: tuple[Slot, ...]
-    known_by: str = field(default="", compare=False)
-    calls: int = field(default=0, compare=False)
-    training: bool | None = field(default=None, compare=False)
-    unmatched: bool = field(default=False, compare=False)
-    of_unseen: bool = field(default=False, compare=False)
+    def __init__(self, generator: nn.Module, data: GZSLData) -> None:
+        generator = bare(generator)
+        self._device, self._classes = data.attributes.device, Classes(data)
+        self._watcher = Watcher(generator)
+        self._read = 0
+        self._form: CallForm | None = None
+        _watched[generator] = self
 
-    def call(self, generator: nn.Module, class_ids: Tensor) -> Any:
-        """Rows for these classes (N,); draws from torch's current random stream.
-
-        Floating arguments get the generator's dtype. The form must have no :attr:`problem`.
-        """
-        dtype = next(generator.parameters()).dtype
-        values = [(slot.key, slot.value(class_ids, dtype)) for slot in self.slots]
-        named = {key: value for key, value in values if isinstance(key, str)}
-        return generator(*[value for key, value in values if isinstance(key, int)], **named)
-
-    def state(self) -> dict[str, Any] | None:
-        """For :func:`form_of_state`, in types that ``torch.load(weights_only=True)`` reads.
-
-        None for a form that D³ cannot call, or that holds an object of the loop.
-        """
-        plain = all(
-            isinstance(part.value, (Tensor, str, int, float, type(None)))
-            for part in self.parts
-            if isinstance(part, Constant)
-        )
-        if self.problem or not plain:
+    @staticmethod
+    def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
+        """What is known of this generator's loop from another D³, if it had these attributes."""
+        known = _watched.get(bare(generator))
+        if known is None or not torch.equal(known._classes.attributes, data.attributes.cpu()):
             return None
-        slots = [
-            {
-                "key": slot.key,
-                "parts": [{**vars(part), "part": type(part).__name__} for part in slot.parts],
-                "shape": slot.shape,
-            }
-            for slot in self.slots
-        ]
-        seen = {"calls": self.calls, "training": self.training, "of_unseen": self.of_unseen}
-        return {"slots": slots, "known_by": self.known_by, **seen}
+        return known
 
-    def to(self, device: torch.device) -> CallForm:
-        """The same with its tensors on this device."""
+    def remove(self) -> None:
+        """Stop watching; what is known stays known."""
+        self._watcher.remove()
 
-        def moved(part: Part) -> Part:
-            if isinstance(part, Attributes):
-                return replace(part, table=part.table.to(device))
-            if isinstance(part, Constant) and isinstance(part.value, Tensor):
-                return replace(part, value=part.value.to(device))
-            return part
+    def form(self, *, now: bool = False) -> CallForm | None:
+        """The form of the loop's calls; None before one with attributes, or 8 others, was seen.
 
-        return self.changed(moved)
+        Args:
+            now: look at everything seen. Otherwise only when it is twice as much as last time, or
+                enough: looking makes a GPU wait.
+        """
+        calls = self._watcher.calls[:]
+        first_enough = self._read < _ENOUGH <= len(calls)
+        if len(calls) > (self._read if now else 2 * self._read) or first_enough:
+            self._read = len(calls)
+            # On the CPU, since some GPUs lack double precision.
+            learnt = learn([call.on_cpu() for call in calls], self._classes, now=now)
+            # What 8 calls have shown only the loop's own synthesis changes, so that a run that
+            # continues with the form of its state goes on as one that was never stopped.
+            form = self._form
+            settled = form is not None and form.calls >= _ENOUGH and not form.problem
+            if learnt is not None and (not settled or learnt.of_unseen):
+                self.take(learnt)
+        return self._form
 
-    def with_noise(self, source: NoiseSource) -> CallForm:
-        """The same with the user's noise, also in place of numbers that D³ cannot draw."""
-        noise = any(isinstance(part, Noise) for part in self.parts)
-
-        def change(part: Part) -> Part:
-            if isinstance(part, Noise):
-                return replace(part, source=source)
-            if isinstance(part, Unknown) and part.width and not noise:
-                return Noise(part.width, source=source)
-            return part
-
-        return self.changed(change)
-
-    def with_prior(self) -> CallForm:
-        """The same with standard normal noise for an encoder's codes, if nothing else is noise."""
-        codes = [part for part in self.parts if isinstance(part, Unknown) and part.codes]
-        if len(codes) != 1 or any(isinstance(part, Noise) for part in self.parts):
-            return self
-        seen = f"the loop passes codes of another network ({codes[0].why})"
-        noise = Noise(codes[0].width, seen=seen)
-        return self.changed(lambda part: noise if part is codes[0] else part)
-
-    def changed(self, change: Callable[[Part], Part]) -> CallForm:
-        """The same with other parts."""
-        slots = [replace(s, parts=tuple(change(part) for part in s.parts)) for s in self.slots]
-        return replace(self, slots=tuple(slots))
-
-    @property
-    def parts(self) -> list[Part]:
-        return [part for slot in self.slots for part in slot.parts]
-
-    @property
-    def problem(self) -> str:
-        """Why D³ cannot call like this, and what to write instead; empty if it can."""
-        unknown = [slot for slot in self.slots if any(isinstance(p, Unknown) for p in slot.parts)]
-        if not unknown and not self.unmatched:
-            return ""
-        advice = f"attach(synthesize=lambda class_ids, attributes: generator({self._code}))"
-        if self.unmatched:
-            return (
-                f"the loop calls {self}, and nothing in it is a row of data.attributes, scaled or "
-                "not: give data= the attributes that the loop passes, or pass a function that "
-                f"calls the generator as the loop does, {advice}"
-            )
-        where = [
-            f"as {slot.key}=" if isinstance(slot.key, str) else f"as argument {slot.key + 1}"
-            for slot in unknown
-        ]
-        whys = [part.why for slot in unknown for part in slot.parts if isinstance(part, Unknown)]
-        could = str(replace(self, slots=tuple(s for s in self.slots if s not in unknown)))
-        return (
-            f"the loop calls {self}. D³ cannot make what it passes {' and '.join(where)} "
-            f"({'; '.join(whys)}) and would call {could}. Pass {advice} with the loop's own "
-            "expression for ..."
-        )
-
-    @property
-    def note(self) -> str:
-        """What D³ draws where the loop passes no noise; empty if that does not happen."""
-        seen = [part for part in self.parts if isinstance(part, Noise) and part.seen]
-        return "; ".join(f"{part.seen}: D³ draws {part}" for part in seen)
-
-    def __str__(self) -> str:
-        return f"generator({', '.join(map(str, self.slots))})"
-
-    @property
-    def _code(self) -> str:
-        """The arguments in Python; what D³ cannot write is an ellipsis."""
-        slots = []
-        for slot in self.slots:
-            parts = [_code(part) for part in slot.parts]
-            text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
-            text = text if len(slot.shape) == 1 or parts == ["class_ids"] else "..."
-            slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
-        return ", ".join(slots)
+    def take(self, form: CallForm) -> None:
+        """This is the form, from the loop's calls or from a saved state."""
+        self._form = form.to(self._device)
+        if form.training is not None and form.calls >= _ENOUGH:
+            self.remove()
 
 
-_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, ClassIds, Constant)}
+@torch.no_grad()
+def learn(calls: list[Call], data: Classes, *, now: bool) -> CallForm | None:
+    """The form of most calls with attributes, and of the loop's own synthesis if there is one.
 
+    Other calls may be reconstruction, or on mixtures of classes.
 
-def form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
-    """The form that :meth:`CallForm.state` has described.
-
-    Raises:
-        ValueError: attributes of another number of classes, or an unknown kind of noise.
-        Exception: whatever a damaged state leads to.
+    Args:
+        calls: with their rows on the CPU.
+        data: with the attributes.
+        now: answer also if fewer than 8 calls have a form that D³ cannot call in.
     """
-    slots = tuple(
-        Slot(
-            slot["key"],
-            tuple(
-                _PARTS[part["part"]](**{name: part[name] for name in part if name != "part"})
-                for part in slot["parts"]
-            ),
-            tuple(slot["shape"]),
-        )
-        for slot in state["slots"]
-    )
-    form = CallForm(slots, **{name: state[name] for name in state if name != "slots"})
-    for part in form.parts:
-        if isinstance(part, Attributes) and len(part.table) != num_classes:
-            raise ValueError(f"attributes of {len(part.table)} classes")
-        if isinstance(part, Noise) and part.kind not in ("normal", "uniform"):
-            raise ValueError(f"noise of kind {part.kind!r}")
-    for slot in slots:
-        slot.value(torch.zeros(2, dtype=torch.long), torch.float32)  # what is damaged shows here
-    return form
+    kinds: dict[tuple[object, ...], list[Call]] = {}
+    for call in calls:
+        kinds.setdefault(call.kind, []).append(call)
+    forms = [form for alike in kinds.values() for form in _forms(alike, data)]
+    best = max(forms, key=lambda f: (not f.unmatched, f.of_unseen, f.calls, len(f.slots)))
+    few = len(calls) < _ENOUGH
+    if few and (best.unmatched or (best.problem and not now)):
+        return None
+    same = [form for form in forms if form == best]
+    agreeing = sum(form.calls for form in same)
+    known_by = f"{agreeing} of {len(calls)} calls of the loop"
+    if others := dict.fromkeys(str(form) for form in forms if form != best):
+        known_by += f"; the others: {', '.join(others)}"
+    modes = [form.training for form in same if form.training is not None]
+    training = modes[-1] if modes else None
+    return replace(best, calls=agreeing, known_by=known_by, training=training)
 
 
-def _code(part: Part) -> str:
-    if isinstance(part, Noise) and not part.shared:
-        draw = f"torch.rand{'n' * (part.kind == 'normal')}(len(attributes), {part.width})"
-        scale = part.second if part.kind == "normal" else part.second - part.first
-        draw = draw if scale == 1 else f"{scale:g} * {draw}"
-        return draw if part.first == 0 else f"{part.first:g} + {draw}"
-    if isinstance(part, ClassIds):
-        return "class_ids"
-    if isinstance(part, Constant) and not isinstance(part.value, Tensor):
-        return part.words
-    return "attributes" if str(part) == "attributes" else "..."
+def _forms(calls: list[Call], data: Classes) -> Iterator[CallForm]:
+    """The forms of calls with the same kinds of arguments: some may hold attributes."""
+    found: dict[int | str, tuple[Match, list[Tensor]]] = {}
+    for key in calls[0].arguments:
+        arguments = [call.arguments[key] for call in calls]
+        rows = _rows(arguments)
+        if not rows or _constant(arguments, calls) is not None:
+            continue
+        first = [each[:_COMPARED] for each in rows]
+        if (match := data.find(torch.cat(first))) is not None:
+            found[key] = match, list(match.classes.split([len(each) for each in first]))
+    groups: dict[tuple[tuple[int | str, ...], bool], list[int]] = {}
+    for i in range(len(calls)):
+        known = {key: classes[i] for key, (_, classes) in found.items()}
+        keys = tuple(key for key, ids in known.items() if (ids >= 0).double().mean() > 0.5)
+        of_unseen = bool(keys) and bool(torch.isin(known[keys[0]], data.unseen).any())
+        groups.setdefault((keys, of_unseen), []).append(i)
+    for (keys, of_unseen), group in groups.items():
+        some = [calls[i] for i in group]
+        matches = {key: found[key][0] for key in keys}
+        slots = tuple(_slot(key, some, matches.get(key)) for key in some[0].arguments)
+        quiet = [call.training for call in some if of_unseen and not call.grad]
+        training = quiet[-1] if quiet else None
+        form = CallForm(slots, calls=len(some), training=training, of_unseen=of_unseen)
+        yield _with_prior(form)
+
+
+def _rows(arguments: list[Argument]) -> list[Tensor]:
+    """Rows (n, W) of each call; empty if some call passes something else."""
+    rows = [each.rows for each in arguments if each.rows is not None and each.is_rows]
+    return rows if len(rows) == len(arguments) else []
+
+
+def _slot(key: int | str, calls: list[Call], match: Match | None) -> Slot:
+    """What calls of one form pass in one place."""
+    arguments = [call.arguments[key] for call in calls]
+    if match is None and (constant := _constant(arguments, calls)) is not None:
+        return Slot(key, (constant,))
+    if not (rows := _rows(arguments)):
+        kind = arguments[0].kind
+        words = f"(N, {kind[1:]}" if arguments[0].shape else f"a {kind}"
+        return Slot(key, (Unknown(words, "which is another in other calls"),))
+    drawn = [not argument.computed for argument in arguments]
+    shape = arguments[0].shape[1:] if len(arguments[0].shape) > 2 else ()
+    if match is None:
+        return Slot(key, (_numbers(rows, drawn),), shape)
+    parts: list[Part] = []
+    for place in (slice(0, match.place.start), match.place, slice(match.place.stop, None)):
+        columns = [each[:, place] for each in rows]
+        if place == match.place:
+            parts.append(match.attributes)
+        elif columns[0].numel():
+            parts.append(_numbers(columns, drawn))
+    return Slot(key, tuple(parts), shape)
+
+
+def _constant(arguments: list[Argument], calls: list[Call]) -> Constant | None:
+    """What every call passes unchanged, if it is not the rows of a batch."""
+    first = arguments[0]
+    if first.kind == "NoneType" or first.value is not None:
+        same = all(each.value == first.value for each in arguments)
+        return Constant(first.value, repr(first.value)) if same else None
+    original = first.original() if first.original is not None else None
+    if original is None or first.computed or first.shape[:1] == (calls[0].batch,):
+        return None
+    for each in arguments:
+        if each.original is None or each.original() is not original:
+            return None
+        if each.rows is not None and first.rows is not None and not each.rows.equal(first.rows):
+            return None
+    what = f"{first.shape} tensor" if first.rows is not None else first.kind
+    return Constant(original, f"the same {what}")
+
+
+def _numbers(calls: list[Tensor], drawn: list[bool]) -> Part:
+    """Noise, the same row everywhere, or what else they look like.
+
+    Args:
+        calls: (n, W) of each.
+        drawn: whether it is no output of another network, in each call; a loop may pass codes of an
+            encoder in one call and noise in the next.
+    """
+    rows, width, new = torch.cat(calls).double(), calls[0].shape[1], list[Tensor]()
+    one = bool((rows == rows[0, 0]).all())
+    if (rows == rows[0]).all() and len(rows) > 1 and (one or len(calls) > 2):
+        words = f"{rows[0, 0]:g}" if one else "the same"
+        return Constant(calls[0][0].clone(), f"{words} (N, {width})", per_row=True)
+    for call, noise in zip(calls, drawn, strict=True):
+        if noise and not any(repeats(call.double(), old) for old in new):
+            new.append(call.double())
+    few = sum(call.numel() for call in new) < _MANY
+    named = named_noise(torch.cat(new)) if new and (all(drawn) or not few) else None
+    if named is not None:
+        return named
+    if all(drawn) and few:
+        return Noise(width)  # the guess, until more is seen
+    mean, deviation = rows.mean().item(), rows.std().item()
+    what = "neither normal nor uniform noise" if all(drawn) else "computed by another network"
+    figures = f"mean {mean:.2g}, standard deviation {deviation:.2g}, {what}"
+    codes = not all(drawn) and abs(mean) < 0.5 and 0.2 < deviation < 3
+    return Unknown(f"(N, {width}) numbers", figures, width, codes)
+
+
+def _with_prior(form: CallForm) -> CallForm:
+    """With standard normal noise for the codes of a VAE's encoder, if nothing else is noise."""
+    codes = [part for part in form.parts if isinstance(part, Unknown) and part.codes]
+    if len(codes) != 1 or form.unmatched or any(isinstance(part, Noise) for part in form.parts):
+        return form
+    seen = f"the loop passes codes of another network ({codes[0].why})"
+    noise = Noise(codes[0].width, seen=seen)
+    return form.changed(lambda part: noise if part is codes[0] else part)

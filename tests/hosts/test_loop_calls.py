@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from d3_plugin.hosts.loop_calls import LoopCalls, own_calls
+from d3_plugin.hosts.loop_calls import own_calls
+from d3_plugin.hosts.loop_form import LoopCalls
 from tests.hosts.watched import NOISE, Problem, Z
 
 

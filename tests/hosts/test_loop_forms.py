@@ -13,7 +13,8 @@ from torch.distributions import Distribution, Normal
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import InputError
 from d3_plugin.hosts.call_form import contradiction, guessed_form
-from d3_plugin.hosts.loop_calls import LoopCalls, own_calls
+from d3_plugin.hosts.loop_calls import own_calls
+from d3_plugin.hosts.loop_form import LoopCalls
 from tests.hosts.watched import NOISE, Problem, Z
 
 
@@ -66,6 +67,14 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
     "shifted noise": (
         lambda g, y, a, d: g(1 + 2 * torch.randn(64, Z), a),
         "noise (N, 10) of normal(1, 2), attributes",
+    ),
+    "rows (1, W)": (
+        lambda g, y, a, d: g(torch.randn(64, 1, Z), a[:, None]),
+        f"{NOISE}, attributes",
+    ),
+    "rows (W, 1, 1)": (
+        lambda g, y, a, d: g(torch.randn(64, Z, 1, 1), a[:, :, None, None]),
+        f"{NOISE}, attributes",
     ),
     "half precision": (
         lambda g, y, a, d: g(torch.randn(64, Z).half(), a.half()),
@@ -121,18 +130,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         f"{NOISE}, attributes, 13 columns of 26",
     ),
     "one row": (lambda g, y, a, d: g(torch.randn(1, Z), a[:1]), f"{NOISE}, attributes"),
-    "with a middle": (
-        lambda g, y, a, d: g(torch.randn(64, 1, Z), a[:, None]),
-        f"{NOISE} as (N, 1, W), attributes as (N, 1, W)",
-    ),
-    "as images": (
-        lambda g, y, a, d: g(torch.randn(64, Z, 1, 1), a[:, :, None, None]),
-        f"{NOISE} as (N, W, 1, 1), attributes as (N, W, 1, 1)",
-    ),
-    "one draw": (
-        lambda g, y, a, d: g(torch.randn(1, Z).expand(64, -1), a),
-        f"{NOISE}, one draw for all rows, attributes",
-    ),
     "constants": (
         lambda g, y, a, d: g(torch.randn(64, Z), None, a, scale=0.5, mode="train"),
         f"{NOISE}, None, attributes, scale=0.5, mode='train'",
@@ -141,15 +138,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         lambda g, y, a, d: g(torch.randn(64, Z), a, torch.zeros(64, 3)),
         f"{NOISE}, attributes, 0 (N, 3)",
     ),
-    "class ids": (
-        lambda g, y, a, d: g(torch.randn(64, Z), a, y),
-        f"{NOISE}, attributes, class ids",
-    ),
-    "class ids as a column": (
-        lambda g, y, a, d: g(torch.randn(64, Z), a, y[:, None]),
-        f"{NOISE}, attributes, class ids",
-    ),
-    "class ids alone": (lambda g, y, a, d: g(torch.randn(64, Z), y), f"{NOISE}, class ids"),
     "the whole table": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, d.attributes),
         f"{NOISE}, attributes, the same (10, 26) tensor",
@@ -234,11 +222,19 @@ UNKNOWN: dict[str, tuple[Idiom, str]] = {
     ),
     "mapped labels": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, torch.searchsorted(d.seen_classes, y)),
-        "as argument 3 .*mapped to positions",
+        "as argument 3 .*another in other calls",
+    ),
+    "class ids": (
+        lambda g, y, a, d: g(torch.randn(64, Z), y),
+        r"nothing in it is a row of data.attributes.*synthesize=",
+    ),
+    "one draw for all rows": (
+        lambda g, y, a, d: g(torch.randn(1, Z).expand(64, -1), a),
+        "as argument 1 .*neither normal nor uniform",
     ),
     "time steps": (
         lambda g, y, a, d: g(torch.randn(64, Z), torch.randint(1000, (64,)), a),
-        "as argument 2 .*not the class ids",
+        "as argument 2 .*another in other calls",
     ),
     "a number that varies": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, tau=torch.rand(1).item()),

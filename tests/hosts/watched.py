@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import load
-from d3_plugin.hosts.loop_calls import LoopCalls
-from d3_plugin.hosts.loop_form import CallForm
+from d3_plugin.hosts.call_parts import CallForm
+from d3_plugin.hosts.loop_form import LoopCalls
 
 Z = 10
 NOISE = "noise (N, 10) of normal(0, 1)"
