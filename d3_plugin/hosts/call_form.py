@@ -146,7 +146,7 @@ class GeneratorCall:
                 f"pass its decoder as {_ADVICE}; if the noise is that wide pass "
                 f"noise_dim={self._width}"
             )
-        if isinstance(rows, Tensor) and rows.shape[1:].numel() == self._data.feature_dim:
+        if isinstance(rows, Tensor) and rows.ndim > 2 and max(rows.shape[1:]) == rows[0].numel():
             return rows.flatten(1)  # (N, 1, D), of a loop whose inputs are (N, 1, Z) and (N, 1, A)
         return rows
 

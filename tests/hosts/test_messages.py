@@ -18,7 +18,7 @@ from tests.toys import PlainGenerator, parts_of
 OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "tuple": (lambda rows: (rows, rows.mean()), "got a tuple"),
     "dict": (lambda rows: {"features": rows}, "got a dict"),
-    "image": (lambda rows: rows[:, :, None, None], "(2, 12, 1, 1)"),
+    "image": (lambda rows: rows.reshape(-1, 3, 2, 2), "(2, 3, 2, 2)"),
 }
 
 
@@ -36,10 +36,19 @@ def test_another_output_than_rows(toy_data: GZSLData, form: str) -> None:
     take = {"tuple": lambda out: out[0], "dict": lambda out: out["features"]}
     attach(
         **parts_of(net, toy_data),
-        synthesize=lambda ids, att: take.get(form, lambda out: out[:, :, 0, 0])(
+        synthesize=lambda ids, att: take.get(form, lambda out: out.flatten(1))(
             net(torch.randn_like(att), att)
         ),
     ).loss().backward()
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (12, 1, 1)])
+def test_rows_with_dimensions_of_length_1(toy_data: GZSLData, shape: tuple[int, ...]) -> None:
+    class Net(PlainGenerator):
+        def forward(self, noise: Tensor, attributes: Tensor) -> Tensor:
+            return super().forward(noise, attributes).reshape(-1, *shape)
+
+    attach(**parts_of(Net(), toy_data)).loss().backward()
 
 
 class VAE(nn.Module):
