@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import d3_plugin
 from d3_plugin import D3, D3Settings
 from d3_plugin.data import GZSLData
+from d3_plugin.hosts.loop_calls import Watcher
 
 SMALL = D3Settings(
     weight=0.5,
@@ -191,11 +192,15 @@ class ScriptHost:
         return {k: v.detach().clone() for k, v in state.items()}
 
     def traces(self) -> list[object]:
-        """Flags, modes and hooks of every module and optimiser."""
+        """Flags, modes and hooks of every module and optimiser, but for the one that looks on."""
         modules = [m for net in (self.net_g, self.net_d) for m in net.modules()]
         flags = [p.requires_grad for net in (self.net_g, self.net_d) for p in net.parameters()]
         hooks = [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            (
+                len(m._forward_hooks),
+                sum(not isinstance(hook, Watcher) for hook in m._forward_pre_hooks.values()),
+                len(m._backward_hooks),
+            )
             for m in modules
         ]
         steps = [
