@@ -122,8 +122,9 @@ class _Timed:
         return (last - first) / self.steps
 
     def phases(self) -> dict[str, float]:
-        """Seconds per generator step that parts of D³ take, over one more block."""
-        assert self.d3 is not None
+        """Seconds per generator step that parts of D³ take, over one more block; none without."""
+        if self.d3 is None:
+            return {}
         distiller, student = self.d3.distiller, self.d3._loss.student
         parts: list[tuple[str, Any, str]] = [
             ("teacher, student", distiller, "batch"),

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from d3_plugin.attachment.attach import attach
 from d3_plugin.attachment.d3 import D3, Mode
 from d3_plugin.data import GZSLData
+from d3_plugin.data.host_data import label_form
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError, InputError, PluginError, Problems
 from d3_plugin.hooks.describe import host_of
@@ -195,8 +196,10 @@ class LoopTrainer:
             train_classifier=train_classifier,
             synthetic_per_class=synthetic_per_class,
             plugins=(),
+            labels_are=labels_are,
         )
-        self._functions = UserHooks(synthesize, transform_features, train_classifier)
+        form = label_form(self._parts.data) or labels_are
+        self._functions = UserHooks(synthesize, transform_features, train_classifier, form)
         self.host, _ = host_of(self._parts)
         for part in ("unseen_classes", "test_unseen_labels", "test_seen_labels"):
             if not torch.equal(getattr(self.host.data, part), getattr(self._data, part)):
@@ -233,18 +236,11 @@ class LoopTrainer:
         self.host = self.d3.host
         return self.d3
 
-    def loss(
-        self,
-        features: Tensor | None = None,
-        labels: Tensor | None = None,
-        attributes: Tensor | None = None,
-        *,
-        update: bool = True,
-    ) -> Tensor:
+    def loss(self, *batch: Any, **options: Any) -> Tensor:
         """``loss()`` of what :meth:`attach` has returned."""
         if not hasattr(self, "d3"):
             raise HostError("call d3.attach(generator=..., optimizer=..., data=data) before loss()")
-        return self.d3.loss(features, labels, attributes, update=update)
+        return self.d3.loss(*batch, **options)
 
     @hookimpl
     def d3_describe_host(self, trainer: object) -> Host | None:
@@ -257,15 +253,9 @@ class WithoutD3:
     def __init__(self, device: torch.device) -> None:
         self._device, self.values = device, dict[str, Tensor]()
 
-    def loss(
-        self,
-        features: Tensor | None = None,
-        labels: Tensor | None = None,
-        attributes: Tensor | None = None,
-        *,
-        update: bool = True,
-    ) -> Tensor:
-        return torch.zeros((), device=self._device)
+    def loss(self, *_: Any, **__: Any) -> Tensor:
+        """Zero, with a graph as that of D³ at weight 0."""
+        return torch.zeros((), device=self._device, requires_grad=torch.is_grad_enabled())
 
 
 class _Steps:

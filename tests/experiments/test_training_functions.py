@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import d3_plugin
-from d3_plugin import D3Error, InputError, hookimpl
+from d3_plugin import D3Error, D3Settings, InputError, hookimpl
 from d3_plugin.data import GZSLData, load
 from d3_plugin.experiments import compare
 from d3_plugin.experiments.code import code_of
@@ -184,3 +184,26 @@ def other_rows(data: GZSLData, d3: Any) -> None:
 def test_mistakes_in_the_loop(function: Any, message: str) -> None:
     with pytest.raises(D3Error, match=message):
         LoopTrainer(function, load("digits-1"), None, 0).fit()
+
+
+@pytest.mark.parametrize("with_d3", [False, True])
+def test_a_classifier_of_the_baseline_gets_labels_in_the_same_form(with_d3: bool) -> None:
+    """Mapped: the unseen classes behind the seen ones, in both rows of a comparison."""
+    own = load("digits-1").scaled()
+    given: list[torch.Tensor] = []
+
+    def classifier(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> Any:
+        given.append(labels)
+        return nn.Linear(own.feature_dim, num_classes)
+
+    def mapped(data: GZSLData, d3: Any) -> None:
+        loop(data, d3, 0, data=data, labels_are="mapped", train_classifier=classifier)
+        d3.loss().backward()
+
+    trainer = LoopTrainer(mapped, own, None, 0)
+    if with_d3:
+        trainer.when_attached = partial(trainer.attach_d3, D3Settings(**D3), 0, [])
+    trainer.fit()
+    d3_plugin.evaluate(trainer, draws=1, plugins=trainer.plugins)
+    rows = own.train_labels.bincount()[own.seen_classes]
+    assert given[0].bincount()[: len(rows)].tolist() == rows.tolist()
