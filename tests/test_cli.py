@@ -18,8 +18,8 @@ import pytest
 from d3_plugin import D3Settings
 from d3_plugin.__main__ import main, parse, parse_settings
 from d3_plugin.errors import D3Warning
+from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.options import RunOptions
-from d3_plugin.experiments.run import find_family
 from tests.data.mat_folders import make
 from tests.experiments.tiny import ARGUMENTS, FLAGS
 

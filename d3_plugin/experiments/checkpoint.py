@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -19,14 +17,10 @@ from d3_plugin.files import write_atomically
 from d3_plugin.hosts.isolation import global_streams, set_global_streams
 from d3_plugin.report.rows import History
 
-_FORMAT = 2
-
 
 class _Content(TypedDict):
     """Content of the file; ``trainer`` and ``d3s`` hold what ``load_state_dict`` takes."""
 
-    format: int
-    identity: str
     step: int
     trainer: dict[str, Any]
     d3s: list[dict[str, Any]]
@@ -44,7 +38,6 @@ class Checkpoint:
             ``load_state_dict()``.
         d3s: attached to it.
         device: whose random stream the trainer uses beside the CPU's.
-        identity: of the runs, as JSON types; a checkpoint of others is refused.
         histories: what was recorded of each D³ so far; loading replaces the entries.
     """
 
@@ -52,7 +45,6 @@ class Checkpoint:
     trainer: Any
     d3s: Sequence[D3]
     device: torch.device
-    identity: Any
     histories: Sequence[History] = ()
 
     def save(self, step: int) -> None:
@@ -65,8 +57,6 @@ class Checkpoint:
             StorageError: it cannot be written; a file that was there is unchanged.
         """
         content: _Content = {
-            "format": _FORMAT,
-            "identity": json.dumps(self.identity, sort_keys=True),
             "step": step,
             "trainer": self.trainer.state_dict(),
             "d3s": [d3.state_dict() for d3 in self.d3s],
@@ -84,7 +74,7 @@ class Checkpoint:
             The step to continue after, for ``trainer.fit(start=...)``; 0 if there is no file.
 
         Raises:
-            DataError: the file is damaged, of another run, or does not fit the trainer. Trainer and
+            DataError: the file is damaged, or does not fit the trainer. Trainer and
                 random streams may be changed then: start with new ones.
         """
         content = self._read()
@@ -106,7 +96,7 @@ class Checkpoint:
         return content["step"]
 
     def _read(self) -> _Content | None:
-        """What the file holds, if it is of this run; None if there is none."""
+        """What the file holds; None if there is none."""
         if self.path.exists() and not self.path.is_file():  # reading a FIFO would wait for ever
             raise DataError(f"{self.path} is not a file; remove it")
         try:
@@ -117,9 +107,6 @@ class Checkpoint:
             raise self._unusable(f"is damaged ({_short(error)})") from error
         if misfits := first_misfits(content, _Content):
             raise self._unusable(f"is damaged: {misfits}")
-        identity = json.dumps(self.identity, sort_keys=True)
-        if (content["format"], content["identity"]) != (_FORMAT, identity):
-            raise self._unusable("is the checkpoint of another run or version, or of other code")
         return content
 
     def _put(self, part: str, load: Callable[[Any], object], state: Any) -> None:
@@ -130,14 +117,6 @@ class Checkpoint:
 
     def _unusable(self, why: str) -> DataError:
         return DataError(f"{self.path} {why}; delete it to train from the start")
-
-
-def is_of_others(path: Path, identity: Any) -> bool:
-    """Whether a checkpoint has another identity; :class:`Checkpoint` handles damaged files."""
-    with suppress(Exception):
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        return bool(content["identity"] != json.dumps(identity, sort_keys=True))
-    return False
 
 
 def _short(error: Exception) -> str:

@@ -6,7 +6,7 @@ import functools
 import json
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
@@ -18,9 +18,6 @@ from d3_plugin.experiments.source_digests import file_digest, module_digests, sh
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import PROJECT
 from d3_plugin.hosts.host import HostFamily
-
-OWN = "d3_plugin"
-"""The entry of :attr:`Code.modules` for all code of d3_plugin that can change numbers."""
 
 _ROOMS = (
     *("functional", "losses", "distributed", "data", "hosts", "distillation", "hooks"),
@@ -34,11 +31,13 @@ class Code:
     """What made a run.
 
     Attributes:
-        modules: digests of source code by the module's name; :data:`OWN` for d3_plugin.
+        modules: digests of source code by the module's name; one for all of d3_plugin.
+        values: digests of what the family and the added plugin were made with.
         plugins: distribution and version of each installed plugin in use, by its name.
     """
 
     modules: dict[str, str]
+    values: dict[str, str]
     plugins: dict[str, str]
 
     @property
@@ -78,12 +77,12 @@ def code_of(adapter: str, family: HostFamily | None = None, plugin: object = Non
     if mine is not None:
         objects += [build, mine.settings, mine.hooks]
     modules = module_digests(objects, None if mine is None else mine.settings)
-    if bound := _bound(build):
-        modules["arguments of build"] = short_digest(bound)
-    if state := _state(plugin):
-        modules["attributes of the plugin"] = short_digest(state)
-    modules = {**dict(sorted(modules.items())), OWN: _own_digest()}
-    return Code(modules, {each.name: each.owner for each in used})
+    values = {"arguments of build": _bound(build), "attributes of the plugin": _state(plugin)}
+    return Code(
+        {**dict(sorted(modules.items())), "d3_plugin": _own_digest()},
+        {name: short_digest(text) for name, text in values.items() if text},
+        {each.name: each.owner for each in used},
+    )
 
 
 def digest_of(codes: Sequence[Code]) -> str:
@@ -96,31 +95,10 @@ def installed_families() -> dict[str, HostFamily]:
     return {family.name: family for plugin in _installed() for family in plugin.families}
 
 
-def code_changes(stored: Any, wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, in words; both are a :class:`Code` as JSON types, ``stored`` from a file."""
-    if not isinstance(stored, dict) or not {"modules", "plugins"} <= stored.keys():
-        return ["the code, which was not recorded then"]
-    names = [name for name, _, _ in _changed(stored["modules"], wanted["modules"])]
-    lines = [f"{name}'s own code" if name == OWN else _module(name) for name in names]
-    for name, old, new in _changed(stored["plugins"], wanted["plugins"]):
-        lines.append(f"plugin {name} {old or 'not there'} -> {new or 'not there'}")
-    return lines
-
-
-def _module(name: str) -> str:
-    return name if " " in name else f"module {name}"
-
-
-def _changed(old: Any, new: Mapping[str, str]) -> list[tuple[str, Any, Any]]:
-    if not isinstance(old, dict):
-        return [(f"{old!r:.30}", "", "")]
-    names = {**old, **new}
-    return [(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
-
-
 @functools.cache
 def _installed() -> list[_Installed]:
-    owners = {p.name: f"{p.dist.name} {p.dist.version}" for p in _points() if p.dist}
+    points = entry_points(group=PROJECT)
+    owners = {p.name: f"{p.dist.name} {p.dist.version}" for p in points if p.dist}
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", D3Warning)  # whoever builds the host gets them
@@ -130,10 +108,6 @@ def _installed() -> list[_Installed]:
                 families = list(getattr(plugin, "d3_host_families", list)())
             found.append(_Installed(name, plugin, families, owners.get(name, "")))
     return found
-
-
-def _points() -> Any:
-    return entry_points(group=PROJECT)
 
 
 @functools.cache

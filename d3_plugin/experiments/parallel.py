@@ -9,19 +9,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
 from d3_plugin.checks import Effort
 from d3_plugin.data import digest
 from d3_plugin.errors import D3Error, DataError, FailedRunsError, Problems, StorageError
-from d3_plugin.experiments.code import Code, code_changes, digest_of
+from d3_plugin.experiments.code import digest_of
 from d3_plugin.experiments.machines import Backend, dask_cluster
-from d3_plugin.experiments.plan import Run, trainings, versions
-from d3_plugin.experiments.run import OnStep, Outcome, execute
+from d3_plugin.experiments.plan import trainings
+from d3_plugin.experiments.run import Run, differences
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.training import OnStep, Outcome, execute
 
 Progress = Literal["none", "runs", "steps"]
 
@@ -100,9 +101,6 @@ def run_all(
         store.remove_checkpoints(outcome.run)
     if not missing:
         return done
-    if rerun:
-        for training in trainings(missing.values()):
-            store.set_checkpoints_aside(training)
     problems = Problems("runs failed; the others are kept. Fix the cause and run the command again")
     make = _on_dask if workers.backend == "dask" else _on_this_machine
     hidden = True if silent else None  # None: unless there is a terminal
@@ -201,8 +199,8 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
 
         # Pickled here: Dask would try for ever on workers that cannot import a host family.
         pickled = [cloudpickle.dumps(runs) for runs in todo]
-        codes = [[run.code for run in runs] for runs in todo]
-        futures = client.map(_make_there, pickled, [versions()] * len(todo), codes, pure=False)
+        identities = [[run.identity() for run in runs] for runs in todo]
+        futures = client.map(_make_there, pickled, identities, pure=False)
         runs_of = dict(zip(futures, todo, strict=True))
         for future in as_completed(futures, loop=client.loop):
             if future.status == "finished":
@@ -214,20 +212,19 @@ def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterat
                 yield Made(run.name, problem=f"on the cluster: {type(error).__name__}: {error}")
 
 
-def _make_there(pickled: bytes, wanted: dict[str, str], codes: list[Code]) -> list[Made]:
+def _make_there(pickled: bytes, identities: list[dict[str, Any]]) -> list[Made]:
     """Make the runs of a training on a worker of a cluster, which may not share the folder."""
     with _one_at_a_time:  # reading code is not safe in several threads either (Python 3.11)
         runs: list[Run] = pickle.loads(pickled)
         run, problem = runs[0], ""
         changes = [
             change
-            for each, code in zip(runs, codes, strict=True)
-            for change in code_changes(asdict(each.code), asdict(code))
+            for each, wanted in zip(runs, identities, strict=True)
+            for change in differences(wanted, each.identity())
         ]
-        if versions() != wanted:  # of a worker that has joined since
-            problem = f"this worker has {versions()}, the command was started with {wanted}"
-        elif changes:
-            problem = f"this worker has other code: {', '.join(dict.fromkeys(changes))}"
+        if changes:
+            told = ", ".join(dict.fromkeys(changes))
+            problem = f"this worker has other code or versions than the command: {told}"
         try:
             found = digest(run.data, run.attributes)
         except OSError:

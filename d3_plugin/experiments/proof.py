@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
-from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.run import Training
+from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.training import Training
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host

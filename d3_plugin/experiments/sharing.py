@@ -11,7 +11,7 @@ import types
 from collections.abc import Sequence
 from dataclasses import replace
 
-from d3_plugin.experiments.plan import Run
+from d3_plugin.experiments.run import Run
 
 _ANSWER = "from d3_plugin.experiments.proof import answer; answer()"
 

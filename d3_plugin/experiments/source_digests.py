@@ -14,7 +14,6 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
-_PLAIN = (int, float, complex, str, bytes, type(None))
 _NOT_THEIRS = {"d3_plugin", *sys.stdlib_module_names} - {"__main__"}
 
 # Of a module: what it was read from, and what was found. After a reload its spec is another one.
@@ -131,30 +130,24 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
 
 def _file(name: str) -> Path | None:
     """A module's file, if it has one; nothing is imported."""
-    module = sys.modules.get(name)
-    file = getattr(_spec(name), "origin", None) if module is None else vars(module).get("__file__")
-    return path if file and (path := Path(file)).is_file() else None
+    if name in sys.modules:
+        files = [vars(sys.modules[name]).get("__file__") or ""]
+    else:
+        files = [f"{path}{end}" for path in _paths(name) for end in ("/__init__.py", ".py")]
+    return next((Path(file) for file in files if Path(file).is_file()), None)
 
 
-def _folders(name: str) -> list[str] | None:
-    """Where the modules of a package are; None if it is not one."""
-    module = sys.modules.get(name)
-    found = getattr(module, "__path__", None) or getattr(
-        _spec(name) if module is None else None, "submodule_search_locations", None
-    )
-    return None if found is None else list(found)
+def _folders(name: str) -> list[str]:
+    """Where the modules of a package are."""
+    if name in sys.modules:
+        return list(vars(sys.modules[name]).get("__path__") or ())
+    return [path for path in _paths(name) if Path(path).is_dir()]
 
 
-def _spec(name: str) -> Any:
-    parent = name.rpartition(".")[0]
-    folders = _folders(parent) if parent else None
-    if not name or (parent and folders is None):
-        return None
-    for finder in sys.meta_path:
-        with suppress(Exception):  # of a third party
-            if spec := finder.find_spec(name, folders):
-                return spec
-    return None
+def _paths(name: str) -> list[str]:
+    """Where a module that is not loaded may be; without the end of a file's name."""
+    package, _, last = name.rpartition(".")
+    return [f"{folder}/{last}" for folder in (_folders(package) if package else sys.path)]
 
 
 def _together(one: str, other: str) -> bool:
@@ -210,35 +203,34 @@ def _compiled(objects: Iterable[object], module: str) -> Iterator[str]:
 
     Another version of Python compiles otherwise, which counts as a change.
     """
-    waiting = list(objects)
-    seen: list[object] = []
+    waiting, seen = list(objects), list[object]()
     while waiting:
         each = waiting.pop()
         each = getattr(each, "__func__", getattr(each, "fget", each))
         if any(each is other for other in seen):
             continue
         seen.append(each)
-        if isinstance(each, _PLAIN):
-            yield repr(each)
-        elif isinstance(each, (tuple, list)):
+        own = getattr(each, "__module__", "") == module
+        if isinstance(each, (tuple, list)):
             waiting += each
-        elif isinstance(each, (dict, set, frozenset)):
-            waiting += sorted(map(repr, each.items() if isinstance(each, dict) else each))
         elif isinstance(each, types.ModuleType):
             if each.__name__ == module:
                 waiting += [value for name, value in vars(each).items() if name.startswith("d3_")]
         elif isinstance(each, types.CodeType):
             yield f"{each.co_code.hex()}{each.co_names}{each.co_varnames}"
-            consts = [const for const in each.co_consts if not isinstance(const, str)]
-            waiting += [*consts, *(c for c in each.co_consts[1:] if isinstance(c, str))]
-        elif isinstance(each, types.FunctionType) and each.__module__ == module:
-            waiting += [each.__code__, *(each.__defaults__ or ())]
-            waiting += [cell.cell_contents for cell in each.__closure__ or ()]
-            names = [name for name in _names(each.__code__) if name in each.__globals__]
-            waiting += [each.__globals__[name] for name in names]
-        elif isinstance(each, type) and each.__module__ == module:
-            own = [v for n, v in vars(each).items() if n not in ("__doc__", "__module__")]
-            waiting += [*own, *each.__mro__[1:]]
+            first, *others = each.co_consts or (None,)
+            waiting += others if isinstance(first, str) else [first, *others]  # a docstring
+        elif isinstance(each, types.FunctionType):
+            used = [each.__globals__.get(name) for name in _names(each.__code__)]
+            cells = [cell.cell_contents for cell in each.__closure__ or ()]
+            waiting += [each.__code__, *(each.__defaults__ or ()), *cells, *used] if own else ()
+        elif isinstance(each, type):
+            members = [v for n, v in vars(each).items() if n not in ("__doc__", "__module__")]
+            waiting += [*members, *each.__mro__[1:]] if own else ()
+        elif isinstance(each, (dict, set, frozenset)):
+            yield repr(sorted(map(repr, each.items() if isinstance(each, dict) else each)))
+        elif " at 0x" not in (text := repr(each)):
+            yield text
 
 
 def _names(code: types.CodeType) -> list[str]:

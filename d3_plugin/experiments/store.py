@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from d3_plugin.data import GZSLData, digest
 from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import DataError, InputError, Problems, StorageError
 from d3_plugin.evaluation.calibration import rescored
-from d3_plugin.experiments.checkpoint import is_of_others
-from d3_plugin.experiments.code import code_changes
-from d3_plugin.experiments.plan import Run, training_part
-from d3_plugin.experiments.run import Outcome
+from d3_plugin.experiments.run import Run, checkpoint_name, differences, training_part
 from d3_plugin.experiments.run_file import read, written
+from d3_plugin.experiments.training import Outcome
 from d3_plugin.files import remove_stale, write_atomically
 
 
@@ -41,17 +37,15 @@ class RunStore:
 
     def checkpoint(self, runs: Sequence[Run]) -> Path:
         """File for the checkpoint of an unfinished training of these runs."""
-        others = "".join(run.name for run in runs[1:]).encode()
-        more = f"+{hashlib.sha256(others).hexdigest()[:10]}" if others else ""
-        return self.folder / f"{runs[0].name}{more}.checkpoint.pt"
+        return self.folder / checkpoint_name(runs)
 
     def remove_checkpoints(self, run: Run) -> None:
         """Remove the checkpoints of trainings whose first run is this finished one."""
-        for file in [self.checkpoint([run]), *self._checkpoints(run)]:
+        for file in self._checkpoints(run):
             file.unlink(missing_ok=True)
 
     def _checkpoints(self, run: Run) -> Iterator[Path]:
-        """Checkpoints of trainings of this run with others."""
+        """Of trainings whose first run it is, with any settings."""
         return self.folder.glob(f"{run.name}+*.checkpoint.pt")
 
     def prepare(self) -> None:
@@ -107,7 +101,8 @@ class RunStore:
         problems.raise_as(DataError)
         if changed and not rerun:
             raise self._refusal(changed)
-        self._set_aside([file for run, _ in changed for file in self._files(run)])
+        old = (file for run, _ in changed for file in (self.path(run), *self._checkpoints(run)))
+        self._set_aside(old)
         return finished
 
     def load(self, run: Run) -> Outcome | None:
@@ -123,13 +118,13 @@ class RunStore:
         stored, wanted = run.completed(stored), run.identity()
         if stored == wanted:
             return outcome, []
-        if different := _differences(training_part(stored), training_part(wanted)):
+        if different := differences(training_part(stored), training_part(wanted)):
             return None, different
         if run.d3 is not None and (
             outcome.evaluation.student_scores is not None or run.d3.final_classifier == "host"
         ):
             return _rescored(outcome), []
-        return None, [*_differences(stored, wanted), "and it has no scores of the student"]
+        return None, [*differences(stored, wanted), "and it has no scores of the student"]
 
     def _refusal(self, changed: Sequence[tuple[Run, list[str]]]) -> InputError:
         """In one sentence: which runs, what has changed since, and what to do."""
@@ -141,21 +136,6 @@ class RunStore:
             f"{_first(changes, 5)}; use another --out, or --rerun, which moves the old files into "
             f"{self.folder}/aside-DATE and makes these runs again"
         )
-
-    def set_checkpoints_aside(self, runs: Sequence[Run]) -> None:
-        """Move the checkpoint of a training of these runs away if it is of other code or settings.
-
-        Raises:
-            StorageError: it cannot be moved.
-        """
-        for some in [runs, *([run] for run in runs)]:
-            file = self.checkpoint(some)
-            if file.is_file() and is_of_others(file, [run.training_identity() for run in some]):
-                self._set_aside([file])
-
-    def _files(self, run: Run) -> list[Path]:
-        """File of a finished run, and checkpoints of trainings whose first run it is."""
-        return [self.path(run), self.checkpoint([run]), *self._checkpoints(run)]
 
     def _set_aside(self, files: Iterable[Path]) -> None:
         there = [file for file in files if file.exists()]
@@ -184,27 +164,6 @@ def _rescored(outcome: Outcome) -> Outcome:
 def _first(texts: Sequence[str], number: int) -> str:
     more = f" and {len(texts) - number} more" if len(texts) > number else ""
     return f"{', '.join(texts[:number])}{more}"
-
-
-def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What is not the same in two identities: the code, then settings and all else."""
-    old, new = _flat(stored), _flat(wanted)
-    lines = code_changes(stored.get("code"), wanted["code"])
-    for name in sorted(old.keys() | new.keys()):
-        before, now = old.get(name, "absent"), new.get(name, "absent")
-        if before != now:
-            lines.append(f"{name} was {before}, is now {now}")
-    return lines
-
-
-def _flat(settings: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{name}: ") if name != "code" else {}
-        else:
-            found[f"{place}{name}"] = value
-    return found
 
 
 def store_data(data: GZSLData, out: Path) -> str:

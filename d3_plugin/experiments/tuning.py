@@ -18,9 +18,10 @@ from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
 from d3_plugin.experiments.options import CutOptions
 from d3_plugin.experiments.parallel import run_all
-from d3_plugin.experiments.plan import Run, trial_name, versions
-from d3_plugin.experiments.run import Outcome
+from d3_plugin.experiments.run import Run, versions
+from d3_plugin.experiments.source_digests import short_digest
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.training import Outcome
 from d3_plugin.files import write_atomically
 from d3_plugin.report.tables import aligned
 
@@ -209,6 +210,13 @@ def tune(options: TuneOptions) -> Tuned:
     path = Path(options.out) / "tuned.json"
     write_atomically(path, json.dumps(content, indent=1).encode())
     return Tuned(content, path, first.data)
+
+
+def trial_name(host: Mapping[str, Any], d3: D3Settings | None) -> str:
+    """Variant of a trial of ``d3 tune``, made from its settings: equal trials share their runs."""
+    content = json.dumps([host, d3 and asdict(d3)], sort_keys=True)
+    kind = "baseline" if d3 is None else "d3"
+    return f"{kind}-{short_digest(content)}"
 
 
 def _judged(

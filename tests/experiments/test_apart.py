@@ -13,9 +13,9 @@ import torch
 from d3_plugin import D3Settings, D3Warning
 from d3_plugin.experiments import sharing
 from d3_plugin.experiments.families import find_family
-from d3_plugin.experiments.plan import Run
 from d3_plugin.experiments.proof import prove
-from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.training import Outcome, execute
 from tests.experiments.spoiled_hosts import Settings, family
 from tests.experiments.tiny import D3, HOST
 

@@ -14,7 +14,7 @@ from d3_plugin.__main__ import main
 from d3_plugin.data import GZSLData, load
 from d3_plugin.experiments import bench
 from d3_plugin.experiments.bench import Timing, _Timed
-from d3_plugin.experiments.run import find_family
+from d3_plugin.experiments.families import find_family
 
 
 def timing(d3: D3Settings | None) -> Timing:

@@ -18,7 +18,8 @@ from d3_plugin.errors import FailedRunsError
 from d3_plugin.experiments import machines
 from d3_plugin.experiments.machines import check_device, dask_cluster
 from d3_plugin.experiments.parallel import Workers, _make_there, run_all
-from d3_plugin.experiments.plan import Run, plan, versions
+from d3_plugin.experiments.plan import plan
+from d3_plugin.experiments.run import Run
 from d3_plugin.experiments.store import RunStore
 from tests.data.mat_folders import make
 from tests.experiments.test_families_in_place import MODULE, TINY
@@ -116,21 +117,23 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_worker_can_lack(tmp_path: Path) -> None:
     """Data, the device, the host family, or the versions, each for every run."""
     folder = make(tmp_path)
-    spec, here = str(folder), versions()
+    spec = str(folder)
     runs = planned(spec, "0123")
     for missing in (False, True):
         if missing:
             (folder / "res101.mat").unlink()
-        answers = _make_there(pickle.dumps(runs), here, [run.code for run in runs])
+        answers = _make_there(pickle.dumps(runs), [run.identity() for run in runs])
         assert [answer.name for answer in answers] == [run.name for run in runs]
         for answer in answers:
             assert f"data folder {spec} is missing here, or has other contents" in answer.problem
     (run, *_) = planned()
-    (old,) = _make_there(pickle.dumps([run]), {**here, "torch": "1.0"}, [run.code])
-    assert "'torch': '1.0'" in old.problem
+    old = {**run.identity(), "versions": {"torch": "1.0"}}
+    (answer,) = _make_there(pickle.dumps([run]), [old])
+    assert "other code or versions than the command: " in answer.problem
+    assert "versions: torch was 1.0, is now " in answer.problem
     for change in ({"device": "tpuu"}, {"adapter": "vqgan"}):
         other = replace(run, **change)
-        (answer,) = _make_there(pickle.dumps([other]), here, [other.code])
+        (answer,) = _make_there(pickle.dumps([other]), [other.identity()])
         assert next(iter(change.values())) in answer.problem
         assert answer.outcome is None
 

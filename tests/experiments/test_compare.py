@@ -16,10 +16,12 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings, InputError, PluginError, StorageError
 from d3_plugin.errors import DataError
 from d3_plugin.experiments import compare, parallel
-from d3_plugin.experiments import run as run_module
-from d3_plugin.experiments.plan import Run, plan
-from d3_plugin.experiments.run import Outcome, execute, find_family
+from d3_plugin.experiments import training as training_module
+from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.plan import plan
+from d3_plugin.experiments.run import Run, checkpoint_name, training_part
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.training import Outcome, execute
 from d3_plugin.files import write_atomically
 from tests.experiments.tiny import D3, HOST, SMALL
 
@@ -180,7 +182,7 @@ def test_a_family_whose_build_exits_is_named(monkeypatch: pytest.MonkeyPatch) ->
         raise SystemExit(3)
 
     family = replace(find_family("fclswgan"), build=build)
-    monkeypatch.setattr(run_module, "find_family", lambda name: family)
+    monkeypatch.setattr(training_module, "find_family", lambda name: family)
     with pytest.raises(PluginError, match=r"'fclswgan' \(.*test_compare\) exits: 3"):
         execute([planned()[0]])
 
@@ -228,10 +230,12 @@ def test_a_training_under_way_goes_on_with_another_offset(tmp_path: Path) -> Non
     run = planned()[-1]
     other = replace(run, d3=replace(run.d3, seen_offset=0.1))
     assert run.identity() != other.identity()
-    assert run.training_identity() == other.training_identity()
-    assert run.training_identity() != replace(run, seed=5).training_identity()
+    assert training_part(run.identity()) == training_part(other.identity())
+    assert checkpoint_name([run]) == checkpoint_name([other])
+    others = [replace(run, seed=5)], [replace(run, d3=replace(run.d3, cls_weight=2.0))]
+    assert len({checkpoint_name(some) for some in ([run], [run, run], *others)}) == 4
     baseline = planned()[0]
-    assert baseline.training_identity() == json.loads(json.dumps(baseline.identity()))
+    assert training_part(baseline.identity()) == json.loads(json.dumps(baseline.identity()))
 
 
 def test_a_file_without_the_student_is_not_scored_again(finished: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from d3_plugin.__main__ import main
 from d3_plugin.data import GZSLData, digest, load
 from d3_plugin.experiments import ablate, compare, parallel, tune
 from d3_plugin.experiments.bench import Timing, _Timed
-from d3_plugin.experiments.plan import Run
-from d3_plugin.experiments.run import Outcome, execute, find_family
+from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.training import Outcome, execute
 from tests.experiments.tiny import FLAGS, HOST, SMALL, results
 from tests.toys import linear_problem
 

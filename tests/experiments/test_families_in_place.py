@@ -15,7 +15,7 @@ import pytest
 
 from d3_plugin.__main__ import main
 from d3_plugin.experiments import compare, parallel
-from d3_plugin.experiments.run import find_family
+from d3_plugin.experiments.families import find_family
 from tests.experiments.tiny import D3
 
 MODULE = """

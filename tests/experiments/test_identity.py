@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import importlib
 import sys
 import types
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from d3_plugin import D3Settings, InputError
 from d3_plugin.experiments import code, source_digests
 from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.store import RunStore
 from tests.experiments.test_families_in_place import MODULE
-from tests.experiments.tiny import D3
+from tests.experiments.tiny import outcome
 
 FAMILY = MODULE.replace("import torch\n", "import torch\nfrom helper import SCALE\n", 1).replace(
     "return self.generator(", "return SCALE * self.generator("
@@ -28,89 +33,93 @@ def d3_extra_terms(batch):
     return {"small": FACTOR * batch.features.square().mean()}
 """
 FILES = {"family.py": FAMILY, "helper.py": '"""Help."""\nSCALE = 1.0\n', "plugin.py": PLUGIN}
-COMMAND = ["compare", "--adapter", "family:family", "--data", "digits-2", "--seeds", "1", "-q"]
-COMMAND += ["--cuts", "1", "--draws", "1", "--out", "out"]
-for _name, _value in D3.items():
-    COMMAND += ["--set", f"{_name}={_value}"]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a family, an installed plugin, and finished runs."""
-    folder = tmp_path_factory.mktemp("made")
-    for name, content in FILES.items():
-        (folder / name).write_text(content)
-    info = folder / "terms-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: terms\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[d3_plugin]\nterms = plugin\n")
-    done = d3(folder)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture
-def here(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "here")
-
-
-def d3(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    path = ["import sys; sys.path.insert(0, '.')", "from d3_plugin.__main__ import main"]
-    path += ["from d3_plugin.report import page", "page._saved = lambda _: {'svg': b'<svg >'}"]
-    program = "; ".join([*path, f"sys.exit(main({[*COMMAND, *more]}))"])
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def edit(file: Path, old: str, new: str) -> None:
-    assert old in file.read_text()
-    file.write_text(file.read_text().replace(old, new))
-
-
+METADATA = "Metadata-Version: 2.1\nName: terms\nVersion: 1.0\n"
+INFO = "terms-1.0.dist-info/METADATA"
 EDITS = [
     ("family.py", "loss.backward()", "(2 * loss).backward()", "module family"),
     ("helper.py", "1.0", "0.5", "module helper"),
     ("plugin.py", "FACTOR = 1.0", "FACTOR = 2.0", "module plugin"),
-    ("terms-1.0.dist-info/METADATA", "1.0", "1.1", "plugin terms terms 1.0 -> terms 1.1"),
+    (
+        "terms-1.0.dist-info/METADATA",
+        "1.0",
+        "1.1",
+        "plugins: terms was terms 1.0, is now terms 1.1",
+    ),
     ("family.py", "steps: int = 3", "steps: int = 4", "host: steps was 3, is now 4"),
 ]
 
 
+class Folder:
+    """A folder with a family, an installed plugin and finished runs, as a new process sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, RunStore(folder)
+        for name, content in FILES.items():
+            (folder / name).write_text(content)
+        info = folder / "terms-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(METADATA)
+        (info / "entry_points.txt").write_text("[d3_plugin]\nterms = plugin\n")
+        for run in self.runs():
+            self.store.save(replace(outcome(0), run=run))
+
+    def runs(self, **d3: Any) -> list[Run]:
+        code._installed.cache_clear()
+        for name in ("helper", "plugin", "family"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        family = find_family("family:family")
+        host = asdict(family.settings())
+        return [
+            Run("regression", "digits-2", "", 0, v, "test", host, d3, 1, "cpu", family=family)
+            for v, d3 in {"baseline": None, "d3": D3Settings(**d3)}.items()
+        ]
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        content = (self.folder / file).read_text()
+        assert old in content
+        (self.folder / file).write_text(content.replace(old, new))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # edits within a second look the same
+    yield Folder(tmp_path)
+    code._installed.cache_clear()
+    for name in ("helper", "plugin", "family"):
+        sys.modules.pop(name, None)
+
+
 @pytest.mark.parametrize("edits", [EDITS, EDITS[1:2]], ids=["all", "of a helper module"])
-def test_edits_are_refused_and_named(here: Path, edits: list[tuple[str, str, str, str]]) -> None:
+def test_edits_are_refused_and_named(here: Folder, edits: list[tuple[str, str, str, str]]) -> None:
     for file, old, new, _ in edits:
-        edit(here / file, old, new)
-    refused = d3(here, "--seeds", "2")
-    assert refused.returncode == 2
+        here.edit(file, old, new)
+    with pytest.raises(InputError) as refused:
+        here.store.load_all(here.runs())
     named = ", ".join(says for *_, says in edits)
-    assert f"made with other code or settings: {named}; use another --out, or --rerun" in (
-        refused.stderr
-    )
-    assert "4 finished runs" in refused.stderr
-    assert len(list((here / "out" / "runs").glob("*.npz"))) == 4
+    message = str(refused.value)
+    assert f"made with other code or settings: {named}; use another --out, or --rerun" in message
+    assert message.startswith("2 finished runs")
 
 
-def test_comments_docstrings_and_new_settings_without_effect_are_taken(here: Path) -> None:
-    edit(here / "helper.py", '"""Help."""', '"""More help."""  # and a comment')
-    edit(here / "family.py", "    def fit(self):", '    def fit(self):\n        """Train."""\n')
-    edit(here / "family.py", "    steps: int = 3", "    steps: int = 3\n    unused: float = 0.0")
-    before = {file: file.stat().st_mtime_ns for file in (here / "out" / "runs").iterdir()}
-    taken = d3(here)
-    assert taken.returncode == 0, taken.stderr
-    assert {file: file.stat().st_mtime_ns for file in (here / "out" / "runs").iterdir()} == before
+def test_comments_docstrings_and_new_settings_without_effect_are_taken(here: Folder) -> None:
+    here.edit("helper.py", '"""Help."""', '"""More help."""  # and a comment')
+    here.edit("family.py", "    def fit(self):", '    def fit(self):\n        """Train."""\n')
+    here.edit("family.py", "    steps: int = 3", "    steps: int = 3\n    unused: float = 0.0")
+    assert len(here.store.load_all(here.runs())) == 2
 
 
-def test_rerun_makes_only_the_refused_ones_again(here: Path) -> None:
-    runs = here / "out" / "runs"
-    first = {file.name: file.read_bytes() for file in runs.iterdir()}
-    done = d3(here, "--set", "student_lr=0.01", "--rerun")
-    assert done.returncode == 0, done.stderr
-    (aside,) = runs.glob("aside-*")
-    old = {file.name: file.read_bytes() for file in aside.iterdir()}
-    assert old.keys() == {name for name in first if name.endswith("-d3.npz")}
-    assert old.items() <= first.items()
-    for name, content in first.items():
-        assert ((runs / name).read_bytes() == content) == (name not in old)
+def test_rerun_makes_only_the_refused_ones_again(here: Folder) -> None:
+    file = here.store.path(here.runs()[1])
+    content = file.read_bytes()
+    checkpoint = here.store.checkpoint(here.runs()[1:])
+    checkpoint.touch()
+    taken = here.store.load_all(here.runs(student_lr=0.01), rerun=True)
+    assert [*taken] == ["regression-seed0-test-baseline"]
+    (aside,) = here.store.folder.glob("aside-*")
+    assert (aside / file.name).read_bytes() == content
+    assert sorted(each.name for each in aside.iterdir()) == [checkpoint.name, file.name]
 
 
 def test_imports_inside_functions_and_of_packages(
@@ -153,4 +162,4 @@ def test_built_in_families_are_ours() -> None:
     family = find_family("fclswgan")
     made = code.code_of(family.name)
     assert made.ours
-    assert {"d3_adapters.gan", "d3_adapters.training", code.OWN} < made.modules.keys()
+    assert {"d3_adapters.gan", "d3_adapters.training", "d3_plugin"} < made.modules.keys()

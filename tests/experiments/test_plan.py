@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from d3_plugin import D3Settings
-from d3_plugin.experiments.plan import Run, plan, validation_cuts
+from d3_plugin.experiments.plan import plan, validation_cuts
+from d3_plugin.experiments.run import Run
 
 D3 = D3Settings(weight=0.5)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from d3_adapters.tfvaegan import TFVAEGANSettings
 from d3_plugin import D3Settings
 from d3_plugin.errors import FailedRunsError
 from d3_plugin.experiments import ablate, parallel
-from d3_plugin.experiments import run as run_module
-from d3_plugin.experiments.plan import Run, trainings
-from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.checkpoint import Checkpoint
+from d3_plugin.experiments.plan import trainings
+from d3_plugin.experiments.run import Run
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.training import Outcome, execute
 from tests.experiments.tiny import D3, HOST, SMALL
 
 STEPS = {**HOST, "steps": 25}
@@ -85,13 +85,15 @@ def test_a_killed_one_goes_on(
     store.prepare()
     whole = execute(runs)
 
-    def save(self: Any, step: int, saved: Callable[..., None] = run_module.Checkpoint.save) -> None:
+    saved = Checkpoint.save
+
+    def save(self: Checkpoint, step: int) -> None:
         if step > 14:
             raise KeyboardInterrupt
         saved(self, step)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module.Checkpoint, "save", save)
+        patched.setattr(Checkpoint, "save", save)
         with pytest.raises(KeyboardInterrupt):
             execute(runs, store.checkpoint(runs), every=0.0)
     assert store.checkpoint(runs).exists()

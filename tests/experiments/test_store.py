@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,20 @@ def test_what_is_no_file(store: RunStore, make: Any) -> None:
     with pytest.raises(DataError, match=r"a-seed0-test-baseline\.npz is not a file"):
         store.load(outcome(0).run)
     make(store.checkpoint([outcome(0).run]))
-    checkpoint = Checkpoint(
-        store.checkpoint([outcome(0).run]), nn.Linear(1, 1), [], torch.device("cpu"), {}
-    )
-    with pytest.raises(DataError, match=r"a-seed0-test-baseline\.checkpoint\.pt is not a file"):
+    file, trainer = store.checkpoint([outcome(0).run]), nn.Linear(1, 1)
+    checkpoint = Checkpoint(file, trainer, [], torch.device("cpu"))
+    with pytest.raises(DataError, match=r"a-seed0-test-baseline.*\.checkpoint\.pt is not a file"):
         checkpoint.load()
 
 
-def test_checkpoints_of_other_code_are_moved_away(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_settings_is_not_read_and_goes_with_the_run(tmp_path: Path) -> None:
     store, run = RunStore(tmp_path), outcome(0).run
     store.prepare()
-    file = store.checkpoint([run])
-    own = json.dumps([run.training_identity()], sort_keys=True)
-    for identity, there in (("[]", False), (own, True)):
-        torch.save({"identity": identity}, file)
-        store.set_checkpoints_aside([run])
-        assert file.exists() == there
-    assert len(list(store.folder.glob(f"aside-*/{file.name}"))) == 1
+    old, new = store.checkpoint([replace(run, host={"lr": 1})]), store.checkpoint([run])
+    assert old != new
+    old.touch()
+    store.checkpoint([replace(run, seed=10)]).touch()
+    store.remove_checkpoints(run)
+    assert [file.name.partition("+")[0] for file in store.folder.iterdir()] == [
+        "a-seed10-test-baseline"
+    ]

@@ -24,7 +24,7 @@ def test_bytes(toy_data: GZSLData, tmp_path: Path, number: int) -> None:
     """Truncated, overwritten, or of another kind."""
     count = 0
     path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
-    checkpoint = Checkpoint(path, trainer, [d3], CPU, {})
+    checkpoint = Checkpoint(path, trainer, [d3], CPU)
     checkpoint.save(1)
     whole = path.read_bytes()
 
@@ -52,7 +52,7 @@ def test_bytes(toy_data: GZSLData, tmp_path: Path, number: int) -> None:
 def test_parts(toy_data: GZSLData, tmp_path: Path, number: int) -> None:
     count = 0
     path, trainer, d3 = tmp_path / "run.pt", nn.Linear(3, 2), attach(**parts(toy_data))
-    checkpoint = Checkpoint(path, trainer, [d3], CPU, {})
+    checkpoint = Checkpoint(path, trainer, [d3], CPU)
     checkpoint.save(1)
     whole = torch.load(path, weights_only=True)
     inner = [(part, name) for part in ("trainer", "random") for name in whole[part]]
