@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
-import sys
 import types
 from collections.abc import Iterable
 from typing import Any
 
-from d3_plugin.checks import did_you_mean
 from d3_plugin.errors import InputError, PluginError, Problems
+from d3_plugin.experiments.families import import_object
 from d3_plugin.hooks.manager import make_manager
 
 
@@ -48,19 +45,7 @@ def _named(given: object) -> tuple[str, Any]:
         named = given if isinstance(given, types.ModuleType) else type(given)
         return named.__name__.rpartition(".")[2], given
     path, _, attribute = given.partition(":")
-    try:
-        if (here := os.getcwd()) not in sys.path:  # as for host families
-            sys.path.insert(0, here)
-        module = importlib.import_module(path)
-    except (Exception, SystemExit) as error:  # a third party's code
-        why = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path!r} cannot be imported ({why})") from error
-    if not attribute:
-        return path.rpartition(".")[2], module
-    if not hasattr(module, attribute):
-        there = [name for name in vars(module) if not name.startswith("_")]
-        raise InputError(f"{path} has no {attribute!r}{did_you_mean(attribute, there)}")
-    return attribute, getattr(module, attribute)
+    return attribute or path.rpartition(".")[2], import_object(given)[1]
 
 
 def _check(plugin: object) -> None:

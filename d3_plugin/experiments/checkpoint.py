@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -80,19 +80,23 @@ class Checkpoint:
         content = self._read()
         if content is None:
             return 0
-        lengths = len(content["d3s"]), len(content["histories"])
-        if lengths != (len(self.d3s), len(self.histories)):
-            raise self._unusable(f"does not fit this trainer: {lengths} d3s and histories")
         if content["step"] < 1 or not {"cpu", "numpy", "python"} <= content["random"].keys():
             raise self._unusable("is damaged: step is not positive, or random lacks a stream")
-        self._put("trainer", self.trainer.load_state_dict, content["trainer"])
-        if misfits := first_misfits(getattr(self.trainer, "history", []), History):
-            raise self._unusable(f"is damaged: trainer: history{misfits}")
-        for position, (d3, state) in enumerate(zip(self.d3s, content["d3s"], strict=True)):
-            self._put(f"d3s[{position}]", d3.load_state_dict, state)
-        for history, entries in zip(self.histories, content["histories"], strict=True):
-            history[:] = entries
-        self._put("random", lambda state: set_global_streams(state, self.device), content["random"])
+        part = "trainer"
+        try:
+            self.trainer.load_state_dict(content["trainer"])
+            if misfits := first_misfits(getattr(self.trainer, "history", []), History):
+                raise ValueError(f"history{misfits}")
+            part = "d3s"
+            for d3, state in zip(self.d3s, content["d3s"], strict=True):
+                d3.load_state_dict(state)
+            part = "histories"
+            for history, entries in zip(self.histories, content["histories"], strict=True):
+                history[:] = entries
+            part = "random"
+            set_global_streams(content["random"], self.device)
+        except Exception as error:  # of the trainer's own code
+            raise self._unusable(f"does not fit this trainer: {part} ({_short(error)})") from error
         return content["step"]
 
     def _read(self) -> _Content | None:
@@ -108,12 +112,6 @@ class Checkpoint:
         if misfits := first_misfits(content, _Content):
             raise self._unusable(f"is damaged: {misfits}")
         return content
-
-    def _put(self, part: str, load: Callable[[Any], object], state: Any) -> None:
-        try:
-            load(state)
-        except Exception as error:  # of the trainer's own code
-            raise self._unusable(f"does not fit this trainer: {part} ({_short(error)})") from error
 
     def _unusable(self, why: str) -> DataError:
         return DataError(f"{self.path} {why}; delete it to train from the start")

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -49,6 +50,28 @@ def find_family(given: str | HostFamily | Callable[..., object]) -> HostFamily:
 
 
 def _imported(path: str) -> HostFamily | Callable[..., object]:
+    module, found = import_object(path)
+    if inspect.isfunction(found):
+        return found
+    if not isinstance(found, HostFamily):
+        there = [
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, HostFamily) or is_training_function(value)
+        ]
+        hint = f"; there are {', '.join(there)}" if there else f"; it needs one, or {FORM}"
+        raise InputError(f"{path!r} is a {type(found).__name__}, not a HostFamily{hint}")
+    return replace(found, hooks=found.hooks or module)
+
+
+def import_object(path: str) -> tuple[types.ModuleType, Any]:
+    """Module and object of ``package.module:object``, also of a module in the current folder.
+
+    Without an object it is the module.
+
+    Raises:
+        InputError: the module cannot be imported, or has no such object.
+    """
     name, _, attribute = path.partition(":")
     try:
         if (here := os.getcwd()) not in sys.path:  # as uvicorn and celery do
@@ -56,22 +79,13 @@ def _imported(path: str) -> HostFamily | Callable[..., object]:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a third party's code
         why = f"{type(error).__name__}: {error}"
-        raise InputError(f"adapter {path!r}: {name!r} cannot be imported ({why})") from error
-    found = getattr(module, attribute, None)
-    if inspect.isfunction(found):
-        return found
-    if not isinstance(found, HostFamily):
-        what = f"has no {attribute!r}"
-        if hasattr(module, attribute):
-            what = f"has a {type(found).__name__} named {attribute!r}, not a HostFamily"
-        there = [
-            name
-            for name, value in vars(module).items()
-            if isinstance(value, HostFamily) or is_training_function(value)
-        ]
-        hint = did_you_mean(attribute, there) if there else f"; it needs a HostFamily or {FORM}"
-        raise InputError(f"adapter {path!r}: {name} {what}{hint}")
-    return replace(found, hooks=found.hooks or module)
+        raise InputError(f"{path!r}: {name!r} cannot be imported ({why})") from error
+    if not attribute:
+        return module, module
+    if not hasattr(module, attribute):
+        there = [name for name in vars(module) if not name.startswith("_")]
+        raise InputError(f"{path!r}: {name} has no {attribute!r}{did_you_mean(attribute, there)}")
+    return module, getattr(module, attribute)
 
 
 def host_settings(family: HostFamily, changes: dict[str, Any]) -> Any:

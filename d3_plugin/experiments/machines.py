@@ -33,17 +33,18 @@ def check_installed(extra: str, *packages: str) -> None:
             )
 
 
-def check_device(device: str, *, here: bool = True) -> None:
-    """Check that PyTorch can train on this device; ``here=False`` checks only the name.
+def check_device(device: str) -> None:
+    """Check that PyTorch can train on this device.
 
     Raises:
         InputError: it cannot; says what there is.
     """
     with suppress(Exception):  # of many kinds, and with long texts about PyTorch's inside
         kind = torch.device(device).type
-        if here and kind != "cuda":  # which would start CUDA in this process
+        if kind != "cuda":
             torch.zeros(1, device=device).item()
-        if not here or kind != "cuda" or torch.cuda.is_available():
+            return
+        if torch.cuda.is_available():  # without starting CUDA in this process
             return
     backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
     there_is = ["cpu", *(name for name, backend in backends.items() if backend.is_available())]

@@ -23,8 +23,6 @@ from d3_plugin.experiments.store import store_data
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import HostFamily
 
-_WRITTEN = (".json", ".html", ".csv", ".tex", ".svg", ".pdf", ".png")  # into ``out``
-
 
 @dataclass(frozen=True)
 class Options:
@@ -170,10 +168,6 @@ class RunOptions(Options, Workers):
                     f"worker processes cannot import {family.name!r}, which is defined in the "
                     "script itself: move it into a module, or use jobs=1",
                 )
-        with noted(problems):
-            for path in Path(self.out).glob("*.*"):
-                if path.suffix in _WRITTEN and path.is_dir():
-                    problems.add(f"{path} is a folder, not a file; move it away")
 
     def _check_file(self) -> None:
         """Check the adapter that the settings file names, and its settings."""

@@ -42,22 +42,18 @@ class TermRecorder:
     def d3_after_step(self, values: dict[str, Tensor]) -> None:
         self.close()
         if not self._sums:  # it belongs to the entry that the host makes next
-            self._entry = len(self._of_host())
+            self._entry = len(self._trainer.history)
         for name, value in values.items():
             total, steps = self._sums.get(name, (torch.zeros_like(value), 0))
             self._sums[name] = total + value, steps + 1
 
     def close(self) -> None:
         """End the entry if the host has ended its own."""
-        of_host = self._of_host()
+        of_host = self._trainer.history
         if self._sums and len(of_host) > self._entry:
             means = {name: (total / n).item() for name, (total, n) in self._sums.items()}
             self.history.append({"step": of_host[self._entry]["step"], **means})
             self._sums = {}
-
-    def _of_host(self) -> History:
-        history: History = self._trainer.history
-        return history
 
 
 def project(trainer: Any, seed: int, plugins: Iterable[object] = ()) -> Projection:

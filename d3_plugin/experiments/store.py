@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from d3_plugin.data import GZSLData, digest
@@ -100,9 +99,16 @@ class RunStore:
                 finished[run.name] = outcome
         problems.raise_as(DataError)
         if changed and not rerun:
-            raise self._refusal(changed)
-        old = (file for run, _ in changed for file in (self.path(run), *self._checkpoints(run)))
-        self._set_aside(old)
+            paths = [str(self.path(run)) for run, _ in changed]
+            changes = list(dict.fromkeys(each for _, of_run in changed for each in of_run))
+            raise InputError(
+                f"{len(paths)} finished run{'s' * (len(paths) > 1)} ({_first(paths, 3)}), made "
+                f"with other code or settings: {_first(changes, 5)}; use another --out, or "
+                f"--rerun, which moves the old files into {self.folder}/aside-DATE"
+            )
+        self._set_aside(
+            file for run, _ in changed for file in (self.path(run), *self._checkpoints(run))
+        )
         return finished
 
     def load(self, run: Run) -> Outcome | None:
@@ -120,45 +126,25 @@ class RunStore:
             return outcome, []
         if different := differences(training_part(stored), training_part(wanted)):
             return None, different
-        if run.d3 is not None and (
-            outcome.evaluation.student_scores is not None or run.d3.final_classifier == "host"
-        ):
-            return _rescored(outcome), []
+        if run.d3 is not None and run.d3.final_classifier == "host":
+            return outcome, []
+        if run.d3 is not None and outcome.evaluation.student_scores is not None:
+            scoring = {name: getattr(run.d3, name) for name in SCORING}
+            return replace(outcome, evaluation=rescored(outcome.evaluation, **scoring)), []
         return None, [*differences(stored, wanted), "and it has no scores of the student"]
-
-    def _refusal(self, changed: Sequence[tuple[Run, list[str]]]) -> InputError:
-        """In one sentence: which runs, what has changed since, and what to do."""
-        changes = list(dict.fromkeys(each for _, of_run in changed for each in of_run))
-        paths = [str(self.path(run)) for run, _ in changed]
-        were = f"finished runs ({_first(paths, 3)}) were" if len(paths) > 1 else f"{paths[0]} was"
-        return InputError(
-            f"{f'{len(paths)} ' * (len(paths) > 1)}{were} made with other code or settings: "
-            f"{_first(changes, 5)}; use another --out, or --rerun, which moves the old files into "
-            f"{self.folder}/aside-DATE and makes these runs again"
-        )
 
     def _set_aside(self, files: Iterable[Path]) -> None:
         there = [file for file in files if file.exists()]
         if not there:
             return
-        date = time.strftime("%Y-%m-%dT%H-%M-%S")
-        names = (f"aside-{date}{f'-{n}' * (n > 1)}" for n in itertools.count(1))
-        folder = next(self.folder / name for name in names if not (self.folder / name).exists())
+        date = datetime.now().isoformat(timespec="microseconds").replace(":", "-")
+        folder = self.folder / f"aside-{date}"
         try:
             folder.mkdir()
             for file in there:
                 file.rename(folder / file.name)
         except OSError as error:
             raise StorageError(f"cannot move old runs into {folder}: {error}") from error
-
-
-def _rescored(outcome: Outcome) -> Outcome:
-    """Scored with the weight and offset of its run, which differ from those it was made with."""
-    d3 = outcome.run.d3
-    if d3 is None or d3.final_classifier == "host":
-        return outcome
-    scoring = {name: getattr(d3, name) for name in SCORING}
-    return replace(outcome, evaluation=rescored(outcome.evaluation, **scoring))
 
 
 def _first(texts: Sequence[str], number: int) -> str:

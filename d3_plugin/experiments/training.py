@@ -25,8 +25,7 @@ from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.recording import TermRecorder, project
-from d3_plugin.experiments.run import Run, checkpoint_name
-from d3_plugin.experiments.sharing import why_apart
+from d3_plugin.experiments.run import Run
 from d3_plugin.experiments.training_function import LoopTrainer
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
@@ -64,51 +63,6 @@ def load_problem(run: Run) -> GZSLData:
             # Without test rows first: then nothing below can choose on them.
             data = pseudo_unseen(without_test_rows(data), seed=run.seed)
     return data.scaled()
-
-
-def execute(
-    runs: Sequence[Run],
-    checkpoint: Path | None = None,
-    on_step: OnStep | None = None,
-    *,
-    every: float = 60.0,
-) -> list[Outcome]:
-    """Train one host, and score every run that its training carries.
-
-    If the runs may not share a training (:func:`~d3_plugin.experiments.sharing.why_apart`), each
-    gets one of its own.
-
-    Args:
-        runs: those of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
-        checkpoint: where to save the training while it runs, if its trainer can be continued; a
-            training found there is continued. The caller removes the file.
-        on_step: called with every finished step that such a trainer reports.
-        every: seconds between checkpoints, at most; fewer where a hundredth of the time is enough
-            to write more of them, so that short trainings have some, too.
-
-    Raises:
-        D3Error: it fails; a damaged checkpoint, for example.
-
-    Warns:
-        D3Warning: the runs cannot share a training; says why.
-    """
-    if reason := why_apart(runs):
-        warnings.warn(
-            f"{runs[0].adapter}: the baseline is trained apart from D³, as every row is: {reason}",
-            D3Warning,
-            stacklevel=2,
-        )
-        outcomes = []
-        for run in runs:
-            own = checkpoint and checkpoint.with_name(checkpoint_name([run]))
-            outcomes += execute([run], own, on_step, every=every)
-        return outcomes
-    training = Training(runs)
-    if checkpoint is None or not hasattr(training.trainer, "load_state_dict"):
-        training.trainer.fit()
-    else:
-        training.fit(checkpoint, on_step, every)
-    return training.outcomes()
 
 
 class Training:

@@ -22,8 +22,8 @@ from d3_plugin.attachment import attach as attach_module
 from d3_plugin.data import digest
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.shared_training import execute
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.experiments.training import execute
 from d3_plugin.report.statistics import interval
 
 DATA, CUTS, HOSTS = ("cub50", "flo64", "cub127"), (0, 1, 2), ("fclswgan", "diffusion")

@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from d3_plugin import D3Settings, FailedConditionError, Host, InputError, StepBatch, hookimpl
-from d3_plugin.experiments import ablate, compare, sharing
+from d3_plugin.experiments import ablate, compare, shared_training
 from d3_plugin.experiments import training as training_module
 from d3_plugin.experiments.added_plugins import find_plugins
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import plan, trainings
-from d3_plugin.experiments.proof import prove
 from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.training import execute
+from d3_plugin.experiments.shared_training import execute, prove
 from tests.experiments import spoiled_hosts
 from tests.experiments.test_training_functions import train
 from tests.experiments.tiny import D3, HOST, SMALL
@@ -179,11 +178,11 @@ def test_a_plugin_that_changes_the_host_is_trained_apart(monkeypatch: pytest.Mon
                 next(host.generator.parameters()).mul_(0.9)
             return {}
 
-    monkeypatch.setattr(sharing, "_proved", lambda with_d3: prove(runs[0], with_d3))
+    monkeypatch.setattr(shared_training, "_proved", prove)
     family = find_family(spoiled_hosts.family)
     host = asdict(spoiled_hosts.Settings("plain"))
     runs = planned(Shrinks(), adapter="spoiled", host=host, family=family)
-    assert "changes the result of training: generator.weight" in sharing.why_apart(runs)
+    assert "changes the result of training: generator.weight" in shared_training.why_apart(runs)
 
 
 def test_a_plugin_with_a_final_classifier_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

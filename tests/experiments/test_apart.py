@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from d3_plugin import D3Settings, D3Warning
-from d3_plugin.experiments import sharing
+from d3_plugin.experiments import shared_training
 from d3_plugin.experiments.families import find_family
-from d3_plugin.experiments.proof import prove
 from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.training import Outcome, execute
+from d3_plugin.experiments.shared_training import execute, prove
+from d3_plugin.experiments.training import Outcome
 from tests.experiments.spoiled_hosts import Settings, family
 from tests.experiments.tiny import D3, HOST
 
@@ -47,7 +47,7 @@ def assert_same(one: Outcome, other: Outcome) -> None:
 @pytest.mark.parametrize("idiom", IDIOMS)
 def test_baseline_is_the_scripts_own(idiom: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if idiom != "replay":  # the proof in this process: importing all again takes seconds
-        monkeypatch.setattr(sharing, "_proved", lambda runs: prove(planned(idiom)[0], runs))
+        monkeypatch.setattr(shared_training, "_proved", prove)
     baseline, d3 = runs = planned(idiom)
     with pytest.warns(D3Warning, match="spoiled: the baseline is trained apart from D³") as caught:
         made = execute(runs)
@@ -68,7 +68,7 @@ def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream() -> None:
         return drawn
 
     runs, before = planned("plain"), streams()
-    assert sharing.why_apart(runs) == ""
+    assert shared_training.why_apart(runs) == ""
     assert streams() == before
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -78,11 +78,11 @@ def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream() -> None:
 
 
 def test_built_in_families_need_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_proved", lambda runs: pytest.fail("proved"))
+    monkeypatch.setattr(shared_training, "_proved", lambda runs: pytest.fail("proved"))
     variants = {"baseline": None, "d3": D3Settings(**D3)}
     for adapter in ("fclswgan", "tfvaegan", "diffusion"):
         runs = [
             Run(adapter, "digits-1", "", 0, variant, "test", HOST, d3, 1, "cpu")
             for variant, d3 in variants.items()
         ]
-        assert sharing.why_apart(runs) == ""
+        assert shared_training.why_apart(runs) == ""

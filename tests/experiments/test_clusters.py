@@ -154,4 +154,3 @@ def test_devices_of_this_machine(monkeypatch: pytest.MonkeyPatch, device: str) -
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match=f"--device '{device}' cannot be used here; there is cpu"):
         check_device(device)
-    check_device("cuda:7", here=False)

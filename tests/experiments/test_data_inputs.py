@@ -19,7 +19,8 @@ from d3_plugin.experiments import ablate, compare, parallel, tune
 from d3_plugin.experiments.bench import Timing, _Timed
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.training import Outcome, execute
+from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.training import Outcome
 from tests.experiments.tiny import FLAGS, HOST, SMALL, results
 from tests.toys import linear_problem
 

@@ -1,0 +1,210 @@
+"""One training for the baseline and D³, if a proof shows that D³ at weight 0 changes nothing.
+
+The proof compares the first steps of trainings with and without D³.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d3_plugin.errors import D3Warning
+from d3_plugin.experiments.run import Run, checkpoint_name
+from d3_plugin.experiments.training import OnStep, Outcome, Training
+from d3_plugin.experiments.unchanged_training import Held, held, value_digest, what_changes
+from d3_plugin.hooks.describe import describe_trainer
+from d3_plugin.hooks.manager import make_manager
+from d3_plugin.hosts.isolation import RandomStream
+from d3_plugin.hosts.module_state import eval_mode
+from d3_plugin.hosts.synthesis import synthesize
+
+STEPS = 20
+"""Steps of the generator's optimiser that are watched."""
+
+_ANSWER = "from d3_plugin.experiments.shared_training import answer; answer()"
+
+_known: dict[str, str] = {}  # by what a proof depends on: once for all seeds of a comparison
+
+
+def execute(
+    runs: Sequence[Run],
+    checkpoint: Path | None = None,
+    on_step: OnStep | None = None,
+    *,
+    every: float = 60.0,
+) -> list[Outcome]:
+    """Train one host, and score every run that its training carries.
+
+    If the runs may not share a training (:func:`why_apart`), each gets one of its own.
+
+    Args:
+        runs: those of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
+        checkpoint: where to save the training while it runs, if its trainer can be continued; a
+            training found there is continued. The caller removes the file.
+        on_step: called with every finished step that such a trainer reports.
+        every: seconds between checkpoints, at most; fewer where a hundredth of the time is enough
+            to write more of them, so that short trainings have some, too.
+
+    Raises:
+        D3Error: it fails; a damaged checkpoint, for example.
+
+    Warns:
+        D3Warning: the runs cannot share a training; says why.
+    """
+    if reason := why_apart(runs):
+        warnings.warn(
+            f"{runs[0].adapter}: the baseline is trained apart from D³, as every row is: {reason}",
+            D3Warning,
+            stacklevel=2,
+        )
+        outcomes = []
+        for run in runs:
+            own = checkpoint and checkpoint.with_name(checkpoint_name([run]))
+            outcomes += execute([run], own, on_step, every=every)
+        return outcomes
+    training = Training(runs)
+    if checkpoint is None or not hasattr(training.trainer, "load_state_dict"):
+        training.trainer.fit()
+    else:
+        training.fit(checkpoint, on_step, every)
+    return training.outcomes()
+
+
+def why_apart(runs: Sequence[Run]) -> str:
+    """Why these runs need a training each; empty if they may share one.
+
+    The host alone and the host with D³ are trained for a few steps, in a process of their own: this
+    one's random streams and everything that the host's modules hold stay as they are. For the
+    built-in families tests prove it.
+
+    Args:
+        runs: of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
+    """
+    with_d3 = next((run for run in runs if run.d3 is not None), None)
+    if len(runs) < 2 or with_d3 is None:
+        return ""
+    with_plugins = [run for run in runs if run.plugin is not None]
+    if with_d3.family is None and with_d3.code.ours and not with_plugins:
+        return ""
+    beside = [with_d3, *(run for run in with_plugins if run is not with_d3)]
+    key = json.dumps([{**run.identity(), "seed": 0, "variant": "", "draws": 0} for run in beside])
+    if key not in _known:
+        _known[key] = _proved(beside)
+    return _known[key]
+
+
+def _proved(with_d3: Sequence[Run]) -> str:
+    """What :func:`prove` finds, in a process of its own."""
+    # The pickler that joblib uses for workers; where cloudpickle is differs between versions.
+    from joblib.externals.loky.backend.reduction import dumps
+
+    family = with_d3[0].family
+    if family is not None and getattr(family.hooks, "__name__", "") == "__main__":
+        hooks = {name: hook for name, hook in vars(family.hooks).items() if name.startswith("d3_")}
+        family = replace(family, hooks=types.SimpleNamespace(**hooks))
+    try:
+        runs = dumps([replace(run, family=family) for run in with_d3])
+    except Exception as error:  # of the family's and the plugins' objects
+        return f"{type(error).__name__}: {error}"
+    command, content = [sys.executable, "-c", _ANSWER], pickle.dumps((sys.path, bytes(runs)))
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        return f"the proof failed: {last[0] if last else done.returncode}"
+    return done.stdout.decode()
+
+
+def answer() -> None:
+    """Entry point of that process."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as pipe:
+        os.dup2(2, 1)  # what the host prints is no answer
+        path, runs = pickle.load(sys.stdin.buffer)
+        sys.path[:] = path
+        pipe.write(prove(pickle.loads(runs)))
+
+
+def prove(with_d3: Sequence[Run]) -> str:
+    """Why the baseline cannot share a training with these runs; empty if it can."""
+    torch.set_num_threads(with_d3[0].threads)
+    baseline = replace(with_d3[0], variant="baseline", d3=None, plugin=None)
+    try:
+        alone, again, beside = map(watched, ([baseline], [baseline], [baseline, *with_d3]))
+    except BaseException as error:  # of the host's own code
+        return f"{type(error).__name__}: {error}"
+    if alone["threads"]:
+        return "fit() starts threads, whose random numbers come in any order"
+    return what_changes(alone, again, beside)
+
+
+class _EnoughError(BaseException):
+    """Ends ``fit()``; not an Exception, which the host may catch."""
+
+
+def watched(runs: Sequence[Run]) -> Held:
+    """What a host holds after the first steps of a training and the synthesis for its evaluation.
+
+    Args:
+        runs: of one training; each D³ of them synthesises for its own evaluation before.
+    """
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(0)
+    training = Training(runs)
+    manager = make_manager(training.plugins)
+    host = describe_trainer(manager, training.trainer)
+    steps = 0
+
+    def count(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == STEPS:
+            raise _EnoughError
+
+    host.optimizer.register_step_post_hook(count)
+    with _threads_noted() as threads, suppress(_EnoughError):
+        training.trainer.fit()
+    classes = host.data.unseen_classes.repeat_interleave(host.synthetic_per_class)
+
+    def synthesised() -> Tensor:
+        with RandomStream(0, host.device, "proof"), eval_mode(host.modules), torch.no_grad():
+            return synthesize(host, manager.hook, classes, differentiable=False)
+
+    for _ in filter(None, training.attached):
+        synthesised()
+    rows = synthesised()
+    found = held(training.trainer, host, training.plugins)
+    return {**found, "synthetic rows": value_digest(rows), "threads": sorted(threads)}
+
+
+@contextmanager
+def _threads_noted() -> Iterator[set[str]]:
+    """Names of the kinds of threads that are started in the block."""
+    found: set[str] = set()
+
+    def note(*_: Any) -> None:
+        sys.setprofile(None)
+        kind = type(threading.current_thread())
+        if kind.__module__.partition(".")[0] != "tqdm":  # which only watches the clock
+            found.add(kind.__qualname__)
+
+    before = threading.getprofile()
+    threading.setprofile(note)
+    try:
+        yield found
+    finally:
+        threading.setprofile(before)
