@@ -22,13 +22,13 @@ from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hooks.user_functions import synthesizes
-from d3_plugin.hosts.call_form import CallFailedError
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import CallFailedError
 from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.host_parts import HostParts, check_optimizers
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import modules_noticed, parameters_kept, uncovered
-from d3_plugin.hosts.parts import HostParts, check_optimizers
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
@@ -109,7 +109,7 @@ def attach(
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
             generator alone, as the loop calls it. Before the loop's first call: with noise first
             and attributes second, or by a name of
-            :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
+            :data:`d3_plugin.hosts.generator_call.CONDITION_NAMES`. With a generator in
             DistributedDataParallel it should call ``generator.module``.
         modules: other networks that ``transform_features`` and the classifier use, as a list or
             dict; networks that synthesis calls are found (torch 2.6 on). Their buffers are kept,

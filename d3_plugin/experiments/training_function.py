@@ -24,11 +24,11 @@ from d3_plugin.errors import HostError, InputError, PluginError, Problems
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hooks.user_functions import UserHooks
-from d3_plugin.hosts.call_form import Synthesis
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import Synthesis
 from d3_plugin.hosts.host import Host, HostFamily, Scorer
+from d3_plugin.hosts.host_parts import HostParts
 from d3_plugin.hosts.labels import LabelForm
-from d3_plugin.hosts.parts import HostParts
 
 FORM = "a function train(data, settings, seed, d3)"
 

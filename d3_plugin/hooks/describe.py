@@ -15,8 +15,8 @@ from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hooks.manager import bind, make_manager
 from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.host_parts import HostParts
 from d3_plugin.hosts.isolation import plain_pytorch
-from d3_plugin.hosts.parts import HostParts
 
 
 def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.call_parts import (
+from d3_plugin.hosts.call_form import (
     CallForm,
     Constant,
     Noise,

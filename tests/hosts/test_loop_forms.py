@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import InputError
-from d3_plugin.hosts.call_form import contradiction, guessed_form
+from d3_plugin.hosts.generator_call import contradiction, guessed_form
 from d3_plugin.hosts.loop_calls import own_calls
 from d3_plugin.hosts.loop_form import LoopCalls
 from tests.hosts.watched import NOISE, Problem, Z

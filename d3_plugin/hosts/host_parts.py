@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.checks import Count, Seed, setting_problems
 from d3_plugin.errors import HostError, InputError
-from d3_plugin.hosts.call_form import Synthesis
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.labels import LabelForm
 
