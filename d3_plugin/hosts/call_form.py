@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -54,7 +54,7 @@ class Noise:
         n, device = len(class_ids), class_ids.device
         if self.source is not None:
             return _from_source(self.source, n, self.width).to(device, dtype)
-        draw = torch.randn if self.kind == "normal" else torch.rand
+        draw = {"normal": torch.randn, "uniform": torch.rand}[self.kind]
         rows = draw(n, self.width, dtype=dtype, device=device)
         scale = self.second if self.kind == "normal" else self.second - self.first
         as_drawn = (self.first, scale) == (0.0, 1.0)  # bit for bit
@@ -83,14 +83,13 @@ def _from_source(source: NoiseSource, n: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same in every call: an object, or with ``per_row`` a tensor (W,) that each row gets."""
+    """An object that is the same in every call."""
 
     value: Any = field(compare=False)
     words: str
-    per_row: bool = False
 
-    def rows(self, class_ids: Tensor, _: torch.dtype) -> Any:
-        return self.value.expand(len(class_ids), -1) if self.per_row else self.value
+    def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Any:
+        return self.value
 
     def __str__(self) -> str:
         return self.words
@@ -166,16 +165,32 @@ class CallForm:
         return generator(*[value for key, value in values if isinstance(key, int)], **named)
 
     def to(self, device: torch.device) -> CallForm:
-        """The same with its tensors on this device."""
+        """The same with its attributes on this device."""
 
         def moved(part: Part) -> Part:
-            if isinstance(part, Attributes):
-                return replace(part, table=part.table.to(device))
-            if isinstance(part, Constant) and isinstance(part.value, Tensor):
-                return replace(part, value=part.value.to(device))
-            return part
+            return (
+                replace(part, table=part.table.to(device)) if isinstance(part, Attributes) else part
+            )
 
         return self.changed(moved)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """In types that ``torch.load(weights_only=True)`` reads.
+
+        None for a form that D³ cannot call in, or with an object of the loop's.
+        """
+        held = [part.value for part in self.parts if isinstance(part, Constant)]
+        plain = all(isinstance(each, (str, int, float, type(None))) for each in held)
+        return asdict(self) if plain and not self.problem else None
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> CallForm:
+        """From :meth:`state_dict`; raises whatever a damaged one leads to."""
+        slots = [
+            Slot(slot["key"], tuple(map(_part_of, slot["parts"])), tuple(slot["shape"]))
+            for slot in state["slots"]
+        ]
+        return cls(**{**state, "slots": tuple(slots)})
 
     def with_noise(self, source: NoiseSource) -> CallForm:
         """The same with noise of the user's, also in the place of numbers that D³ cannot draw."""
@@ -245,6 +260,11 @@ class CallForm:
             text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
             slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
         return ", ".join(slots)
+
+
+def _part_of(state: Mapping[str, Any]) -> Part:
+    kind = Attributes if "table" in state else Noise if "width" in state else Constant
+    return kind(**state)
 
 
 def _code(part: Part) -> str:

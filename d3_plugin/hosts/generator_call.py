@@ -6,7 +6,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hosts.call_form import (
     Attributes,
     CallForm,
-    Constant,
     Noise,
     NoiseSource,
     Part,
@@ -82,37 +80,38 @@ class GeneratorCall:
         """Other forms than the guess, by what differs; none once the loop's own is known."""
         if self.seen:
             return {}
-        guess, table = self.guess, self._data.attributes
-        a, b = guess.slots
-        keys = (0, 1) if {type(a.key), type(b.key)} == {int} else (a.key, b.key)
-        swapped = replace(b, key=keys[0]), replace(a, key=keys[1])
-        first = "noise" if isinstance(swapped[0].parts[0], Noise) else "attributes"
-        forms = {f"{first} first": replace(guess, slots=swapped)}
-        parts: dict[str, Part] = {
-            "unit attributes": Attributes(F.normalize(table)),
-            "attributes x 10": Attributes(10 * table),
-            "attributes x 0.1": Attributes(0.1 * table),
-        }
-        noise = Noise(self._width, "uniform"), Noise(self._width, "normal", 0.0, 0.1)
-        for words, part in (*parts.items(), *((str(each), each) for each in noise)):
-            forms[words] = guess.changed(partial(_in_place_of, part))
+        first, second = self.guess.slots
+        swapped = replace(first, parts=second.parts), replace(second, parts=first.parts)
+        leading = "noise" if isinstance(second.parts[0], Noise) else "attributes"
+        forms = {f"{leading} first": replace(self.guess, slots=swapped)}
+        table = self._data.attributes
+        other_parts: tuple[Part, ...] = (
+            Attributes(F.normalize(table), "unit attributes"),
+            Attributes(10 * table, "attributes x 10"),
+            Attributes(0.1 * table, "attributes x 0.1"),
+            Noise(self._width, "uniform"),
+            Noise(self._width, "normal", 0.0, 0.1),
+        )
+        for other in other_parts:
+            forms[str(other)] = self.guess.changed(
+                lambda part, other=other: other if type(part) is type(other) else part
+            )
         return forms
 
     def state_dict(self) -> dict[str, Any] | None:
         """The form of the loop's calls; None before it is known."""
         form = self.loop.form() if self.loop is not None else None
-        return None if form is None else _state_of(form)
+        return None if form is None else form.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Go on in this form.
-
-        Raises:
-            ValueError: attributes of another number of classes, or an unknown kind of noise.
-            Exception: whatever a damaged state leads to.
-        """
-        if state is not None and self.loop is not None:
-            with RandomStream(0, torch.device("cpu"), "trial"):
-                self.loop.take(_form_of_state(state, self._data.num_classes))
+        """Go on in this form; raises whatever a damaged state leads to."""
+        if state is None or self.loop is None:
+            return
+        form, last = CallForm.from_state_dict(state), self._data.num_classes - 1
+        with RandomStream(0, torch.device("cpu"), "trial"):
+            for slot in form.slots:  # what is damaged shows here
+                slot.value(torch.tensor([0, last]), torch.float32)
+        self.loop.take(form)
 
     @property
     def seen(self) -> bool:
@@ -156,49 +155,6 @@ class GeneratorCall:
             warnings.warn(sentence, D3Warning, stacklevel=2)
 
 
-def _state_of(form: CallForm) -> dict[str, Any] | None:
-    """In types that ``torch.load(weights_only=True)`` reads.
-
-    None for a form that D³ cannot call in, or with an object of the loop's.
-    """
-    values = [part.value for part in form.parts if isinstance(part, Constant)]
-    plain = (Tensor, str, int, float, type(None))
-    if form.problem or not all(isinstance(value, plain) for value in values):
-        return None
-    slots = []
-    for slot in form.slots:
-        parts = [{**vars(part), "part": type(part).__name__} for part in slot.parts]
-        slots.append({"key": slot.key, "parts": parts, "shape": list(slot.shape)})
-    seen = {"calls": form.calls, "training": form.training, "of_unseen": form.of_unseen}
-    return {"slots": slots, "known_by": form.known_by, **seen}
-
-
-_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, Constant)}
-
-
-def _form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
-    slots = []
-    for slot in state["slots"]:
-        parts = []
-        for part in slot["parts"]:
-            values = {name: value for name, value in part.items() if name != "part"}
-            parts.append(_PARTS[part["part"]](**values))
-        slots.append(Slot(slot["key"], tuple(parts), tuple(slot["shape"])))
-    form = CallForm(tuple(slots), **{name: state[name] for name in state if name != "slots"})
-    for part in form.parts:
-        if isinstance(part, Attributes) and len(part.table) != num_classes:
-            raise ValueError(f"attributes of {len(part.table)} classes")
-        if isinstance(part, Noise) and part.kind not in ("normal", "uniform"):
-            raise ValueError(f"noise of kind {part.kind!r}")
-    for slot in slots:
-        slot.value(torch.zeros(2, dtype=torch.long), torch.float32)  # what is damaged shows here
-    return form
-
-
-def _in_place_of(new: Part, old: Part) -> Part:
-    return new if type(new) is type(old) else old
-
-
 def guessed_form(generator: nn.Module, attributes: Tensor, width: int) -> CallForm:
     """Standard normal noise first, and attributes second or by a name of :data:`CONDITION_NAMES`.
 
@@ -220,16 +176,12 @@ def guessed_form(generator: nn.Module, attributes: Tensor, width: int) -> CallFo
 
 def contradiction(generator: nn.Module, guess: CallForm, learnt: CallForm) -> str:
     """The sentence for a warning if the forms differ; empty if they make the same call."""
-    names = dict(enumerate(_parameter_names(generator)))
-
-    def by_name(form: CallForm) -> dict[int | str, Slot]:
-        named = {
-            names.get(s.key, s.key) if isinstance(s.key, int) else s.key: s for s in form.slots
-        }
-        nothing = (Constant(None, "None"),)
-        return {key: replace(s, key=key) for key, s in named.items() if s.parts != nothing}
-
-    if by_name(guess) == by_name(learnt):
+    names: dict[int | str, str] = dict(enumerate(_parameter_names(generator)))
+    guessed, seen = (
+        {names.get(s.key, s.key): s.parts for s in form.slots if str(s.parts[0]) != "None"}
+        for form in (guess, learnt)
+    )
+    if guessed == seen:
         return ""
     return (
         f"the loop calls {learnt} ({learnt.known_by}); until now D³ called {guess}, by "

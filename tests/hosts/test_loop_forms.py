@@ -134,10 +134,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         lambda g, y, a, d: g(torch.randn(64, Z), None, a, scale=0.5, mode="train"),
         f"{NOISE}, None, attributes, scale=0.5, mode='train'",
     ),
-    "constant rows": (
-        lambda g, y, a, d: g(torch.randn(64, Z), a, torch.zeros(64, 3)),
-        f"{NOISE}, attributes, 0 (N, 3)",
-    ),
     "the whole table": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, d.attributes),
         f"{NOISE}, attributes, the same (10, 26) tensor",
