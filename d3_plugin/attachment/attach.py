@@ -33,15 +33,15 @@ from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
 @dataclass(kw_only=True)
-class _Arguments(HostParts):
+class AttachArguments(HostParts):
     """The arguments of :func:`attach`."""
 
     needed: ClassVar = ("generator", "optimizer", "data")
 
-    settings: D3Settings | None
-    mode: Mode | None
-    gather: bool
-    progress: Callable[[str], None] | None
+    settings: D3Settings | None = None
+    mode: Mode | None = None
+    gather: bool = False
+    progress: Callable[[str], None] | None = None
 
 
 def attach(
@@ -141,7 +141,7 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    given = _Arguments(
+    given = AttachArguments(
         function="attach",
         trainer=trainer,
         data=data,
@@ -163,12 +163,17 @@ def attach(
         strict_plugins=strict_plugins,
         progress=progress,
     )
+    return attach_with(given)
+
+
+def attach_with(given: AttachArguments) -> D3:
+    """:func:`attach` with these arguments."""
     host, hooks = host_of(given)
     with plain_pytorch(host.generator):
         return _attach(given, host, hooks)
 
 
-def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
+def _attach(given: AttachArguments, host: Host, hooks: pluggy.HookRelay) -> D3:
     warn_of_order(host.data)
     settings = given.settings or D3Settings()
     mode = given.mode or ("loss" if given.trainer is None else "hook")
@@ -238,7 +243,7 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
             f"synthesis changes {', '.join(changed)}, which D³ cannot restore: training differs "
             "from one without D³ even at weight 0",
             D3Warning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -90,6 +90,6 @@ def _user_data(own: GZSLData, data: Any) -> GZSLData:
             f"data= ({given.name}) has other training features than the trainer's own "
             f"({own.name}): is one of them not scaled?",
             D3Warning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return given

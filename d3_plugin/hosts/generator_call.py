@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,9 +94,7 @@ class GeneratorCall:
             Noise(self._width, "normal", 0.0, 0.1),
         )
         for other in other_parts:
-            forms[str(other)] = self.guess.changed(
-                lambda part, other=other: other if type(part) is type(other) else part
-            )
+            forms[str(other)] = self.guess.changed(partial(_in_place_of, other))
         return forms
 
     def state_dict(self) -> dict[str, Any] | None:
@@ -153,6 +152,10 @@ class GeneratorCall:
         if sentence and sentence not in self._said:
             self._said.add(sentence)
             warnings.warn(sentence, D3Warning, stacklevel=2)
+
+
+def _in_place_of(other: Part, part: Part) -> Part:
+    return other if type(part) is type(other) else part
 
 
 def guessed_form(generator: nn.Module, attributes: Tensor, width: int) -> CallForm:
