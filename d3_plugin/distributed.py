@@ -139,7 +139,7 @@ def warn_alone() -> None:
             f"the generator is trained by {process_count()} processes, but each trains its own "
             "student, with the same synthetic classes and noise; attach(gather=True) shares one",
             D3Warning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

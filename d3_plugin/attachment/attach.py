@@ -22,26 +22,26 @@ from d3_plugin.distributed import process_rank, same_start, warn_alone
 from d3_plugin.errors import D3Warning
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hooks.user_functions import synthesizes
-from d3_plugin.hosts.call_form import CallFailedError
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import CallFailedError
 from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.host_parts import HostParts, check_optimizers
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import modules_noticed, parameters_kept, uncovered
-from d3_plugin.hosts.parts import HostParts, check_optimizers
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
 @dataclass(kw_only=True)
-class _Arguments(HostParts):
+class AttachArguments(HostParts):
     """The arguments of :func:`attach`."""
 
     needed: ClassVar = ("generator", "optimizer", "data")
 
-    settings: D3Settings | None
-    mode: Mode | None
-    gather: bool
-    progress: Callable[[str], None] | None
+    settings: D3Settings | None = None
+    mode: Mode | None = None
+    gather: bool = False
+    progress: Callable[[str], None] | None = None
 
 
 def attach(
@@ -109,7 +109,7 @@ def attach(
         synthesize: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``. Default: the
             generator alone, as the loop calls it. Before the loop's first call: with noise first
             and attributes second, or by a name of
-            :data:`d3_plugin.hosts.call_form.CONDITION_NAMES`. With a generator in
+            :data:`d3_plugin.hosts.generator_call.CONDITION_NAMES`. With a generator in
             DistributedDataParallel it should call ``generator.module``.
         modules: other networks that ``transform_features`` and the classifier use, as a list or
             dict; networks that synthesis calls are found (torch 2.6 on). Their buffers are kept,
@@ -141,7 +141,7 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    given = _Arguments(
+    given = AttachArguments(
         function="attach",
         trainer=trainer,
         data=data,
@@ -163,12 +163,17 @@ def attach(
         strict_plugins=strict_plugins,
         progress=progress,
     )
+    return attach_with(given)
+
+
+def attach_with(given: AttachArguments) -> D3:
+    """:func:`attach` with these arguments."""
     host, hooks = host_of(given)
     with plain_pytorch(host.generator):
         return _attach(given, host, hooks)
 
 
-def _attach(given: _Arguments, host: Host, hooks: pluggy.HookRelay) -> D3:
+def _attach(given: AttachArguments, host: Host, hooks: pluggy.HookRelay) -> D3:
     warn_of_order(host.data)
     settings = given.settings or D3Settings()
     mode = given.mode or ("loss" if given.trainer is None else "hook")
@@ -238,7 +243,7 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
             f"synthesis changes {', '.join(changed)}, which D³ cannot restore: training differs "
             "from one without D³ even at weight 0",
             D3Warning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import pluggy
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
-from d3_plugin.evaluation.proof import Proof, prove_host
+from d3_plugin.evaluation.seen_class_check import Proof, prove_host
 from d3_plugin.hooks.user_functions import (
     UserHooks,
     labels_of_classifier,
     name_of_users,
     synthesizes,
 )
-from d3_plugin.hosts.call_parts import CallForm
+from d3_plugin.hosts.call_form import CallForm
 from d3_plugin.hosts.host import Host
 
 _WIDTH, _HEIGHT = 100, 25

@@ -22,7 +22,7 @@ from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError, InputError
-from d3_plugin.evaluation.proof import prove_host
+from d3_plugin.evaluation.seen_class_check import prove_host
 from d3_plugin.hooks.calls import after_step, extra_terms
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host, StepBatch
@@ -32,7 +32,7 @@ from d3_plugin.hosts.module_state import keeping_hooks
 from d3_plugin.hosts.synthesis import synthesize
 
 _SHOWN_AFTER = 500
-"""Steps after which synthetic rows show a wrong call; see :mod:`d3_plugin.evaluation.proof`."""
+"""Steps after which synthetic rows show a wrong call; see ``evaluation/seen_class_check.py``."""
 
 
 class Clock:

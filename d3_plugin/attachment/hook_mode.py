@@ -18,7 +18,7 @@ from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.distributed import average
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.parts import check_optimizers
+from d3_plugin.hosts.host_parts import check_optimizers
 
 # A second D³ on the same optimiser, from a notebook cell run twice, would double the gradient.
 _hooked: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()

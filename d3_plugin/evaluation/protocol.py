@@ -21,16 +21,16 @@ from d3_plugin.evaluation.classifier import Classifier, TrainingRows
 from d3_plugin.evaluation.doubts import ADVICE, doubts_of_chance, doubts_of_classifier
 from d3_plugin.evaluation.final_classifier import train_final
 from d3_plugin.evaluation.metrics import ood_auroc
-from d3_plugin.evaluation.proof import prove_host
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
+from d3_plugin.evaluation.seen_class_check import prove_host
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.describe import host_of
-from d3_plugin.hosts.call_form import Synthesis
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.host_parts import HostParts
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
-from d3_plugin.hosts.parts import HostParts
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 _HOST_ALONE = D3Settings(final_classifier="host")

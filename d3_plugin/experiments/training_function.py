@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from d3_plugin.attachment.attach import attach
+from d3_plugin.attachment.attach import AttachArguments, attach_with
 from d3_plugin.attachment.d3 import D3, Mode
 from d3_plugin.data import GZSLData
 from d3_plugin.data.host_data import label_form
@@ -24,11 +24,10 @@ from d3_plugin.errors import HostError, InputError, PluginError, Problems
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hooks.user_functions import UserHooks
-from d3_plugin.hosts.call_form import Synthesis
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import Synthesis
 from d3_plugin.hosts.host import Host, HostFamily, Scorer
 from d3_plugin.hosts.labels import LabelForm
-from d3_plugin.hosts.parts import HostParts
 
 FORM = "a function train(data, settings, seed, d3)"
 
@@ -114,10 +113,8 @@ class LoopTrainer:
 
     host: Host
     d3: D3 | WithoutD3
-    _parts: HostParts
+    _arguments: AttachArguments
     _functions: UserHooks
-    _mode: Mode
-    _labels_are: LabelForm
 
     def __init__(
         self, function: Callable[..., object], data: GZSLData, settings: Any, seed: int
@@ -180,14 +177,13 @@ class LoopTrainer:
         """
         if hasattr(self, "host"):
             raise HostError("a training function calls d3.attach() once")
-        self._mode, self._labels_are = mode, labels_are
-        self._parts = HostParts(
+        self._arguments = AttachArguments(
             function="attach",
-            trainer=None,
             generator=generator,
             optimizer=optimizer,
             data=self._data if data is None else data,
-            seed=self._seed,
+            mode=mode,
+            labels_are=labels_are,
             noise_dim=noise_dim,
             noise=noise,
             synthesize=synthesize,
@@ -195,12 +191,10 @@ class LoopTrainer:
             transform_features=transform_features,
             train_classifier=train_classifier,
             synthetic_per_class=synthetic_per_class,
-            plugins=(),
-            labels_are=labels_are,
         )
-        form = label_form(self._parts.data) or labels_are
+        form = label_form(self._arguments.data) or labels_are
         self._functions = UserHooks(synthesize, transform_features, train_classifier, form)
-        self.host, _ = host_of(self._parts)
+        self.host, _ = host_of(self._arguments)
         for part in ("unseen_classes", "test_unseen_labels", "test_seen_labels"):
             if not torch.equal(getattr(self.host.data, part), getattr(self._data, part)):
                 raise HostError(
@@ -215,23 +209,9 @@ class LoopTrainer:
 
     def attach_d3(self, settings: D3Settings, seed: int, plugins: Sequence[object]) -> D3:
         """Attach D³ where the loop is attaching."""
-        parts = self._parts
-        self.d3 = attach(
-            generator=parts.generator,
-            optimizer=parts.optimizer,
-            data=parts.data,
-            settings=settings,
-            mode=self._mode,
-            seed=seed,
-            labels_are=self._labels_are,
-            noise_dim=parts.noise_dim,
-            noise=parts.noise,
-            synthesize=parts.synthesize,
-            modules=parts.modules,
-            transform_features=parts.transform_features,
-            train_classifier=parts.train_classifier,
-            synthetic_per_class=parts.synthetic_per_class,
-            plugins=[*plugins, _Steps(self.history)],
+        plugins = [*plugins, _Steps(self.history)]
+        self.d3 = attach_with(
+            replace(self._arguments, settings=settings, seed=seed, plugins=plugins)
         )
         self.host = self.d3.host
         return self.d3

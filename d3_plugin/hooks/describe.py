@@ -15,8 +15,8 @@ from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.hooks.manager import bind, make_manager
 from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.host_parts import HostParts
 from d3_plugin.hosts.isolation import plain_pytorch
-from d3_plugin.hosts.parts import HostParts
 
 
 def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
@@ -90,6 +90,6 @@ def _user_data(own: GZSLData, data: Any) -> GZSLData:
             f"data= ({given.name}) has other training features than the trainer's own "
             f"({own.name}): is one of them not scaled?",
             D3Warning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return given

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.metadata import entry_points
-from types import FrameType
 from typing import Any
 
 import pluggy
@@ -31,16 +27,15 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
     manager = pluggy.PluginManager(specs.PROJECT)
     manager.add_hookspecs(specs)
     for point in sorted(entry_points(group=specs.PROJECT), key=lambda p: p.name):
-        with _ctrl_c_noticed() as noticed:
-            try:
-                _register(manager, point.load(), point.name)
-            except BaseException as error:  # a third party's import may even raise SystemExit
-                if noticed:
-                    raise
-                message = f"{_named(point.name)} is left out: {type(error).__name__}: {error}"
-                if strict:
-                    raise PluginError(message) from error
-                warnings.warn(message, D3Warning, stacklevel=2)
+        try:
+            _register(manager, point.load(), point.name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a third party's import may even raise SystemExit
+            message = f"{_named(point.name)} is left out: {type(error).__name__}: {error}"
+            if strict:
+                raise PluginError(message) from error
+            warnings.warn(message, D3Warning, stacklevel=2)
     for plugin in plugins:
         try:
             if not manager.is_registered(plugin):
@@ -48,26 +43,6 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
         except Exception as error:  # pluggy looks at every attribute of it
             raise PluginError(f"plugin {plugin!r} is invalid: {error}") from error
     return manager
-
-
-@contextmanager
-def _ctrl_c_noticed() -> Iterator[list[int]]:
-    """Tells a user's Ctrl-C, which is listed, from a KeyboardInterrupt that a plugin raises."""
-    noticed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield noticed
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noticed.append(number)
-        before(number, frame)
-
-    try:
-        signal.signal(signal.SIGINT, note)
-        yield noticed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
 from d3_plugin.hooks.specs import hookimpl
-from d3_plugin.hosts.call_form import Synthesis
+from d3_plugin.hosts.generator_call import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.labels import LabelForm
 

@@ -1,259 +1,278 @@
-"""How D³ calls a generator: as its loop does, or by the names of its parameters before that."""
+"""How D³ makes a call of a generator: its form, argument by argument."""
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from d3_plugin.data import GZSLData
-from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hosts.call_parts import (
-    Attributes,
-    CallForm,
-    Constant,
-    Noise,
-    NoiseSource,
-    Part,
-    Slot,
-)
-from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.loop_form import LoopCalls, bare
+from d3_plugin.checks import describe
+from d3_plugin.errors import InputError
 
-_WORDS = ("att", "attr", "attribute", "semantic")
-CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _WORDS))
-"""Parameters of a generator's ``forward`` that take the attributes."""
-
-Synthesis = Callable[[Tensor, Tensor], Tensor]
-"""``(class_ids (N,), attributes (N, A)) -> features (N, D)``."""
-
-_ADVICE = "attach(synthesize=lambda class_ids, attributes: ...)"
+NoiseSource = Callable[[int], Tensor] | Distribution
+"""``n -> (n, Z)``, or a distribution of rows or of single values."""
 
 
-class CallFailedError(HostError):
-    """The generator does not take the call that D³ guessed; its loop may show another."""
+@dataclass(frozen=True)
+class Attributes:
+    """A row per class of a table (C, W), such as ``attributes x 17``, plus noise of the loop's."""
+
+    table: Tensor = field(compare=False, repr=False)
+    words: str = "attributes"
+    jitter: float = 0.0  # standard deviation of the normal noise
+
+    def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        rows = self.table.to(class_ids.device, dtype)[class_ids]
+        return rows + self.jitter * torch.randn_like(rows) if self.jitter else rows
+
+    def __str__(self) -> str:
+        return self.words + (f" + normal noise of {self.jitter:g}" if self.jitter else "")
 
 
-class GeneratorCall:
-    """The default synthesis: ``(class_ids (N,), attributes (N, A)) -> features (N, D)``.
-
-    Args:
-        generator: to be called.
-        data: whose attributes it gets.
-        noise_dim: Z of the guess; None for :func:`noise_width`.
-        noise: the user's, in the place of what the loop draws.
+@dataclass(frozen=True)
+class Noise:
+    """Independent random numbers, (N, width).
 
     Attributes:
-        loop: watches the loop's own calls, from :meth:`watch` on.
+        first, second: mean and standard deviation, or lower and upper bound.
+        source: draws them instead, if given.
+        seen: what the loop passes in this place, where that is no noise.
     """
 
-    def __init__(
-        self,
-        generator: nn.Module,
-        data: GZSLData,
-        noise_dim: int | None = None,
-        noise: NoiseSource | None = None,
-    ) -> None:
-        self._generator, self._noise, self._width_given = generator, noise, noise_dim is not None
-        width = noise_dim or noise_width(generator, data.attributes.shape[1])
-        self.guess = guessed_form(generator, data.attributes, width)
-        self._width, self._data = width, data
-        self.loop = LoopCalls.of(generator, data)
-        self._guess_used, self._said = False, set[str]()
+    width: int
+    kind: Literal["normal", "uniform"] = "normal"
+    first: float = 0.0
+    second: float = 1.0
+    source: NoiseSource | None = None
+    seen: str = field(default="", compare=False)
 
-    def watch(self) -> None:
-        """Learn from the loop's own calls from now on."""
-        self.loop, self._guess_used = LoopCalls(self._generator, self._data), False
+    def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        n, device = len(class_ids), class_ids.device
+        if self.source is not None:
+            return _from_source(self.source, n, self.width).to(device, dtype)
+        draw = {"normal": torch.randn, "uniform": torch.rand}[self.kind]
+        rows = draw(n, self.width, dtype=dtype, device=device)
+        scale = self.second if self.kind == "normal" else self.second - self.first
+        as_drawn = (self.first, scale) == (0.0, 1.0)  # bit for bit
+        return rows if as_drawn else self.first + scale * rows
 
-    def form(self, *, now: bool = False) -> CallForm:
-        """The loop's, where it is known, or else the guess; see :meth:`LoopCalls.form`."""
-        learnt = self.loop.form(now=now) if self.loop is not None else None
-        form = learnt or self.guess
-        return form if self._noise is None else form.with_noise(self._noise)
+    def __str__(self) -> str:
+        form = f"{self.kind}({self.first:g}, {self.second:g})"
+        return f"noise (N, {self.width}) of {form if self.source is None else 'noise='}"
 
-    def others(self) -> dict[str, CallForm]:
-        """Other forms than the guess, by what differs; none once the loop's own is known."""
-        if self.seen:
-            return {}
-        guess, table = self.guess, self._data.attributes
-        a, b = guess.slots
-        keys = (0, 1) if {type(a.key), type(b.key)} == {int} else (a.key, b.key)
-        swapped = replace(b, key=keys[0]), replace(a, key=keys[1])
-        first = "noise" if isinstance(swapped[0].parts[0], Noise) else "attributes"
-        forms = {f"{first} first": replace(guess, slots=swapped)}
-        parts: dict[str, Part] = {
-            "unit attributes": Attributes(F.normalize(table)),
-            "attributes x 10": Attributes(10 * table),
-            "attributes x 0.1": Attributes(0.1 * table),
-        }
-        noise = Noise(self._width, "uniform"), Noise(self._width, "normal", 0.0, 0.1)
-        for words, part in (*parts.items(), *((str(each), each) for each in noise)):
-            forms[words] = guess.changed(partial(_in_place_of, part))
-        return forms
+
+def _from_source(source: NoiseSource, n: int, width: int) -> Tensor:
+    """(n, Z) as the user draws them."""
+    if isinstance(source, Distribution):
+        single = not source.batch_shape + source.event_shape
+        rows: object = source.sample(torch.Size((n, width) if single else (n,)))
+    else:
+        rows = source(n)
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != n:
+        raise InputError(
+            f"noise= must give ({n}, Z) for {n} rows, got {describe(rows)}; pass a function of "
+            "the number of rows, such as noise=lambda n: 0.1 * torch.randn(n, Z), or a "
+            "torch.distributions.Distribution"
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An object that is the same in every call."""
+
+    value: Any = field(compare=False)
+    words: str
+
+    def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Any:
+        return self.value
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Something that D³ cannot make: what it looks like, and why it is not known."""
+
+    words: str
+    why: str = field(default="", compare=False)
+    width: int = field(default=0, compare=False)  # of floating rows
+    codes: bool = field(default=False, compare=False)  # like those that a VAE's decoder gets
+
+    def __str__(self) -> str:
+        return self.words
+
+
+Part = Attributes | Noise | Constant | Unknown
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One argument.
+
+    Attributes:
+        key: its position or keyword.
+        parts: side by side in its columns.
+        shape: of a row, if it is not (W,): (1, W), for example.
+    """
+
+    key: int | str
+    parts: tuple[Part, ...]
+    shape: tuple[int, ...] = ()
+
+    def value(self, class_ids: Tensor, dtype: torch.dtype) -> Any:
+        made = [part.rows(class_ids, dtype) for part in self.parts if not isinstance(part, Unknown)]
+        value = made[0] if len(made) == 1 else torch.cat([each.to(dtype) for each in made], dim=1)
+        return value.reshape(-1, *self.shape) if self.shape else value
+
+    def __str__(self) -> str:
+        parts = " | ".join(map(str, self.parts))
+        text = f"[{parts}]" if len(self.parts) > 1 else parts
+        return f"{self.key}={text}" if isinstance(self.key, str) else text
+
+
+@dataclass(frozen=True)
+class CallForm:
+    """How a generator is called; ``str()`` says it in one line.
+
+    Attributes:
+        slots: the arguments in order.
+        known_by: how D³ knows the form: ``24 of 26 calls of the loop``.
+        calls: how many calls of this form were seen.
+        training: the mode in which the loop synthesises without gradient; None if not seen.
+        of_unseen: whether the calls were on unseen classes, and so the loop's own synthesis.
+    """
+
+    slots: tuple[Slot, ...]
+    known_by: str = field(default="", compare=False)
+    calls: int = field(default=0, compare=False)
+    training: bool | None = field(default=None, compare=False)
+    of_unseen: bool = field(default=False, compare=False)
+
+    def call(self, generator: nn.Module, class_ids: Tensor) -> Any:
+        """Rows for these classes (N,); draws from torch's current random stream.
+
+        Floating arguments are of the generator's dtype. The form must have no :attr:`problem`.
+        """
+        dtype = next(generator.parameters()).dtype
+        values = [(slot.key, slot.value(class_ids, dtype)) for slot in self.slots]
+        named = {key: value for key, value in values if isinstance(key, str)}
+        return generator(*[value for key, value in values if isinstance(key, int)], **named)
+
+    def to(self, device: torch.device) -> CallForm:
+        """The same with its attributes on this device."""
+
+        def moved(part: Part) -> Part:
+            return (
+                replace(part, table=part.table.to(device)) if isinstance(part, Attributes) else part
+            )
+
+        return self.changed(moved)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The form of the loop's calls; None before it is known."""
-        form = self.loop.form() if self.loop is not None else None
-        return None if form is None else _state_of(form)
+        """In types that ``torch.load(weights_only=True)`` reads.
 
-    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Go on in this form.
-
-        Raises:
-            ValueError: attributes of another number of classes, or an unknown kind of noise.
-            Exception: whatever a damaged state leads to.
+        None for a form that D³ cannot call in, or with an object of the loop's.
         """
-        if state is not None and self.loop is not None:
-            with RandomStream(0, torch.device("cpu"), "trial"):
-                self.loop.take(_form_of_state(state, self._data.num_classes))
+        held = [part.value for part in self.parts if isinstance(part, Constant)]
+        plain = all(isinstance(each, (str, int, float, type(None))) for each in held)
+        return asdict(self) if plain and not self.problem else None
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> CallForm:
+        """From :meth:`state_dict`; raises whatever a damaged one leads to."""
+        slots = [
+            Slot(slot["key"], tuple(map(_part_of, slot["parts"])), tuple(slot["shape"]))
+            for slot in state["slots"]
+        ]
+        return cls(**{**state, "slots": tuple(slots)})
+
+    def with_noise(self, source: NoiseSource) -> CallForm:
+        """The same with noise of the user's, also in the place of numbers that D³ cannot draw."""
+        noise = any(isinstance(part, Noise) for part in self.parts)
+
+        def change(part: Part) -> Part:
+            if isinstance(part, Noise):
+                return replace(part, source=source)
+            if isinstance(part, Unknown) and part.width and not noise:
+                return Noise(part.width, source=source)
+            return part
+
+        return self.changed(change)
+
+    def changed(self, change: Callable[[Part], Part]) -> CallForm:
+        """The same with other parts."""
+        slots = [replace(s, parts=tuple(change(part) for part in s.parts)) for s in self.slots]
+        return replace(self, slots=tuple(slots))
 
     @property
-    def seen(self) -> bool:
-        """Whether the form is the loop's own."""
-        return self.loop is not None and self.loop.form() is not None
+    def parts(self) -> list[Part]:
+        return [part for slot in self.slots for part in slot.parts]
 
-    def __call__(self, class_ids: Tensor, _: Tensor) -> Tensor:
-        form, seen = self.form(), self.seen
-        if form.problem:
-            raise HostError(form.problem)
-        if seen and self._guess_used:
-            self._guess_used = False
-            self._warn(contradiction(self._generator, self.guess, form))
-        self._warn(form.note)
-        try:
-            rows: Tensor = form.call(self._generator, class_ids)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (TypeError, RuntimeError) as error:
-            kind = HostError if self._width_given else CallFailedError
-            raise kind(
-                f"{form} failed: {error}. D³ knows this call by {form.known_by}: call the "
-                "generator in your loop before loss(), or pass attach(noise_dim=...) for noise of "
-                f"another width, {_ADVICE} for another call"
-            ) from error
-        self._guess_used |= not seen
-        guessed_width = not (seen or self._width_given or self._noise is not None)
-        if guessed_width and isinstance(rows, Tensor) and rows.shape[-1] == self._width:
-            raise HostError(
-                f"the generator's first input is {self._width} wide, as the features: for a VAE "
-                f"pass its decoder as {_ADVICE}; if the noise is that wide pass "
-                f"noise_dim={self._width}"
+    @property
+    def unmatched(self) -> bool:
+        """Whether nothing in it says which class a row is of."""
+        return not any(isinstance(part, Attributes) for part in self.parts)
+
+    @property
+    def problem(self) -> str:
+        """Why D³ cannot call in this form, and what to write; empty if it can."""
+        unknown = [slot for slot in self.slots if any(isinstance(p, Unknown) for p in slot.parts)]
+        if not unknown and not self.unmatched:
+            return ""
+        advice = f"attach(synthesize=lambda class_ids, attributes: generator({self._code}))"
+        if self.unmatched:
+            return (
+                f"the loop calls {self}, and nothing in it is a row of data.attributes, scaled or "
+                "not: give data= the attributes that the loop passes, or pass a function that "
+                f"calls the generator as the loop does, {advice}"
             )
-        if isinstance(rows, Tensor) and rows.ndim > 2 and max(rows.shape[1:]) == rows[0].numel():
-            return rows.flatten(1)  # (N, 1, D), of a loop whose inputs are (N, 1, Z) and (N, 1, A)
-        return rows
+        places = [s.key if isinstance(s.key, str) else s.key + 1 for s in unknown]
+        where = [f"as {p}=" if isinstance(p, str) else f"as argument {p}" for p in places]
+        whys = [part.why for slot in unknown for part in slot.parts if isinstance(part, Unknown)]
+        could = str(replace(self, slots=tuple(s for s in self.slots if s not in unknown)))
+        return (
+            f"the loop calls {self}. D³ cannot make what it passes {' and '.join(where)} "
+            f"({'; '.join(whys)}) and would call {could}. Pass {advice} with the loop's own "
+            "expression for ..."
+        )
 
-    def _warn(self, sentence: str) -> None:
-        if sentence and sentence not in self._said:
-            self._said.add(sentence)
-            warnings.warn(sentence, D3Warning, stacklevel=2)
+    @property
+    def note(self) -> str:
+        """What D³ draws where the loop passes no noise; else empty."""
+        seen = [part for part in self.parts if isinstance(part, Noise) and part.seen]
+        return "; ".join(f"{part.seen}: D³ draws {part}" for part in seen)
 
+    def __str__(self) -> str:
+        return f"generator({', '.join(map(str, self.slots))})"
 
-def _state_of(form: CallForm) -> dict[str, Any] | None:
-    """In types that ``torch.load(weights_only=True)`` reads.
-
-    None for a form that D³ cannot call in, or with an object of the loop's.
-    """
-    values = [part.value for part in form.parts if isinstance(part, Constant)]
-    plain = (Tensor, str, int, float, type(None))
-    if form.problem or not all(isinstance(value, plain) for value in values):
-        return None
-    slots = []
-    for slot in form.slots:
-        parts = [{**vars(part), "part": type(part).__name__} for part in slot.parts]
-        slots.append({"key": slot.key, "parts": parts, "shape": list(slot.shape)})
-    seen = {"calls": form.calls, "training": form.training, "of_unseen": form.of_unseen}
-    return {"slots": slots, "known_by": form.known_by, **seen}
-
-
-_PARTS = {kind.__name__: kind for kind in (Attributes, Noise, Constant)}
-
-
-def _form_of_state(state: Mapping[str, Any], num_classes: int) -> CallForm:
-    slots = []
-    for slot in state["slots"]:
-        parts = []
-        for part in slot["parts"]:
-            values = {name: value for name, value in part.items() if name != "part"}
-            parts.append(_PARTS[part["part"]](**values))
-        slots.append(Slot(slot["key"], tuple(parts), tuple(slot["shape"])))
-    form = CallForm(tuple(slots), **{name: state[name] for name in state if name != "slots"})
-    for part in form.parts:
-        if isinstance(part, Attributes) and len(part.table) != num_classes:
-            raise ValueError(f"attributes of {len(part.table)} classes")
-        if isinstance(part, Noise) and part.kind not in ("normal", "uniform"):
-            raise ValueError(f"noise of kind {part.kind!r}")
-    for slot in slots:
-        slot.value(torch.zeros(2, dtype=torch.long), torch.float32)  # what is damaged shows here
-    return form
+    @property
+    def _code(self) -> str:
+        """The arguments in Python; what D³ cannot write is an ellipsis."""
+        slots = []
+        for slot in self.slots:
+            parts = [_code(part) for part in slot.parts]
+            text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
+            slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
+        return ", ".join(slots)
 
 
-def _in_place_of(new: Part, old: Part) -> Part:
-    return new if type(new) is type(old) else old
+def _part_of(state: Mapping[str, Any]) -> Part:
+    kind = Attributes if "table" in state else Noise if "width" in state else Constant
+    return kind(**state)
 
 
-def guessed_form(generator: nn.Module, attributes: Tensor, width: int) -> CallForm:
-    """Standard normal noise first, and attributes second or by a name of :data:`CONDITION_NAMES`.
-
-    Position alone is not enough for TF-VAEGAN's ``forward(z, a1=None, c=None, ...)``.
-
-    Args:
-        generator: with its parameters' names, if it has them.
-        attributes: (C, A) of all classes.
-        width: Z of the noise.
-    """
-    names = _parameter_names(generator)
-    condition = next((name for name in names if name in CONDITION_NAMES), None)
-    noise, given = (Noise(width),), (Attributes(attributes),)
-    slots = Slot(0, noise), Slot(1 if condition is None else condition, given)
-    if condition is not None and names[0] == condition:
-        slots = Slot(0, given), Slot(1, noise)
-    return CallForm(slots, known_by="the names of the generator's parameters, a guess")
-
-
-def contradiction(generator: nn.Module, guess: CallForm, learnt: CallForm) -> str:
-    """The sentence for a warning if the forms differ; empty if they make the same call."""
-    names = dict(enumerate(_parameter_names(generator)))
-
-    def by_name(form: CallForm) -> dict[int | str, Slot]:
-        named = {
-            names.get(s.key, s.key) if isinstance(s.key, int) else s.key: s for s in form.slots
-        }
-        nothing = (Constant(None, "None"),)
-        return {key: replace(s, key=key) for key, s in named.items() if s.parts != nothing}
-
-    if by_name(guess) == by_name(learnt):
-        return ""
-    return (
-        f"the loop calls {learnt} ({learnt.known_by}); until now D³ called {guess}, by "
-        f"{guess.known_by}. It goes on in the loop's form"
-    )
-
-
-def noise_width(generator: nn.Module, attribute_dim: int) -> int:
-    """Width Z of the noise: input width of the first linear layer minus that of the attributes.
-
-    Args:
-        generator: its first ``nn.Linear``, in the order they were made, takes noise and attributes
-            side by side in most of the field.
-        attribute_dim: A; also returned if that layer is not wider or does not exist.
-    """
-    first = next((m for m in generator.modules() if isinstance(m, nn.Linear)), None)
-    rest = first.in_features - attribute_dim if first is not None else 0
-    return rest if rest > 0 else attribute_dim
-
-
-def _parameter_names(generator: nn.Module) -> list[str]:
-    """Of ``forward``, in order; empty if it has no signature."""
-    try:
-        parameters = inspect.signature(bare(generator).forward).parameters.values()
-    except (TypeError, ValueError):  # a scripted module
-        return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+def _code(part: Part) -> str:
+    if isinstance(part, Noise):
+        draw = f"torch.rand{'n' * (part.kind == 'normal')}(len(attributes), {part.width})"
+        scale = part.second if part.kind == "normal" else part.second - part.first
+        draw = draw if scale == 1 else f"{scale:g} * {draw}"
+        return draw if part.first == 0 else f"{part.first:g} + {draw}"
+    if isinstance(part, Constant) and not isinstance(part.value, Tensor):
+        return part.words
+    return "attributes" if str(part) == "attributes" else "..."

@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from d3_plugin.data import GZSLData
 from d3_plugin.distributed import unwrapped
 from d3_plugin.errors import PluginError
-from d3_plugin.hosts.call_form import GeneratorCall
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import GeneratorCall
 
 Scorer = Callable[[Tensor], Tensor]
 """A trained classifier: (N, D) features -> (N, C) logits or log-probabilities over all classes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,18 +30,6 @@ _LOOKED_AT = 1000  # training rows, for the usual agreement
 _LENGTHS = 0.7, 1.4  # of the host's rows over those of the data
 _SHIFT = 0.3  # of their mean, as a share of the rows' spread
 _LEAVE_OUT = "D³ learns from real rows of seen classes; leave the others out of what loss() gets"
-
-
-class _Agreement(NamedTuple):
-    """How often the teacher predicts the class that is given for a row."""
-
-    usual: float  # on the training rows
-    here: float  # on the host's rows
-    other_form: float  # if the host's labels were of the other form
-
-    def is_enough(self, rows: int) -> bool:
-        chance = rows**-0.5  # in a small batch
-        return bool(self.here >= _AGREES * max(self.usual, self.other_form) - chance)
 
 
 class HostBatches:
@@ -98,14 +86,11 @@ class HostBatches:
         device = self._data.train_features.device
         rows, given = (part.detach().to(device) for part in parts)
         ids, known = self._ids_of_labels(given) if by_label else self._ids_of_attributes(given)
-        if self._at_once:
-            if not known.all():
-                raise HostError(self._unknown(given, ids, known, by_label=by_label))
-        else:
+        if self._verified and not self._at_once:
             self._bad += (~known).sum()
+        elif not known.all():
+            raise HostError(self._unknown(given, ids, known, by_label=by_label))
         if not self._verified and len(ids):  # it takes the teacher, and makes a GPU wait
-            if not known.all():
-                raise HostError(self._unknown(given, ids, known, by_label=by_label))
             self._check_classes(rows, ids, given if by_label else None)
             self._warn_of_other_scale(rows.float(), ids)
             other = self._position[ids] if self._form == "class_ids" else ids
@@ -124,7 +109,7 @@ class HostBatches:
     def note(self, rows: Tensor, ids: Tensor, teacher_logits: Tensor) -> None:
         """Sum up what :meth:`look` tells; waits for no device."""
         right = teacher_logits.argmax(dim=1) == self._position[ids]
-        lengths, usual = rows.float().norm(dim=1), self._usual[1][ids]
+        lengths, usual = rows.float().norm(dim=1), self._means[ids, 0]
         one = torch.ones_like(usual)
         self._sums += torch.stack([one, right.to(usual), lengths, usual]).sum(dim=1)
 
@@ -146,8 +131,7 @@ class HostBatches:
         self._sums.zero_()
         if not number or self._warned:
             return
-        share, length = right / number, lengths / usual
-        expected = self._usual[0]
+        share, length, expected = right / number, lengths / usual, self._agreement
         # A teacher that does not know its own training rows says nothing.
         strange = expected > 0.5 and share < _AGREES * expected - number**-0.5
         if strange or not _LENGTHS[0] <= length <= _LENGTHS[1]:
@@ -162,18 +146,19 @@ class HostBatches:
             )
 
     @cached_property
-    def _usual(self) -> tuple[float, Tensor]:
-        """On the training rows: the teacher's agreement, and the mean length of each class (C,)."""
-        data = self._data
-        last = len(data.train_labels) - 1
-        some = torch.arange(_LOOKED_AT, device=data.train_labels.device) * last // (_LOOKED_AT - 1)
-        right = (
-            self._predicted(data.train_features[some]) == self._position[data.train_labels[some]]
-        )
-        norms = data.train_features.norm(dim=1)
-        sums = norms.new_zeros(data.num_classes).index_add_(0, data.train_labels, norms)
-        rows = data.train_labels.bincount(minlength=data.num_classes).clamp(min=1)
-        return right.float().mean().item(), sums / rows
+    def _agreement(self) -> float:
+        """Share of the training rows for which the teacher predicts their class."""
+        rows, labels = self._data.train_features, self._data.train_labels
+        some = torch.linspace(0, len(labels) - 1, _LOOKED_AT, device=labels.device).long()
+        return _share(self._predicted(rows[some]) == self._position[labels[some]])
+
+    @cached_property
+    def _means(self) -> Tensor:
+        """(C, 1 + D): the mean length of each class's training rows, and their mean."""
+        rows, labels = self._data.train_features, self._data.train_labels
+        rows = torch.cat([rows.norm(dim=1, keepdim=True), rows], dim=1)
+        sums = rows.new_zeros(self._data.num_classes, rows.shape[1]).index_add_(0, labels, rows)
+        return sums / labels.bincount(minlength=len(sums)).clamp(min=1)[:, None]
 
     def _check_kinds(self, features: Tensor, given: Tensor, *, by_label: bool) -> None:
         dim = self._data.feature_dim
@@ -218,28 +203,26 @@ class HostBatches:
 
     def _check_classes(self, features: Tensor, ids: Tensor, labels: Tensor | None) -> None:
         """Check that the rows are of the classes given; ``labels`` None: by attributes."""
-        agreement = self._agreement(features, ids, labels)
-        if agreement.is_enough(len(ids)):
+        seen, predicted = self._data.seen_classes, self._predicted(features)
+        here, other_form = _share(seen[predicted] == ids), 0.0
+        if labels is not None:  # had they been of the other form
+            other_form = _share(
+                (seen[predicted] if self._form == "mapped" else predicted) == labels
+            )
+        by_chance = len(ids) ** -0.5
+        if here >= _AGREES * max(self._agreement, other_form) - by_chance:
             return
         found = (
-            f"the teacher agrees with {agreement.here:.0%} of the classes they give these "
-            f"features, and with {agreement.usual:.0%} on the training rows"
+            f"the teacher agrees with {here:.0%} of the classes they give these features, and with "
+            f"{self._agreement:.0%} on the training rows"
         )
         if labels is not None:
-            found += f"; in the other form {agreement.other_form:.0%}"
-            raise HostError(self._wrong_form(labels, found))
+            raise HostError(
+                self._wrong_form(labels, f"{found}; in the other form {other_form:.0%}")
+            )
         raise HostError(
             f"attributes given to loss(): {found}. Are they of these rows, scaled as the data's?"
         )
-
-    def _agreement(self, features: Tensor, ids: Tensor, labels: Tensor | None) -> _Agreement:
-        seen, predicted = self._data.seen_classes, self._predicted(features)
-        here = seen[predicted] == ids
-        other_form = torch.zeros_like(here)
-        if labels is not None:
-            other_form = (seen[predicted] if self._form == "mapped" else predicted) == labels
-        shares = (share.float().mean().item() for share in (here, other_form))
-        return _Agreement(self._usual[0], *shares)
 
     @torch.no_grad()
     def _predicted(self, features: Tensor) -> Tensor:
@@ -250,16 +233,13 @@ class HostBatches:
 
     def _warn_of_other_scale(self, features: Tensor, ids: Tensor) -> None:
         """Warns if the rows of the batch are scaled differently from the data's."""
-        own, labels = self._data.train_features, self._data.train_labels
-        rows = torch.cat([own.norm(dim=1, keepdim=True), own], dim=1)
-        sums = rows.new_zeros(self._data.num_classes, rows.shape[1]).index_add_(0, labels, rows)
-        usual = (sums / labels.bincount(minlength=len(sums))[:, None])[ids].mean(dim=0)
+        usual = self._means[ids].mean(dim=0)
+        spread = self._data.train_features.var(dim=0).sum().sqrt()
         length = features.norm(dim=1).mean() / usual[0]
-        shift = (features.mean(dim=0) - usual[1:]).norm() / own.var(dim=0).sum().sqrt()
-        shortest, longest = _LENGTHS
-        # In a small batch the mean itself is off by chance.
-        other = length < shortest or length > longest or shift > _SHIFT + len(ids) ** -0.5
-        if length.isfinite() and other:
+        shift = (features.mean(dim=0) - usual[1:]).norm() / spread
+        by_chance = len(ids) ** -0.5
+        same = _LENGTHS[0] <= length <= _LENGTHS[1] and shift <= _SHIFT + by_chance
+        if length.isfinite() and not same:
             warnings.warn(
                 f"the features given to loss() are {length:.2g} times as long as the rows of these "
                 f"classes in data=, and their mean is {shift:.0%} of the rows' spread away from "
@@ -276,6 +256,10 @@ class HostBatches:
             f"attach(labels_are={other!r}) if that is their form; otherwise check that features "
             "and labels belong together, and that data= is scaled as the loop's features are"
         )
+
+
+def _share(right: Tensor) -> float:
+    return right.float().mean().item()
 
 
 def _distinct_rows(data: GZSLData) -> Tensor:

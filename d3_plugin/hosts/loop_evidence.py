@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.call_parts import Attributes, Noise
+from d3_plugin.hosts.call_form import Attributes, Noise
 
 # Distance of unit rows up to which they are the same: rows in half precision pass, and the two
 # nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther apart.

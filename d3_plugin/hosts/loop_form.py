@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.call_parts import (
+from d3_plugin.hosts.call_form import (
     CallForm,
     Constant,
     Noise,
@@ -208,10 +208,6 @@ def _numbers(calls: list[Tensor], drawn: list[bool]) -> Part:
             encoder in one call and noise in the next.
     """
     rows, width, new = torch.cat(calls).double(), calls[0].shape[1], list[Tensor]()
-    one = bool((rows == rows[0, 0]).all())
-    if (rows == rows[0]).all() and len(rows) > 1 and (one or len(calls) > 2):
-        words = f"{rows[0, 0]:g}" if one else "the same"
-        return Constant(calls[0][0].clone(), f"{words} (N, {width})", per_row=True)
     for call, noise in zip(calls, drawn, strict=True):
         if noise and not any(repeats(call.double(), old) for old in new):
             new.append(call.double())

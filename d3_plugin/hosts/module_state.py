@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import pickle
 import random
@@ -80,8 +81,8 @@ class ModuleState:
 def _restoring(value: Any) -> Callable[[], object]:
     """A call that gives this object the content that it has now."""
     if isinstance(value, Tensor):
-        memory = _memory(value)
-        return partial(_write, memory, memory.clone())
+        # .data: no version bump, so graphs that saved the tensor still run backward.
+        return partial(_write, value.data, value.detach().clone())
     if isinstance(value, np.ndarray):
         return partial(np.copyto, value, value.copy()) if value.flags.writeable else bool
     if isinstance(value, np.random.Generator):
@@ -91,21 +92,12 @@ def _restoring(value: Any) -> Callable[[], object]:
     return partial(value.set_state, value.get_state())
 
 
-def _memory(tensor: Tensor) -> Tensor:
-    """The tensor without the repetitions of ``expand``, which cannot be written to."""
-    # .data: no version bump, so graphs that saved the tensor still run backward.
-    memory = tensor.data
-    if memory.layout == torch.strided and 0 in memory.stride():
-        for dim, stride in enumerate(memory.stride()):
-            memory = memory.narrow(dim, 0, min(1, memory.shape[dim])) if stride == 0 else memory
-    return memory
-
-
 def _write(memory: Tensor, values: Tensor) -> None:
+    dense = memory.layout == torch.strided
+    fixed = memory.is_inference() or (dense and 0 in memory.stride())  # by expand()
     # What is equal may be mapped from a file, read-only. A GPU would have to wait for the answer.
-    on_cpu = memory.device.type == "cpu" and memory.layout == torch.strided
-    unchanged = memory.is_inference() or (on_cpu and torch.equal(memory, values))
-    if not unchanged:
+    equal = dense and memory.device.type == "cpu" and torch.equal(memory, values)
+    if not (fixed or equal):
         memory.copy_(values)
 
 
@@ -163,33 +155,16 @@ def keeping_hooks(modules: Iterable[nn.Module]) -> set[str]:
 
 
 def _reaches_more(hook: Any) -> bool:
-    """Whether a function has a closure, defaults or global names of objects that can change."""
-    functions, known = [hook], set[Any]()
-    while functions:
-        function = functions.pop()
-        if not isinstance(function, FunctionType):
-            return True
-        known.add(function)
-        cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        named = [function.__globals__.get(name) for name in _names(function.__code__)]
-        for value in (*cells, *named, *(function.__defaults__ or ())):
-            own = isinstance(value, FunctionType) and value.__module__ == hook.__module__
-            if not isinstance(value, _FIXED):
-                return True
-            if own and value not in known:
-                functions.append(value)
-    return False
+    """Whether a hook reaches objects that can change, other than the layer."""
+    if not isinstance(hook, FunctionType):
+        return True
+    reached = inspect.getclosurevars(hook)
+    values = *reached.nonlocals.values(), *reached.globals.values(), *(hook.__defaults__ or ())
+    functions_inside = any(isinstance(each, CodeType) for each in hook.__code__.co_consts)
+    return functions_inside or not all(isinstance(value, _FIXED) for value in values)
 
 
-_FIXED = (ModuleType, FunctionType, BuiltinFunctionType, type, int, float, str, type(None))
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """The global names and attributes in a function and in those inside it."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+_FIXED = (ModuleType, BuiltinFunctionType, type, int, float, str, type(None))
 
 
 @contextmanager
@@ -229,12 +204,11 @@ def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
     own, given = ([*net.parameters(), *net.buffers()] for net in (module, other))
     if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
         raise HostError("evaluate(generator=...) takes a generator with the same layers")
-    own, given = ([_memory(tensor) for tensor in tensors] for tensors in (own, given))
-    before = [tensor.clone() for tensor in own]
+    before = [tensor.detach().clone() for tensor in own]
 
     def take(values: list[Tensor]) -> None:
         for tensor, value in zip(own, values, strict=True):
-            _write(tensor, value)
+            _write(tensor.data, value.data)
 
     try:
         take(given)

@@ -16,8 +16,8 @@ from d3_plugin.errors import AdapterError
 from d3_plugin.experiments.unchanged_training import what_changes
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.host_parts import check_optimizers
 from d3_plugin.hosts.module_state import eval_mode
-from d3_plugin.hosts.parts import check_optimizers
 from d3_plugin.testing.case import (
     AdapterCase,
     differences,

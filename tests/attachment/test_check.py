@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from d3_plugin.attachment.check import Check, Line, call_lines, generator_lines, proof_lines
-from d3_plugin.evaluation.proof import Proof
-from d3_plugin.hosts.call_parts import Attributes, CallForm, Noise, Slot, Unknown
+from d3_plugin.evaluation.seen_class_check import Proof
+from d3_plugin.hosts.call_form import Attributes, CallForm, Noise, Slot, Unknown
 
 SLOTS = Slot(0, (Noise(10),)), Slot(1, (Attributes(torch.ones(3, 4), "attributes x 17"),))
 GOOD = Proof(0.97, 0.1, 20.0, {}, 0.9, 0.1, 2.0, 0.0, True, True)

@@ -68,7 +68,7 @@ def test_hook_mode_that_changes_nothing(toy_data: GZSLData) -> None:
     net = PlainGenerator()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
     parts = parts_of(net, toy_data) | {"optimizer": optimizer, "mode": "hook"}
-    d3_plugin.attach(**(parts | {"settings": replace(SMALL, weight=0.01)}))
+    d3_plugin.attach(**(parts | {"settings": replace(SMALL, weight=0.1)}))
 
     def loop() -> None:
         for _ in range(101):

@@ -145,15 +145,6 @@ def test_a_buffer_made_in_inference_mode(toy_data: GZSLData) -> None:
     d3_plugin.attach(**parts_of(WithBuffer(made), toy_data)).loss().backward()
 
 
-def test_an_expanded_buffer_is_restored() -> None:
-    net = nn.Module()
-    base = torch.arange(3.0)
-    net.register_buffer("held", base.expand(4, 3))
-    with ModuleState([net]):
-        base.zero_()
-    assert torch.equal(net.held, torch.arange(3.0).expand(4, 3))
-
-
 @pytest.mark.parametrize("kind", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_global_streams_of_every_bit_generator(kind: str, elsewhere: bool) -> None:

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import InputError
-from d3_plugin.hosts.call_form import contradiction, guessed_form
+from d3_plugin.hosts.generator_call import contradiction, guessed_form
 from d3_plugin.hosts.loop_calls import own_calls
 from d3_plugin.hosts.loop_form import LoopCalls
 from tests.hosts.watched import NOISE, Problem, Z
@@ -133,10 +133,6 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
     "constants": (
         lambda g, y, a, d: g(torch.randn(64, Z), None, a, scale=0.5, mode="train"),
         f"{NOISE}, None, attributes, scale=0.5, mode='train'",
-    ),
-    "constant rows": (
-        lambda g, y, a, d: g(torch.randn(64, Z), a, torch.zeros(64, 3)),
-        f"{NOISE}, attributes, 0 (N, 3)",
     ),
     "the whole table": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, d.attributes),

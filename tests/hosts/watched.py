@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import load
-from d3_plugin.hosts.call_parts import CallForm
+from d3_plugin.hosts.call_form import CallForm
 from d3_plugin.hosts.loop_form import LoopCalls
 
 Z = 10

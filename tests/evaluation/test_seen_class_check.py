@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData, load
 from d3_plugin.evaluation.doubts import near_chance
-from d3_plugin.evaluation.proof import prove_synthesis
+from d3_plugin.evaluation.seen_class_check import prove_synthesis
 from d3_plugin.hosts.isolation import RandomStream
 
 

@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.checks import Count, Seed, setting_problems
 from d3_plugin.errors import HostError, InputError
-from d3_plugin.hosts.call_form import Synthesis
-from d3_plugin.hosts.call_parts import NoiseSource
+from d3_plugin.hosts.call_form import NoiseSource
+from d3_plugin.hosts.generator_call import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.labels import LabelForm
 
@@ -40,21 +40,21 @@ class HostParts:
     needed: ClassVar[Sequence[str]] = ("generator", "data")  # of a script
 
     function: str
-    trainer: Any
-    generator: nn.Module | None
-    data: Any
-    seed: Seed
-    noise_dim: Count | None
-    synthesize: Synthesis | None
-    modules: Iterable[nn.Module] | dict[str, nn.Module]
-    transform_features: Callable[[Tensor], Tensor] | None
-    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None
-    synthetic_per_class: Count | None
-    plugins: Iterable[object]
-    noise: NoiseSource | None = None
-    labels_are: LabelForm = "class_ids"
-    strict_plugins: bool = False
+    trainer: Any = None
+    generator: nn.Module | None = None
     optimizer: Optimizer | Iterable[Optimizer] | None = None
+    data: Any = None
+    seed: Seed = 0
+    labels_are: LabelForm = "class_ids"
+    noise_dim: Count | None = None
+    noise: NoiseSource | None = None
+    synthesize: Synthesis | None = None
+    modules: Iterable[nn.Module] | dict[str, nn.Module] = ()
+    transform_features: Callable[[Tensor], Tensor] | None = None
+    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None
+    synthetic_per_class: Count | None = None
+    plugins: Iterable[object] = ()
+    strict_plugins: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.generator, (dict, list, tuple)):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from d3_plugin import HostError, attach
 from d3_plugin.data import GZSLData
-from d3_plugin.hosts.call_form import CONDITION_NAMES, guessed_form, noise_width
+from d3_plugin.hosts.generator_call import CONDITION_NAMES, guessed_form, noise_width
 from tests.toys import FeedbackGenerator, parts_of
 
 ATT = torch.ones(3, 4)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
 from d3_plugin.hooks.user_functions import synthesizes
-from d3_plugin.hosts.call_parts import CallForm
+from d3_plugin.hosts.call_form import CallForm
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.loop_calls import own_calls
@@ -23,7 +23,7 @@ Rows = Callable[[Tensor], Tensor]
 """``class_ids (N,) -> features (N, D)``, in the mode that the modules are in."""
 
 _ROWS = 400
-# cub50, flo64 and digits, one hidden layer, two seeds (table: tests/evaluation/test_proof.py): the
+# cub50, flo64 and digits, one hidden layer, two seeds (table: test_seen_class_check.py): the
 # right call has a link of 3.8 or more after 10 steps, 4.9 or more after 30, 9.9 on 40 classes,
 # where the share of rows, 4 %, says nothing yet; a wrong order never has above 3.3.
 _LINK = 4.0
