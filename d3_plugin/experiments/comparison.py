@@ -155,6 +155,7 @@ def _made(
     done = run_all(runs, RunStore(out), options, rerun=options.rerun)
     finished = [_for_report(outcome) for outcome in done.values()]
     settings = {
+        **({"name": options.name} if options.name else {}),
         "adapters": list(options.hosts),
         "data": data,
         "seeds": options.seeds,

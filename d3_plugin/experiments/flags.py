@@ -40,7 +40,7 @@ PROGRESS = (
 
 _REPEATED = (  # in the command that gives the same results
     *("adapter", "data", "attributes", "validation", "seeds", "cuts", "draws", "variants"),
-    *("device", "threads"),
+    *("device", "threads", "name"),
 )
 
 Arguments = ParamSpec("Arguments")

@@ -33,10 +33,12 @@ class TableOptions(RunOptions):
             oracle_harmonic; ``d_NAME`` its difference to the baseline, ``d_NAME_to_ROW`` that to
             another row. Compares the mean, or .low/.high, the ends of the 95 % interval. In
             Python a list of all conditions.
+        name: of the experiment, the title of its report.
     """
 
     _: KW_ONLY
     seeds: Effort = 3
+    name: str | None = None
     plugins: Iterable[Any] = ()
     fail_if: Iterable[str] = ()
 

@@ -21,7 +21,7 @@ SHOWN_CLASSES = 24
 
 _BAND_FROM = 3  # seeds
 _STYLES = ("-", "--", ":", "-.")
-_SMALL, _WIDE = (5, 3.6), (10, 4.6)
+_SMALL, _LARGE = (5, 3.6), (7.6, 5.6)
 _TRAININGS = {"baseline": "baseline", "d3": "+D³"}
 _CONFIDENCE = (
     ("teacher_real", "-", "#009e73", "real rows"),
@@ -47,7 +47,7 @@ def curve_figure(
         wide: draw it large, with lines of equal H, and for the headline the 95 % interval of U over
             seeds, or below three seeds the curve of each.
     """
-    figure = Figure(figsize=_WIDE if wide else _SMALL, layout="constrained")
+    figure = Figure(figsize=_LARGE if wide else _SMALL, layout="constrained")
     axes = figure.add_subplot(title=title, xlabel="S", ylabel="U", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.25)
     if wide:
@@ -58,20 +58,22 @@ def curve_figure(
         seen, unseen = (summary[key]["metrics"][m]["per_seed"] for m in ("seen", "unseen"))
         judged = key == headline(summary)
         color = HEADLINE_COLOR if judged else COLORS.get(key, f"C{number}")
-        axes.plot(seen, unseen, "o", color=color, ms=4, zorder=3)
+        axes.plot(seen, unseen, "o", color=color, ms=4, zorder=3, clip_on=False)
         if not len(curves) or any(np.allclose(curves, each, atol=2e-3) for each in drawn):
             axes.plot([], "o", color=color, ms=4, label=title)
             continue
         drawn.append(curves)
-        mean, width = np.mean(curves, axis=0), 2.2 if judged else 1.3
-        axes.plot(CURVE_SEEN, mean, color=color, linewidth=width, label=title)
+        # Rivals often lie on the baseline, which is to be seen below their dashes.
+        width, style = 2.2 if judged else 1.3, "-" if judged or key == "baseline" else "--"
+        axes.plot(CURVE_SEEN, np.mean(curves, axis=0), style, color=color, lw=width, label=title)
         if wide and judged:
             _spread_over_seeds(axes, curves, color)
     figure.legend(
         title="dots: the scores as they are",
         fontsize=8,
         title_fontsize=8,
-        loc="outside right upper" if wide else "outside lower center",
+        loc="outside lower center",
+        ncols=2 if wide else 1,
     )
     return figure
 

@@ -113,10 +113,10 @@ def _pictures(content: dict[str, Any], adapter: str) -> Iterator[tuple[str, str,
     if details:
         rows = {"baseline": "baseline", "headline": details["row"]}
         titles = {name: summary[row]["title"] for name, row in rows.items()}
-        of_classes = (
-            f"accuracy on each class, {titles['baseline']} and {titles['headline']}, means over "
-            "seeds; of many classes, those that gain and those that lose most"
-        )
+        several = f"{titles['baseline']} and {titles['headline']}, means over seeds"
+        of_classes = f"accuracy on each class, {several}"
+        if len(details["classes"]) > figures.SHOWN_CLASSES:
+            of_classes += "; of many classes, those that gain and those that lose most"
         yield "classes", of_classes, figures.class_figure(details["classes"], titles)
     if teacher := details.get("teacher"):
         yield "teacher", "the teacher's score", figures.teacher_figure(teacher)

@@ -6,8 +6,10 @@ import importlib
 import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,16 +52,24 @@ def test_typed_from_the_page(
 
 
 def test_own_vae_in_60_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Arrays, loop, D³, save, load, compare."""
-    monkeypatch.chdir(tmp_path)
-    code = (ROOT / "examples" / "own_vae.py").read_text("utf-8")
+    """Arrays, loop, D³, save, load in a second process, compare."""
+    code, script = FILES["own_vae.py"], folder / "own_vae.py"
+    assert code == (ROOT / "examples" / "own_vae.py").read_text("utf-8")
     assert len(code.splitlines()) <= 60
     short = code.replace("range(300)", "range(30)").replace("seeds=3", 'seeds=1, progress="none"')
-    Path("own_vae.py").write_text(short, "utf-8")
-    for arguments, shown in (([], r"U \d"), (["load"], r"\[\d"), (["compare"], "own_vae|train")):
+    script.write_text(short, "utf-8")
+
+    def run(*arguments: str) -> tuple[dict[str, Any], str]:
         monkeypatch.setattr(sys, "argv", ["own_vae.py", *arguments])
-        runpy.run_path("own_vae.py", run_name="__main__")
-        assert re.search(shown, capsys.readouterr().out)
+        return runpy.run_path(str(script), run_name="__main__"), capsys.readouterr().out
+
+    names, shown = run()
+    assert re.match(r"U \d.*  S \d.*  H \d.*  AUSUC \d", shown)
+    second = [sys.executable, "own_vae.py", "load"]
+    loaded = subprocess.run(second, capture_output=True, text=True, timeout=300, check=True).stdout
+    assert loaded == f"{names['d3'].classifier().predict(names['features'][::50])}\n"
+    _, shown = run("compare")
+    assert "+D³ (defaults)" in shown
     assert Path("runs/own_vae/report.html").exists()
