@@ -280,8 +280,11 @@ class D3:
         self._loss.student.look()
 
     def state_dict(self) -> dict[str, Any]:
-        """What resumes a run: teacher, student, optimiser, random stream, step, call form."""
-        return state_of(self.host, self._loss, self._optimizer_hook)
+        """What resumes a run: teacher, student, optimiser, random stream, step, call form.
+
+        Plugins with ``state_dict`` and ``load_state_dict``, such as modules, are part of it.
+        """
+        return state_of(self.host, self._hooks, self._loss, self._optimizer_hook)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
@@ -293,7 +296,9 @@ class D3:
                 changed then.
         """
         with plain_pytorch():
-            continue_from(state, self.host, self._loss, self._optimizer_hook, self._seed)
+            continue_from(
+                state, self.host, self._hooks, self._loss, self._optimizer_hook, self._seed
+            )
 
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import pluggy
+
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.distillation.settings import SCORING
@@ -14,7 +16,9 @@ from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
 
 
-def state_of(host: Host, loss: GeneratorLoss, hook: OptimizerHook | None) -> dict[str, Any]:
+def state_of(
+    host: Host, hooks: pluggy.HookRelay, loss: GeneratorLoss, hook: OptimizerHook | None
+) -> dict[str, Any]:
     """See :meth:`d3_plugin.D3.state_dict`."""
     return {
         "distiller": loss.distiller.state_dict(),
@@ -23,12 +27,14 @@ def state_of(host: Host, loss: GeneratorLoss, hook: OptimizerHook | None) -> dic
         "settings": asdict(loss.settings),
         "seen_classes": host.data.seen_classes,
         "loop_call": host.from_noise.state_dict(),
+        "plugins": [plugin.state_dict() for plugin in _with_state(hooks)],
     }
 
 
 def continue_from(
     state: Mapping[str, Any],
     host: Host,
+    hooks: pluggy.HookRelay,
     loss: GeneratorLoss,
     hook: OptimizerHook | None,
     seed: int,
@@ -41,8 +47,10 @@ def continue_from(
         if hook is not None:
             hook.host_steps = int(state["host_steps"])
         host.from_noise.load_state_dict(state["loop_call"])
+        for plugin, own in zip(_with_state(hooks), state["plugins"], strict=True):
+            plugin.load_state_dict(own)
 
-    before = copy.deepcopy(state_of(host, loss, hook))
+    before = copy.deepcopy(state_of(host, hooks, loss, hook))
     try:
         _check_same_problem(state, before)
         take(copy.deepcopy(dict(state)))  # Adam would keep its tensors
@@ -51,6 +59,14 @@ def continue_from(
         raise HostError(
             f"this state is damaged, or of other data or settings ({error!r}); nothing changed"
         ) from error
+
+
+def _with_state(hooks: pluggy.HookRelay) -> list[Any]:
+    """The plugins in use that can be saved, in the order in which they were registered."""
+    callers = [caller for name, caller in vars(hooks).items() if name.startswith("d3_")]
+    plugins = {id(each.plugin): each.plugin for c in callers for each in c.get_hookimpls()}
+    methods = ("state_dict", "load_state_dict")
+    return [p for p in plugins.values() if all(callable(getattr(p, m, None)) for m in methods)]
 
 
 def _check_same_problem(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from d3_plugin import D3Settings, HostError
+from d3_plugin import D3Settings, HostError, StepBatch, hookimpl
 from d3_plugin.data import GZSLData
 from tests.toys import SMALL, ScriptHost, assert_equal, attach
 
@@ -147,3 +147,36 @@ def test_a_damaged_state_changes_nothing(toy_data: GZSLData, part: str, value: A
         assert torch.equal(before["random"]["cpu"], d3.state_dict()["random"]["cpu"])
         assert d3.steps == 1
     d3.loss()
+
+
+class Average(nn.Module):
+    """A loss term with a state: the rows' distance to their moving average."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+
+    @hookimpl
+    def d3_extra_terms(self, batch: StepBatch) -> dict[str, Tensor]:
+        rows = batch.student_embedding
+        self.mean = 0.5 * self.mean + 0.5 * rows.detach().mean(dim=0)
+        return {"average": (rows - self.mean).square().mean()}
+
+
+def test_plugins_with_a_state_are_part_of_it(toy_data: GZSLData, tmp_path: Path) -> None:
+    width = 16  # of the student's embedding with these settings
+    through = ScriptHost(toy_data)
+    d3 = attach(through, plugins=[Average(width)])
+    through.run(2, d3)
+    torch.save(d3.state_dict(), tmp_path / "d3.pt")
+    broken = ScriptHost(toy_data)
+    broken.net_g.load_state_dict(through.net_g.state_dict())
+    average = Average(width)
+    second = attach(broken, plugins=[average])
+    second.load_state_dict(torch.load(tmp_path / "d3.pt", weights_only=True))
+    assert average.mean.abs().sum() > 0
+    for each in (d3, second):
+        each.loss(features=toy_data.train_features[:8], labels=toy_data.train_labels[:8])
+    assert_equal(d3.values, second.values)
+    with pytest.raises(HostError, match="nothing changed"):
+        attach(ScriptHost(toy_data)).load_state_dict(d3.state_dict())
