@@ -52,23 +52,33 @@ def fresh_import() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the file of docs/own_loss_term.md, and a comparison with its row."""
+    """With the file of docs/own_loss_term.md."""
     folder = tmp_path_factory.mktemp("added")
     page = (ROOT / "docs" / "own_loss_term.md").read_text("utf-8")
     ((name, code),) = re.findall(r"(?m)^```python\n# (\S+\.py)\n((?s:.*?))^```$", page)
     (folder / name).write_text(code, "utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        fresh_import()
-        compare("fclswgan", "digits-2", folder / "out", plugins=[PATH], **TINY)
     return folder
 
 
 @pytest.fixture
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
     fresh_import()
+
+
+@pytest.fixture(scope="module")
+def compared(folder: Path) -> Path:
+    """The results of a comparison with its row."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        fresh_import()
+        compare("fclswgan", "digits-2", folder / "out", plugins=[PATH], **TINY)
     return folder / "out"
+
+
+@pytest.fixture
+def here(importable: None, compared: Path) -> Path:
+    return compared
 
 
 def rows(out: Path) -> Any:
@@ -234,12 +244,13 @@ def test_what_a_plugin_keeps_is_of_one_training(monkeypatch: pytest.MonkeyPatch)
         ([None], "no function marked"),
     ],
 )
-def test_what_is_no_plugin_is_refused(here: Path, given: list[Any], says: str) -> None:
+@pytest.mark.usefixtures("importable")
+def test_what_is_no_plugin_is_refused(given: list[Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         find_plugins(given)
 
 
-def test_all_problems_are_listed_before_any_training(here: Path, tmp_path: Path) -> None:
+def test_all_problems_are_listed_before_any_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"(?s)2 problems.*seeds must be.*nowhere"):
         compare(data="digits-2", out=tmp_path, plugins=["nowhere:x"], **{**TINY, "seeds": 0})
 
