@@ -27,6 +27,9 @@ draw  unseen       chance  ZSL   ten-way
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from d3_plugin.data.dataset import GZSLData
@@ -75,12 +78,11 @@ def load_digits_gzsl(draw: int = 0, split: int | None = None) -> GZSLData:
 
     Source: UCI "Optical Recognition of Handwritten Digits", as shipped with scikit-learn.
     """
-    from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     if isinstance(draw, bool) or not isinstance(draw, int) or draw not in range(len(DRAWS)):
         raise InputError(f"load_digits_gzsl: draw must be one of 0..{len(DRAWS) - 1}, got {draw!r}")
-    images = load_digits()
+    images = _images()
     seen_rows = np.flatnonzero(~np.isin(images.target, DRAWS[draw]))
     train, test_seen = train_test_split(
         seen_rows,
@@ -98,3 +100,11 @@ def load_digits_gzsl(draw: int = 0, split: int | None = None) -> GZSLData:
         class_names="0123456789",
         name=f"digits-{draw}",
     )
+
+
+@functools.cache
+def _images() -> Any:
+    """Read once: it takes longer than a step of a training."""
+    from sklearn.datasets import load_digits
+
+    return load_digits()

@@ -171,7 +171,7 @@ def _made(
     # The runs of one seed and split are made by all the code that takes part.
     codes = [run.code for run in runs if (run.seed, run.split) == (0, "test")]
     digests = {"data": firsts[0].data_digest, "code": digest_of(codes)}
-    content = results(
+    made = results(
         settings,
         finished,
         rows,
@@ -180,8 +180,8 @@ def _made(
         notes=notes,
         digests={name: value for name, value in digests.items() if value},
     )
-    write_results(out / file, content)
-    comparison = Comparison(content, out / file, write_report(out, file))
+    content = write_results(out / file, made)
+    comparison = Comparison(content, out / file, write_report(out, file, content))
     if lines := failures(conditions, content["summary"]):
         failed = FailedConditionError("\n".join(f"failed: {line}" for line in lines))
         failed.results = comparison

@@ -50,25 +50,23 @@ def render_again(out: Path) -> list[Path]:
         raise InputError(
             f"{out} holds no {' or '.join(OUTPUTS)}; it must be the --out of a command"
         )
-    return [write_report(out, file) for file in found]
+    return [write_report(out, file, read_results(out / file)) for file in found]
 
 
-def write_report(out: Path, file: str = "results.json") -> Path:
-    """Write everything that is made from ``file``: the page, the tables, the pictures.
+def write_report(out: Path, file: str, content: dict[str, Any]) -> Path:
+    """Write everything that is made from results: the page, the tables, the pictures.
 
     Args:
-        out: folder with the file; gets the page, the tables as CSV and LaTeX, and the folder
-            ``figures`` with every picture as SVG and PDF.
-        file: ``results.json`` or ``ablation.json``.
+        out: gets the page, the tables as CSV and LaTeX, and the folder ``figures`` with every
+            picture as SVG and PDF.
+        file: ``results.json`` or ``ablation.json``, whose ``content`` it is.
 
     Returns:
         The page.
 
     Raises:
-        InputError: the file cannot be read, or does not follow the schema.
         StorageError: a file cannot be written.
     """
-    content = read_results(out / file)
     page, table, first = OUTPUTS[file]
     settings, summaries = content["settings"], content["summary"]
     name = settings.get("name") or Path(settings["data"]).name

@@ -107,16 +107,17 @@ def _finite(value: float) -> float | None:
     return value if abs(value) <= _LARGEST else None
 
 
-def write_results(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``results.json`` or ``ablation.json``.
+def write_results(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``results.json`` or ``ablation.json``; returns what :func:`read_results` would.
 
     Raises:
         InputError: the content does not follow the schema; a file that was there is unchanged.
         StorageError: it cannot be written.
     """
     text = json.dumps(content, indent=1)
-    _parsed(path, text)
+    parsed = _parsed(path, text)
     write_atomically(path, text.encode())
+    return parsed
 
 
 def read_results(path: Path) -> dict[str, Any]:

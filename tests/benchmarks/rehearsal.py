@@ -167,8 +167,8 @@ def report(out: Path, data: GZSLData, evaluation: Evaluation) -> None:
     runs = made_up.runs()
     record = replace(runs[0].record, class_names=list(data.class_names), projection=None)
     runs = [replace(run, evaluation=evaluation, record=record) for run in runs]
-    write_results(out / "results.json", made_up.content(made=runs))
-    write_report(out)
+    content = write_results(out / "results.json", made_up.content(made=runs))
+    write_report(out, "results.json", content)
 
 
 def row(name: str, family: str, host: dict[str, Any], phases: Phases, per: dict[str, float]) -> str:

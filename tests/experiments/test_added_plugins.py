@@ -19,12 +19,11 @@ from torch import Tensor
 
 from d3_plugin import D3Settings, FailedConditionError, Host, InputError, StepBatch, hookimpl
 from d3_plugin.experiments import ablate, compare, shared_training
-from d3_plugin.experiments import training as training_module
 from d3_plugin.experiments.added_plugins import find_plugins
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import plan, trainings
 from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute, prove
+from d3_plugin.experiments.shared_training import execute
 from tests.experiments import spoiled_hosts
 from tests.experiments.test_training_functions import train
 from tests.experiments.tiny import D3, HOST, SMALL
@@ -53,23 +52,33 @@ def fresh_import() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the file of docs/own_loss_term.md, and a comparison with its row."""
+    """With the file of docs/own_loss_term.md."""
     folder = tmp_path_factory.mktemp("added")
     page = (ROOT / "docs" / "own_loss_term.md").read_text("utf-8")
     ((name, code),) = re.findall(r"(?m)^```python\n# (\S+\.py)\n((?s:.*?))^```$", page)
     (folder / name).write_text(code, "utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        fresh_import()
-        compare("fclswgan", "digits-2", folder / "out", plugins=[PATH], **TINY)
     return folder
 
 
 @pytest.fixture
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
     fresh_import()
+
+
+@pytest.fixture(scope="module")
+def compared(folder: Path) -> Path:
+    """The results of a comparison with its row."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        fresh_import()
+        compare("fclswgan", "digits-2", folder / "out", plugins=[PATH], **TINY)
     return folder / "out"
+
+
+@pytest.fixture
+def here(importable: None, compared: Path) -> Path:
+    return compared
 
 
 def rows(out: Path) -> Any:
@@ -170,7 +179,7 @@ def test_what_an_object_holds_is_part_of_its_runs_identity() -> None:
     assert trainings(one) == [one]
 
 
-def test_a_plugin_that_changes_the_host_is_trained_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_changes_the_host_is_trained_apart() -> None:
     class Shrinks:
         @hookimpl
         def d3_extra_terms(self, host: Host) -> dict[str, Tensor]:
@@ -178,7 +187,6 @@ def test_a_plugin_that_changes_the_host_is_trained_apart(monkeypatch: pytest.Mon
                 next(host.generator.parameters()).mul_(0.9)
             return {}
 
-    monkeypatch.setattr(shared_training, "_proved", prove)
     family = find_family(spoiled_hosts.family)
     host = asdict(spoiled_hosts.Settings("plain"))
     runs = planned(Shrinks(), adapter="spoiled", host=host, family=family)
@@ -191,7 +199,7 @@ def test_a_plugin_with_a_final_classifier_of_its_own(monkeypatch: pytest.MonkeyP
         def d3_train_classifier(self, features: Tensor, num_classes: int) -> Any:
             return torch.nn.Linear(features.shape[1], num_classes)
 
-    monkeypatch.setattr(training_module, "why_apart", lambda runs: "")
+    monkeypatch.setattr(shared_training, "why_apart", lambda runs: "")
     baseline, d3, own = (made.evaluation.host_scores for made in execute(planned(Untrained())))
     assert (baseline == d3).all()
     assert (baseline != own).any()
@@ -215,7 +223,7 @@ def test_what_a_plugin_keeps_is_of_one_training(monkeypatch: pytest.MonkeyPatch)
             self.steps += 1
             return {"growing": self.steps * batch.student_logits.square().mean()}
 
-    monkeypatch.setattr(training_module, "why_apart", lambda runs: "")
+    monkeypatch.setattr(shared_training, "why_apart", lambda runs: "")
     runs = planned(Counts())
     before = runs[2].identity()
     one, other = execute(runs)[2], execute(runs)[2]
@@ -236,12 +244,13 @@ def test_what_a_plugin_keeps_is_of_one_training(monkeypatch: pytest.MonkeyPatch)
         ([None], "no function marked"),
     ],
 )
-def test_what_is_no_plugin_is_refused(here: Path, given: list[Any], says: str) -> None:
+@pytest.mark.usefixtures("importable")
+def test_what_is_no_plugin_is_refused(given: list[Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         find_plugins(given)
 
 
-def test_all_problems_are_listed_before_any_training(here: Path, tmp_path: Path) -> None:
+def test_all_problems_are_listed_before_any_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"(?s)2 problems.*seeds must be.*nowhere"):
         compare(data="digits-2", out=tmp_path, plugins=["nowhere:x"], **{**TINY, "seeds": 0})
 

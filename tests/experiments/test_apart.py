@@ -14,11 +14,12 @@ from d3_plugin import D3Settings, D3Warning
 from d3_plugin.experiments import shared_training
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute, prove
+from d3_plugin.experiments.shared_training import execute
 from d3_plugin.experiments.training import Outcome
 from tests.experiments.spoiled_hosts import Settings, family
 from tests.experiments.tiny import D3, HOST
 
+PROVED = shared_training._proved  # in a process of its own
 IDIOMS = [
     *("stream of its own", "loader thread", "weight changed in forward"),
     *(
@@ -45,9 +46,7 @@ def assert_same(one: Outcome, other: Outcome) -> None:
 
 
 @pytest.mark.parametrize("idiom", IDIOMS)
-def test_baseline_is_the_scripts_own(idiom: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if idiom != "replay":  # the proof in this process: importing all again takes seconds
-        monkeypatch.setattr(shared_training, "_proved", prove)
+def test_baseline_is_the_scripts_own(idiom: str) -> None:
     baseline, d3 = runs = planned(idiom)
     with pytest.warns(D3Warning, match="spoiled: the baseline is trained apart from D³") as caught:
         made = execute(runs)
@@ -58,7 +57,11 @@ def test_baseline_is_the_scripts_own(idiom: str, monkeypatch: pytest.MonkeyPatch
     assert made[1].run == d3
 
 
-def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream() -> None:
+def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_training, "_proved", PROVED)
+
     def streams() -> list[float]:
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
         drawn = [torch.rand(1).item(), np.random.random(), random.random()]  # noqa: NPY002

@@ -25,6 +25,9 @@ from tests.data.mat_folders import make
 from tests.experiments.test_families_in_place import MODULE, TINY
 from tests.experiments.tiny import ARGUMENTS, results
 
+COMMAND = [*ARGUMENTS, "--seeds", "2"]
+"""Four trainings, for two workers of four threads each."""
+
 
 def planned(data: str = "digits-2", digest: str = "") -> list[Run]:
     host = asdict(FCLSWGANSettings())
@@ -42,7 +45,7 @@ def refusal(scheduler: str | None, error: type[Exception]) -> str:
 def loky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of this machine, one thread a run as on a cluster."""
     out = tmp_path_factory.mktemp("loky")
-    assert main([*ARGUMENTS, "--jobs", "2", "--out", str(out)]) == 0
+    assert main([*COMMAND, "--jobs", "2", "--out", str(out)]) == 0
     return out
 
 
@@ -50,7 +53,7 @@ def loky(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster() -> Iterator[str]:
     distributed = pytest.importorskip("distributed", reason="Dask is not installed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        n_workers=2, threads_per_worker=4, processes=True, dashboard_address=":0"
     ) as started:
         yield started.scheduler_address
 
@@ -58,9 +61,10 @@ def cluster() -> Iterator[str]:
 def test_dask_gives_the_results_of_this_machine(
     loky: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Random streams belong to a process: trainings in a worker's threads would mix them."""
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster)
     monkeypatch.setitem(__import__("dask").config.config, "scheduler-address", cluster)
-    assert main([*ARGUMENTS, "--backend", "dask", "--out", str(tmp_path)]) == 0
+    assert main([*COMMAND, "--backend", "dask", "--out", str(tmp_path)]) == 0
     assert results(tmp_path) == results(loky)
 
 
@@ -136,17 +140,6 @@ def test_what_a_worker_can_lack(tmp_path: Path) -> None:
         (answer,) = _make_there(pickle.dumps([other]), [other.identity()])
         assert next(iter(change.values())) in answer.problem
         assert answer.outcome is None
-
-
-def test_one_training_at_a_time_in_a_worker_with_four_threads(loky: Path, tmp_path: Path) -> None:
-    """Random streams belong to a process: trainings in its threads would mix them."""
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=4, processes=True, dashboard_address=":0"
-    ) as cluster:
-        arguments = ["--backend", "dask", "--scheduler", cluster.scheduler_address]
-        assert main([*ARGUMENTS, *arguments, "--out", str(tmp_path)]) == 0
-    assert results(tmp_path) == results(loky)
 
 
 @pytest.mark.parametrize("device", ["meta", "tpuu", "cuda:99"])

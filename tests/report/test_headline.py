@@ -33,8 +33,7 @@ def results() -> Any:
 @pytest.fixture(scope="module")
 def folder(results: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("headline")
-    write_results(out / "results.json", results)
-    write_report(out)
+    write_report(out, "results.json", write_results(out / "results.json", results))
     return out
 
 

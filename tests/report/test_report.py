@@ -192,8 +192,8 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(folder: Path, content: dict[str, Any]) -> str:
     """The page of these results."""
-    write_results(folder / "results.json", content)
-    return report.write_report(folder).read_text()
+    content = write_results(folder / "results.json", content)
+    return report.write_report(folder, "results.json", content).read_text()
 
 
 def test_class_names_are_shown_as_they_are(tmp_path: Path) -> None:

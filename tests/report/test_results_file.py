@@ -64,7 +64,7 @@ def check_mutations(results: Any, folder: Path, seed: int, times: int) -> int:
         made = mutated(results, path, number)
         (folder / "results.json").write_text(json.dumps(made))
         try:
-            page.write_report(folder)
+            page.render_again(folder)
         except D3Error as error:
             refusals.append(str(error))
         except Exception as error:
