@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from d3_plugin.data import GZSLData
+from d3_plugin.evaluation import softmax
 from d3_plugin.hooks import manager
 from tests.experiments.tiny import blank_picture
 from tests.toys import ScriptHost, toy_problem
@@ -96,6 +97,20 @@ def toy_data() -> GZSLData:
 def host(toy_data: GZSLData) -> ScriptHost:
     """A script on the CPU."""
     return ScriptHost(toy_data)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_final_classifier(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The default classifier makes few steps in tests that do not ask how good it is."""
+    path = request.path
+    with pytest.MonkeyPatch.context() as patch:
+        if (
+            path.parent.name in ("attachment", "evaluation", "hosts")
+            and path.stem != "test_softmax"
+        ):
+            patch.setattr(softmax, "STEPS", 0, raising=False)
+            patch.setattr(softmax, "EPOCHS", 10, raising=False)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

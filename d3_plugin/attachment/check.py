@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pluggy
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
-from d3_plugin.evaluation.seen_class_check import Proof, prove_host
+from d3_plugin.evaluation.seen_class_check import SeenClassCheck, check_seen_classes
 from d3_plugin.hooks.user_functions import (
     UserHooks,
     labels_of_classifier,
@@ -120,7 +120,7 @@ def check_of(
         own, whole = (f"{1000 * each:.3g} ms" for each in seconds)
         lines.append(Line("time of a step", f"D³ {own} of {whole}", "the last steps"))
     if prove:
-        lines += proof_lines(prove_host(host, hooks, seed))
+        lines += seen_class_lines(check_seen_classes(host, hooks, seed))
     return Check(host.name, lines)
 
 
@@ -203,7 +203,7 @@ def host_lines(host: Host, hooks: pluggy.HookRelay) -> list[Line]:
     ]
 
 
-def proof_lines(proof: Proof) -> list[Line]:
+def seen_class_lines(proof: SeenClassCheck) -> list[Line]:
     """What synthesising seen classes has shown; each warning with the line it belongs to."""
     first, *others = [*proof.warnings, ""]
     lines = [Line("synthetic rows", str(proof), "synthesis of seen classes", first)]

@@ -14,7 +14,6 @@ from typing import Any
 import pluggy
 import torch
 from torch import Tensor
-from torch._C._functorch import peek_interpreter_stack
 
 from d3_plugin.attachment.gradient import MEASURE_EVERY, Arrival, GivenGradient, GradientShare
 from d3_plugin.distillation.distiller import Distiller
@@ -22,7 +21,7 @@ from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.distributed import process_rank
 from d3_plugin.errors import D3Warning, HostError, InputError
-from d3_plugin.evaluation.seen_class_check import prove_host
+from d3_plugin.evaluation.seen_class_check import check_seen_classes
 from d3_plugin.hooks.calls import after_step, extra_terms
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host, StepBatch
@@ -105,10 +104,6 @@ class GeneratorLoss:
         """The extra loss, 0-dim; arguments as for ``loss()``."""
         if torch.is_inference_mode_enabled():
             raise HostError("call loss() in the training loop, not under torch.inference_mode()")
-        if peek_interpreter_stack() is not None:  # nothing public tells
-            raise HostError(
-                "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
-            )
         start = time.perf_counter()
         settings, share = self.settings, self.share
         reached = settings.weight > 0 and self._generator_is_reached()
@@ -251,7 +246,7 @@ class GeneratorLoss:
     def _prove(self) -> None:
         """Warns of a wrong call or scale of the data while the training can still be stopped."""
         with plain_pytorch(self._host.generator):
-            proof = prove_host(self._host, self._hooks, _SHOWN_AFTER)
+            proof = check_seen_classes(self._host, self._hooks, _SHOWN_AFTER)
         for sentence in proof.warnings_of_the_call:
             warnings.warn(sentence, D3Warning, stacklevel=6)
 

@@ -66,7 +66,8 @@ class Arrival:
 
     def look(self, steps: int) -> None:
         """Warn once if nothing came, or nothing was learnt, in the last ``steps`` steps."""
-        lengths = torch.stack([norm.cpu() for norm in torch._foreach_norm(self._parameters())])
+        parameters = [p.detach() for p in self._generator.parameters()]
+        lengths = torch.stack([norm.cpu() for norm in torch._foreach_norm(parameters)])
         unchanged = self._lengths is not None and torch.equal(lengths, self._lengths)
         self._lengths = lengths
         came, self._came = self._came, False
@@ -82,9 +83,6 @@ class Arrival:
             "has reached it: give attach the optimizer that is stepped, and step it after backward"
         )
         warnings.warn(what, D3Warning, stacklevel=7)
-
-    def _parameters(self) -> list[Tensor]:
-        return [p.detach() for p in self._generator.parameters()]
 
 
 class GradientShare:
@@ -172,25 +170,22 @@ class GradientShare:
     def warn(self, weight: float, hooked: bool) -> bool:
         """Warn and return True if the median share is too large or small; makes a GPU wait."""
         share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
-        clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
-        if 0 < share < SMALL_SHARE:
-            warnings.warn(
-                f"D³'s part of the generator's gradient is {share:.1g}: in effect the weight is 0. "
-                f"Take D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}), or 0 for the "
-                "student alone",
-                D3Warning,
-                stacklevel=7,
-            )
-            return True
-        if large := share > LARGE_SHARE:
-            warnings.warn(
-                f"D³'s part of the generator's gradient is {share:.1%}; above {LARGE_SHARE:.0%} it "
-                "may spoil the host's own training. Take "
-                f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){clipped * hooked}",
-                D3Warning,
-                stacklevel=7,
-            )
-        return large
+        if not (0 < share < SMALL_SHARE or share > LARGE_SHARE):
+            return False
+        found, why = f"{share:.1g}", "in effect the weight is 0"
+        other = ", or 0 for the student alone"
+        if share > LARGE_SHARE:
+            found = f"{share:.1%}"
+            why = f"above {LARGE_SHARE:.0%} it may spoil the host's own training"
+            clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
+            other = clipped * hooked
+        warnings.warn(
+            f"D³'s part of the generator's gradient is {found}: {why}. Take "
+            f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){other}",
+            D3Warning,
+            stacklevel=7,
+        )
+        return True
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:

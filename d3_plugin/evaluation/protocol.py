@@ -22,7 +22,7 @@ from d3_plugin.evaluation.doubts import ADVICE, doubts_of_chance, doubts_of_clas
 from d3_plugin.evaluation.final_classifier import train_final
 from d3_plugin.evaluation.metrics import ood_auroc
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
-from d3_plugin.evaluation.seen_class_check import prove_host
+from d3_plugin.evaluation.seen_class_check import check_seen_classes
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hosts.call_form import NoiseSource
@@ -225,7 +225,7 @@ def score_host(
     )
     doubts = doubts_of_classifier(final.host, evaluation)
     if trained:
-        doubts += [*doubts_of_chance(evaluation), *prove_host(host, hooks, seed).warnings]
+        doubts += [*doubts_of_chance(evaluation), *check_seen_classes(host, hooks, seed).warnings]
     _warn(doubts)
     return evaluation
 
@@ -275,7 +275,7 @@ def make_classifier(
     _warn(
         [
             *doubts_of_classifier(final.host),
-            *(prove_host(host, hooks, seed).warnings if trained else []),
+            *(check_seen_classes(host, hooks, seed).warnings if trained else []),
         ]
     )
     return Classifier(

@@ -34,7 +34,7 @@ _LENGTHS = 0.4, 2.5  # a generator of 10 steps: 0.5; scaled features against raw
 
 
 @dataclass(frozen=True)
-class Proof:
+class SeenClassCheck:
     """The result of synthesising seen classes.
 
     Attributes:
@@ -130,7 +130,7 @@ class Proof:
 
 
 @torch.no_grad()
-def prove_synthesis(
+def compare_with_real(
     synthesize: Rows,
     data: GZSLData,
     modules: Iterable[nn.Module] = (),
@@ -138,7 +138,7 @@ def prove_synthesis(
     *,
     call_seen: bool = False,
     training: bool = False,
-) -> Proof:
+) -> SeenClassCheck:
     """Synthesise seen classes and compare them with the training rows.
 
     Draws from the current random streams: call it in a separate one, so that it does not advance
@@ -186,11 +186,13 @@ def prove_synthesis(
     length, gap, between, equal = torch.stack([longer, moved, apart, same]).tolist()
     chance = 1 / len(seen)
     informed = any(own > 2 * chance or linked >= _LINK for own, linked in ((share, link), trained))
-    return Proof(share, chance, link, others, length, gap, between, equal, call_seen, informed)
+    return SeenClassCheck(
+        share, chance, link, others, length, gap, between, equal, call_seen, informed
+    )
 
 
-def prove_host(host: Host, hooks: pluggy.HookRelay, seed: int) -> Proof:
-    """:func:`prove_synthesis` of a host, in a random stream of its own."""
+def check_seen_classes(host: Host, hooks: pluggy.HookRelay, seed: int) -> SeenClassCheck:
+    """:func:`compare_with_real` of a host, in a random stream of its own."""
     call, by = host.from_noise, synthesizes(hooks, host)
 
     def rows_of(form: CallForm) -> Rows:
@@ -202,7 +204,7 @@ def prove_host(host: Host, hooks: pluggy.HookRelay, seed: int) -> Proof:
         return rows
 
     with RandomStream(seed, host.device, "proof"):
-        return prove_synthesis(
+        return compare_with_real(
             lambda ids: synthesize(host, hooks, ids, differentiable=False),
             host.data,
             host.modules,
@@ -220,7 +222,7 @@ def _means(rows: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
 
 
 def _link(means: Tensor, real: Tensor) -> float:
-    """See :class:`Proof`."""
+    """See :class:`SeenClassCheck`."""
     cosines = F.normalize(means - means.mean(dim=0)) @ F.normalize(real - real.mean(dim=0)).T
     own = torch.eye(len(real), dtype=torch.bool, device=real.device)
     by_chance = cosines[~own]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from d3_plugin.attachment.check import Check, Line, call_lines, generator_lines, proof_lines
-from d3_plugin.evaluation.seen_class_check import Proof
+from d3_plugin.attachment.check import Check, Line, call_lines, generator_lines, seen_class_lines
+from d3_plugin.evaluation.seen_class_check import SeenClassCheck
 from d3_plugin.hosts.call_form import Attributes, CallForm, Noise, Slot, Unknown
 
 SLOTS = Slot(0, (Noise(10),)), Slot(1, (Attributes(torch.ones(3, 4), "attributes x 17"),))
-GOOD = Proof(0.97, 0.1, 20.0, {}, 0.9, 0.1, 2.0, 0.0, True, True)
-BAD = Proof(0.15, 0.1, 0.3, {"attributes first": (0.9, 9.0)}, 0.1, 4.0, 2.0, 1.0, False, True)
+GOOD = SeenClassCheck(0.97, 0.1, 20.0, {}, 0.9, 0.1, 2.0, 0.0, True, True)
+BAD = SeenClassCheck(
+    0.15, 0.1, 0.3, {"attributes first": (0.9, 9.0)}, 0.1, 4.0, 2.0, 1.0, False, True
+)
 
 
 def test_all_is_well() -> None:
@@ -21,7 +23,7 @@ def test_all_is_well() -> None:
         [
             *call_lines(form, given=False, guessed=False),
             *generator_lines(weight=0.01, reached=True, gradient_share=0.012, steps=40),
-            *proof_lines(GOOD),
+            *seen_class_lines(GOOD),
         ],
     )
     assert check.problems == []
@@ -44,7 +46,7 @@ def test_what_looks_wrong() -> None:
         [
             *call_lines(form, given=False, guessed=False),
             *generator_lines(weight=1.0, reached=False, gradient_share=None, steps=60),
-            *proof_lines(BAD),
+            *seen_class_lines(BAD),
         ],
     )
     assert len(check.problems) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import d3_plugin
 from d3_plugin import D3, D3Warning, HostError
+from d3_plugin.attachment import generator_loss
 from d3_plugin.data import GZSLData, load
 from tests.toys import SMALL, WEIGHT_ZERO, PlainGenerator, linear_problem, parts_of, toy_problem
 
@@ -165,7 +167,10 @@ class Deep(nn.Module):
         return self.layers(torch.cat([embd, noise], 1))
 
 
-def learnt(steps: int, data: GZSLData) -> nn.Module:
+@cache
+def learnt() -> nn.Module:
+    """On scaled digits."""
+    data, steps = load("digits").scaled(), 200
     torch.manual_seed(0)
     net = Deep(data)
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
@@ -181,8 +186,7 @@ def learnt(steps: int, data: GZSLData) -> nn.Module:
 
 @pytest.mark.parametrize("function", [d3_plugin.evaluate, d3_plugin.classifier])
 def test_wrong_guess_without_a_loop(function: Callable[..., object]) -> None:
-    data = load("digits").scaled()
-    net = learnt(200, data)
+    data, net = load("digits").scaled(), learnt()
     with pytest.warns(D3Warning) as said:
         function(generator=net, data=data)
     assert any("with attributes first" in str(each.message) for each in said)
@@ -193,15 +197,17 @@ def test_wrong_guess_without_a_loop(function: Callable[..., object]) -> None:
 
 @pytest.mark.parametrize("function", [d3_plugin.evaluate, d3_plugin.classifier])
 def test_data_that_are_not_scaled(function: Callable[..., object]) -> None:
-    data = load("digits")
-    net = learnt(200, data.scaled())
+    data, net = load("digits"), learnt()
     with pytest.warns(D3Warning, match="times as long as the real rows of data="):
         function(generator=net, data=data, synthesize=lambda ids, a: net(a, torch.randn_like(a)))
 
 
 @pytest.mark.parametrize("mode", ["loss", "hook"])
-def test_data_that_are_not_scaled_are_noticed_in_training(mode: str) -> None:
+def test_data_that_are_not_scaled_are_noticed_in_training(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a batch in ``loss()``, too, and before the training ends."""
+    monkeypatch.setattr(generator_loss, "_SHOWN_AFTER", 150)
     data, scaled = load("digits"), load("digits").scaled()
     torch.manual_seed(0)
     net = Deep(data)
@@ -211,7 +217,7 @@ def test_data_that_are_not_scaled_are_noticed_in_training(mode: str) -> None:
     )
 
     def loop() -> None:
-        for _ in range(500):
+        for _ in range(150):
             rows = torch.randint(len(data.train_labels), (64,))
             given = scaled.attributes[data.train_labels[rows]]
             optimizer.zero_grad()

@@ -48,16 +48,18 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
+@contextmanager
+def both(one: AbstractContextManager[Any], other: AbstractContextManager[Any]) -> Iterator[None]:
+    with one, other:
+        yield
+
+
+# Two that do not hide each other at once: each of these makes several classifiers.
 CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "autocast to bfloat16": lambda: torch.autocast("cpu", torch.bfloat16),
-    "autocast to float16": lambda: torch.autocast("cpu", torch.float16),
-    "inference mode": torch.inference_mode,
-    "no gradient": torch.no_grad,
-    "float64": lambda: default_dtype(torch.float64),
-    "bfloat16": lambda: default_dtype(torch.bfloat16),
-    "device": lambda: default_device("meta"),
-    "device block": lambda: torch.device("meta"),
-    "deterministic": deterministic,
+    "autocast, no gradient": lambda: both(torch.autocast("cpu", torch.bfloat16), torch.no_grad()),
+    "inference mode, deterministic": lambda: both(torch.inference_mode(), deterministic()),
+    "float64, device": lambda: both(default_dtype(torch.float64), default_device("meta")),
+    "bfloat16, device block": lambda: both(default_dtype(torch.bfloat16), torch.device("meta")),
     "anomalies": torch.autograd.detect_anomaly,
 }
 

@@ -17,6 +17,7 @@ import d3_plugin
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin import D3Settings, D3Warning, HostError
 from d3_plugin.data import GZSLData
+from d3_plugin.evaluation import softmax
 from tests.toys import SMALL, WEIGHT_ZERO, ScriptHost, VAEHost, attach
 
 pytestmark = pytest.mark.filterwarnings("ignore:D³ has made no step")
@@ -112,8 +113,11 @@ def test_a_familys_own_classifier_is_named(toy_data: GZSLData) -> None:
     assert d3_plugin.evaluate(trainer).classifier == "classifier of fclswgan"
 
 
-def test_a_classifier_far_below_the_student_is_pointed_out(toy_data: GZSLData) -> None:
+def test_a_classifier_far_below_the_student_is_pointed_out(
+    toy_data: GZSLData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And one that is not is left alone: any other warning is an error here."""
+    monkeypatch.setattr(softmax, "STEPS", 500, raising=False)
     features = torch.cat([toy_data.train_features, toy_data.test_unseen_features])
     labels = torch.cat([toy_data.train_labels, toy_data.test_unseen_labels])
     means = centres(features, labels, toy_data.num_classes).weight.detach()

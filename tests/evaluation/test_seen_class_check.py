@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData, load
 from d3_plugin.evaluation.doubts import near_chance
-from d3_plugin.evaluation.seen_class_check import prove_synthesis
+from d3_plugin.evaluation.seen_class_check import compare_with_real
 from d3_plugin.hosts.isolation import RandomStream
 
 
@@ -81,14 +81,14 @@ def test_order_of_arguments(steps: int, digits: GZSLData) -> None:
     def wrong(ids: Tensor) -> Tensor:
         return generator(table[ids], torch.randn(len(ids), generator.width))
 
-    good = prove_synthesis(right, digits, [generator], {"attributes first": wrong})
+    good = compare_with_real(right, digits, [generator], {"attributes first": wrong})
     assert (good.warnings, good.link > 4) == ([], True)
-    bad = prove_synthesis(wrong, digits, [generator], {"noise first": right})
+    bad = compare_with_real(wrong, digits, [generator], {"noise first": right})
     assert bad.share < 0.35
     assert "noise first: D³ seems to call the generator differently" in bad.warnings[0]
-    [alone] = prove_synthesis(wrong, digits, [generator]).warnings
+    [alone] = compare_with_real(wrong, digits, [generator]).warnings
     assert "this check cannot tell" in alone
-    assert prove_synthesis(wrong, digits, [generator], call_seen=True).warnings == []
+    assert compare_with_real(wrong, digits, [generator], call_seen=True).warnings == []
 
 
 def test_scale_of_attributes(digits: GZSLData) -> None:
@@ -99,14 +99,14 @@ def test_scale_of_attributes(digits: GZSLData) -> None:
         )
         for factor in (1, 10)
     }
-    proof = prove_synthesis(calls["attributes x 1"], digits, [generator], calls)
+    proof = compare_with_real(calls["attributes x 1"], digits, [generator], calls)
     assert "with attributes x 10" in proof.warnings[0]
-    assert prove_synthesis(calls["attributes x 10"], digits, [generator], calls).warnings == []
+    assert compare_with_real(calls["attributes x 10"], digits, [generator], calls).warnings == []
 
 
 def test_scale_of_features(digits: GZSLData) -> None:
     generator, table = trained(200, digits), digits.attributes
-    proof = prove_synthesis(
+    proof = compare_with_real(
         lambda ids: generator(torch.randn(len(ids), generator.width), table[ids]), load("digits")
     )
     assert any("Scale data= as the loop does" in each for each in proof.warnings)
@@ -116,7 +116,7 @@ def test_scale_of_features(digits: GZSLData) -> None:
 def test_forms_that_cannot_be_called(digits: GZSLData) -> None:
     noise = lambda ids: torch.rand(len(ids), digits.feature_dim)  # noqa: E731
     linear = nn.Linear(3, 4)
-    proof = prove_synthesis(noise, digits, [], {"a wrong width": lambda ids: linear(ids.float())})
+    proof = compare_with_real(noise, digits, [], {"a wrong width": lambda ids: linear(ids.float())})
     assert proof.others == {}
     assert proof.share < 0.4
     assert len(proof.warnings) == 1
@@ -135,7 +135,7 @@ def test_other_mode(digits: GZSLData) -> None:
 
     norm.train()
     generator.eval()
-    proof = prove_synthesis(synthesize, digits, [generator, norm])
+    proof = compare_with_real(synthesize, digits, [generator, norm])
     assert proof.mode_gap > proof.between
     assert any("differ from rows in train mode" in each for each in proof.warnings)
     assert (norm.training, generator.training) == (True, False)
@@ -149,7 +149,7 @@ def test_equal_rows(digits: GZSLData) -> None:
     def synthesize(ids: Tensor) -> Tensor:
         return drop(generator(torch.zeros(len(ids), generator.width), table[ids]))
 
-    proof = prove_synthesis(synthesize, digits, [generator, drop])
+    proof = compare_with_real(synthesize, digits, [generator, drop])
     assert proof.equal == 1
     assert any("all rows of a class are equal" in each for each in proof.warnings)
 
@@ -160,7 +160,7 @@ def test_random_numbers_and_time(digits: GZSLData) -> None:
     state = torch.get_rng_state()
     start = time.perf_counter()
     with RandomStream(0, torch.device("cpu"), "proof"):
-        prove_synthesis(
+        compare_with_real(
             lambda ids: generator(torch.randn(len(ids), generator.width), table[ids]), digits
         )
     assert time.perf_counter() - start < 1
