@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EPOCHS, BATCH = 25, 200
-LEAST_STEPS, MOST_STEPS = 500, 1500
+EPOCHS, STEPS, BATCH = 25, 500, 200
 LENGTH = 100.0  # L1 norm of a row, about that of CUB's features in [0, 1]
 
 
@@ -55,9 +52,8 @@ def train_default(features: Tensor, labels: Tensor, num_classes: int) -> Default
 
     Adam moves every weight by about its learning rate, so what a step does to the logits grows with
     the rows' L1 norm. Rows are therefore centred and brought to a mean norm of ``LENGTH``; the
-    weights then take both back. Few rows get more epochs than ``EPOCHS`` and many rows fewer, for
-    ``LEAST_STEPS`` to ``MOST_STEPS`` steps, rounded up to whole epochs. docs/performance.md
-    compares it with logistic regression.
+    weights then take both back. Few rows get more epochs, for ``STEPS`` steps at least.
+    docs/performance.md compares it with logistic regression.
 
     Args:
         features: (N, D) float.
@@ -67,9 +63,7 @@ def train_default(features: Tensor, labels: Tensor, num_classes: int) -> Default
     center = features.mean(dim=0)
     rows = features - center
     factor = LENGTH / rows.abs().sum(dim=1).mean().clamp_min(1e-12)
-    per_epoch = math.ceil(len(labels) / BATCH)
-    steps = min(max(EPOCHS * per_epoch, LEAST_STEPS), MOST_STEPS)
-    epochs = math.ceil(steps / per_epoch)
+    epochs = max(EPOCHS, -(-STEPS // -(-len(labels) // BATCH)))
     classifier = train_softmax(rows * factor, labels, num_classes, epochs=epochs, batch_size=BATCH)
     classifier.weight *= factor
     classifier.bias.sub_(classifier.weight @ center)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import d3_plugin
 from d3_plugin.data import GZSLData
-from d3_plugin.evaluation import softmax
 from d3_plugin.evaluation.softmax import train_default
 from tests.toys import PlainGenerator, linear_problem
 
@@ -40,24 +39,6 @@ def test_it_repeats_itself() -> None:
     data = linear_problem((0, 1, 2, 3, 4, 5), (6,))
     made = [trained(data.train_features, data.train_labels)[0].weight for _ in range(2)]
     assert torch.equal(*made)
-
-
-@pytest.mark.parametrize(("rows", "epochs"), [(150, 500), (1000, 100), (10_000, 25), (40_000, 8)])
-def test_few_rows_get_more_epochs_and_many_rows_fewer(
-    monkeypatch: pytest.MonkeyPatch, rows: int, epochs: int
-) -> None:
-    """500 to 1,500 steps of 200 rows; 25 epochs in between."""
-    given: list[int] = []
-
-    def untrained(
-        features: Tensor, labels: Tensor, num_classes: int, *, epochs: int, batch_size: int
-    ) -> nn.Linear:
-        given.append(epochs)
-        return nn.Linear(features.shape[1], num_classes).requires_grad_(False)
-
-    monkeypatch.setattr(softmax, "train_softmax", untrained)
-    softmax.train_default(torch.rand(rows, 2), torch.arange(rows) % 3, 3)
-    assert given == [epochs]
 
 
 @pytest.mark.slow
