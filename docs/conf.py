@@ -19,6 +19,7 @@ version = release = d3_plugin.__version__
 html_title = f"d3_plugin {version}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
+html_static_path = html_css_files = ["site.css"]
 html_copy_source = False
 html_math_renderer = "mathml"  # what browsers show without a script from elsewhere
 
@@ -42,10 +43,12 @@ examples/benchmarks/README
 :::
 :::{toctree}
 :hidden:
-:glob:
-:caption: Public code with D³
+:caption: Reference
 
-examples/hosts/*
+docs/api/index
+CONTRIBUTING
+examples/third_party_plugin/README
+CHANGELOG
 :::
 :::{toctree}
 :hidden:
@@ -57,12 +60,10 @@ docs/[d-np-t]*
 :::
 :::{toctree}
 :hidden:
-:caption: Reference
+:glob:
+:caption: Public code with D³
 
-docs/api/index
-CONTRIBUTING
-examples/third_party_plugin/README
-CHANGELOG
+examples/hosts/*
 :::
 """
 
@@ -77,7 +78,7 @@ napoleon_use_rtype = False
 
 def adapt(app, docname, source):
     """Pages are written for the repository: link what they name, unlink folders, add a menu."""
-    text = re.sub(r" (?=±)|(?<=[±▼]) ", "\N{NO-BREAK SPACE}", source[0])
+    text = re.sub(r" (?=±|\\\*)|(?<=[±▼]) ", "\N{NO-BREAK SPACE}", source[0])
     if docname == root_doc:
         text = re.sub(r"`((?:(?:docs|examples)/[\w/]+|CONTRIBUTING)\.md)`", r"[`\1`](\1)", text)
         text += CONTENTS
@@ -115,7 +116,8 @@ def as_markdown(output):
         picture = data["image/png"].replace("\n", "")
         return f'<img alt="output" src="data:image/png;base64,{picture}">'
     if "text/html" in data:
-        return f"<div>{' '.join(data['text/html'].split())}</div>"
+        table = " ".join(data["text/html"].split()).replace("<table>", '<table class="docutils">')
+        return f"<div>{table}</div>"
     text = data.get("text/plain") or "".join(output.get("text", ""))
     return f"```text\n{text.rstrip()}\n```"
 

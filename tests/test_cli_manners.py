@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from d3_plugin.__main__ import main
 from d3_plugin.data import digest
 from d3_plugin.errors import DataError
 from d3_plugin.experiments import parallel
+from d3_plugin.experiments.flags import setting_lines
 from d3_plugin.experiments.parallel import Made, Workers, _make_here, run_all
 from d3_plugin.experiments.run import Run
 from d3_plugin.experiments.store import RunStore
@@ -45,6 +47,23 @@ def test_misspelt_commands(word: str, hint: str, capsys: pytest.CaptureFixture[s
         main([word])
     assert caught.value.code == 2
     assert f"d3: error: no command {word!r}{hint}" in capsys.readouterr().err
+
+
+def test_settings_of_ones_own_are_explained() -> None:
+    @dataclass
+    class Settings:
+        """Of a training function.
+
+        Attributes:
+            steps: generator steps.
+        """
+
+        steps: int = 600
+        lr: float = field(default=0.1, metadata={"help": "of Adam."})
+        width: int = 8
+
+    lines = setting_lines(Settings)
+    assert lines == ["steps=600: generator steps.", "lr=0.1: of Adam.", "width=8"]
 
 
 def test_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,8 @@ def setting_lines(kind: type[Any]) -> list[str]:
         allowed, text = _allowed(hints[setting.name]), texts.get(setting.name, "")
         # A module's path means nothing to someone who only sets values.
         text = re.sub(r"(?:d3_plugin)?\.(?:\w+\.)+(\w+)", r"\1", text)
-        lines.append(f"{setting.name}={default}{f' ({allowed})' if allowed else ''}: {text}")
+        meaning = f": {text}" if text else ""
+        lines.append(f"{setting.name}={default}{f' ({allowed})' if allowed else ''}{meaning}")
     return lines
 
 

@@ -47,23 +47,23 @@ GAIN, NOISE, LOSS = [1.5, 1.9, 1.7, 1.2, 2.1], [1, -1, 2, -2, 0.5], [-1.5, -1.9,
     [
         (
             summary(d3_a=GAIN, d3_h=[10, 9, 11, 10, 9], baseline_calibrated_h=[6, 7, 6, 6, 6]),
-            "a: d3 gains AUSUC +1.7 ± 0.4 over 5 seeds; H +9.8 ± 1.0, of which calibrated "
-            "stacking alone gives +6.2",
+            "a: d3 gains AUSUC +1.7 ± 0.4 over 5 seeds; H +9.8 ± 1.0; calibrated "
+            "stacking alone gives H +6.2",
         ),
         (
             summary(d3_a=NOISE, d3_h=GAIN, baseline_calibrated_h=[3.0] * 5),
             "a: d3: no significant gain in AUSUC, +0.1 ± 2.0 over 5 seeds; H +1.7 ± 0.4; "
-            "calibrated stacking alone gives +3.0",
+            "calibrated stacking alone gives H +3.0",
         ),
         (
             summary(d3_a=LOSS, d3_h=NOISE, baseline_calibrated_h=LOSS),
             "a: d3 loses AUSUC -1.7 ± 0.4 over 5 seeds; H +0.1 ± 2.0, not significant; calibrated "
-            "stacking alone gives -1.7",
+            "stacking alone gives H -1.7",
         ),
         (
             summary(d3_a=[4.0], d3_h=[-3.0], baseline_calibrated_h=[1.0]),
             "a: d3: AUSUC +4.0, H -3.0, no verdict from a single seed; calibrated stacking alone "
-            "gives +1.0",
+            "gives H +1.0",
         ),
         (
             summary(d3_a=GAIN, d3_h=GAIN, cls_a=[1.8] * 5),
