@@ -12,8 +12,10 @@ attributes = rng.random((10, 16))  # (C, A)
 features = attributes[labels] @ rng.random((16, 64)) + rng.normal(0, 0.3, (500, 64))  # (N, D)
 
 seen, held_out = labels < 8, np.arange(500) % 5 == 0
-splits = {"train": seen & ~held_out, "test_seen": seen & held_out}
-data = GZSLData.from_arrays(features, labels, attributes, **splits, unseen_classes=[8, 9])
+train, test = seen & ~held_out, seen & held_out
+data = GZSLData.from_arrays(
+    features, labels, attributes, train=train, test_seen=test, unseen_classes=[8, 9]
+)
 
 trainer = FCLSWGANTrainer(data.scaled(), FCLSWGANSettings(steps=50))
 d3 = d3_plugin.attach(trainer)

@@ -17,11 +17,11 @@ from d3_plugin.evaluation import Classifier
 from d3_plugin.experiments import compare
 
 rng = np.random.default_rng(0)
-ids, of_classes = np.repeat(np.arange(10), 50), rng.random((10, 16))  # (N,) labels, (C, A)
-features = of_classes[ids] @ rng.random((16, 64)) + rng.normal(0, 0.3, (500, 64))  # (N, D)
+ids, att = np.repeat(np.arange(10), 50), rng.random((10, 16))  # (N,) labels, (C, A)
+features = att[ids] @ rng.random((16, 64)) + rng.normal(0, 0.3, (500, 64))  # (N, D)
 seen, fifth = ids < 8, np.arange(500) % 5 == 0
-splits = {"train": seen & ~fifth, "test_seen": seen & fifth, "unseen_classes": [8, 9]}
-data = GZSLData.from_arrays(features, ids, of_classes, **splits)
+kept, test = seen & ~fifth, seen & fifth
+data = GZSLData.from_arrays(features, ids, att, train=kept, test_seen=test, unseen_classes=[8, 9])
 
 
 def train(data, seed, d3=d3_plugin):  # compare() passes another d3

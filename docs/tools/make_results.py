@@ -3,7 +3,8 @@
     python docs/tools/make_results.py --readme README.md
 
 Each folder, by default all of docs/results, is the ``--out`` of a ``d3 compare``, or has its
-results.json, and the ablation.json of a ``d3 ablate`` if there was one; nothing else is read.
+results.json, and the ablation.json of a ``d3 ablate`` and the end-to-end.json of a comparison with
+``--preset end-to-end`` if there were any; nothing else is read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ JUDGED = {"d3_chosen": "tuned", "d3": "defaults"}
 TRAININGS = {"baseline": "baseline", "d3": "+D³", "released": "released formulas"}
 COLUMNS = 7  # of a row's table: without ZSL and oracle H
 FOLDERS = sorted(path.parent for path in Path(__file__).parents[1].glob("results/*/results.json"))
+TRAINED_TOO = """\
+## The generator trained, too
+
+The paper's form: with `--preset end-to-end`, D³'s losses also train the generator, at 3 % of its
+gradient. *Host's classifier* is that of the generator alone, without the student. The last column
+sets each row beside the same row with the generator left alone, on the same seeds. Times, draws
+and settings are as above; seeds and cuts are fewer where the command says so.
+"""
+
 HEAD = """\
 # Results
 
@@ -55,9 +65,9 @@ in [results](results); it stops if a sentence of the list no longer holds.
 
 READING = """\
 Percent; mean ± half-width of the 95 % t interval over seeds. Differences are paired: same seed,
-data draw and initialisation. ▼ marks a negative difference. *Significant* counts all settings of a
-column together (Holm's procedure: a chance of 5 % for any false one) and has a \\*; *by its own
-interval* means an interval without 0.
+data draw and initialisation. ▼ marks a negative difference, \\* one that is significant after
+Holm's correction for all settings of its column (a chance of 5 % for any false one). *Uncorrected*
+counts intervals without 0.
 
 - **Tuned on validation classes**: the student's weight and the offset of the seen scores are chosen
   on the pseudo-unseen classes on which the rivals' constants are chosen, cut from the training
@@ -111,20 +121,24 @@ def main() -> None:
     comparisons = [
         (folder.name, read_results(folder / "results.json")) for folder in options.folders
     ]
-    ablations = [
-        (folder.name, read_results(folder / "ablation.json"))
-        for folder in options.folders
-        if (folder / "ablation.json").exists()
-    ]
-    write_page(comparisons, ablations, options.out)
+    ablations, end_to_end = (
+        [
+            (folder.name, read_results(folder / file))
+            for folder in options.folders
+            if (folder / file).exists()
+        ]
+        for file in ("ablation.json", "end-to-end.json")
+    )
+    write_page(comparisons, ablations, options.out, end_to_end)
     if options.readme:
         before, mark, rest = options.readme.read_text(encoding="utf-8").partition(MARKS[0])
         _, end, after = rest.partition(MARKS[1])
         if not (mark and end):
             raise InputError(f"{options.readme} has no lines {' and '.join(MARKS)}")
-        told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations))
+        told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations, end_to_end))
         told = re.sub(r"\[([\w.]+)\]\(\1\)", r"`docs/\1`", told)  # no link works on every index
-        text = f"{before}{mark}\n{told}\n\n{glance(comparisons, ['d3_chosen'])}\n{end}{after}"
+        table = glance(comparisons, ["d3_chosen"]).replace(" ± ", "\N{NO-BREAK SPACE}± ")
+        text = f"{before}{mark}\n{told}\n\n{table}\n{end}{after}"
         options.readme.write_text(text, encoding="utf-8")
 
 
@@ -132,16 +146,18 @@ def write_page(
     comparisons: Contents,
     ablations: Contents,
     out: Path,
+    end_to_end: Contents = (),
 ) -> None:
     """Write the page, and one picture for each comparison's table into a folder of its name.
 
     Args:
         comparisons, ablations: name and content of each; the name is that of its folder.
         out: the Markdown file.
+        end_to_end: comparisons with the generator trained, of some of the same names.
     """
     pictures = out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
-    told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations))
+    told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations, end_to_end))
     sections = [HEAD, f"{told}\n", f"{glance(comparisons)}\n", READING]
     for name, content in comparisons:
         data = data_of(content)
@@ -154,6 +170,10 @@ def write_page(
                 f"{run_time(content, adapter)}\n\n"
                 f"![seen-unseen curves of {adapter} on {data}]({pictures.name}/{picture.name})\n"
             )
+    if end_to_end:
+        commands = "\n".join(command(f"{name}-end-to-end", made) for name, made in end_to_end)
+        lines = beside_left_alone(end_to_end, dict(comparisons))
+        sections.append(f"{TRAINED_TOO}\n```bash\n{commands}\n```\n\n{aligned(lines)}\n")
     for name, content in ablations:
         data = data_of(content)
         sections.append(
@@ -164,6 +184,29 @@ def write_page(
             for adapter, summary in content["summary"].items()
         ]
     out.write_text("\n".join(sections), encoding="utf-8")
+
+
+def beside_left_alone(
+    end_to_end: Contents, comparisons: Mapping[str, dict[str, Any]]
+) -> list[list[str]]:
+    """What +D³ changes where the generator is trained, too; also against the generator left alone.
+
+    Args:
+        end_to_end: see :func:`write_page`.
+        comparisons: content of those with the generator left alone, by name; their first seeds are
+            those of ``end_to_end``.
+    """
+    lines = [["", "seeds", "+D³", "ΔAUSUC", "ΔH", "ΔAUSUC vs left alone"]]
+    for name, content in end_to_end:
+        seeds = content["settings"]["seeds"]
+        for adapter, summary in content["summary"].items():
+            for key, title in {"d3_host": "host's classifier", **JUDGED}.items():
+                alone = comparisons[name]["summary"][adapter][key]["metrics"]["ausuc"]["per_seed"]
+                row = {"metrics": {"ausuc": {"per_seed": alone[:seeds]}}}
+                changes = [beside(summary, key, "baseline", m) for m in ("ausuc", "harmonic")]
+                changes.append(beside({**summary, "alone": row}, key, "alone", "ausuc"))
+                lines.append([f"{adapter}, {data_of(content)}", str(seeds), title, *changes])
+    return lines
 
 
 def glance(comparisons: Contents, keys: Collection[str] = tuple(JUDGED)) -> str:

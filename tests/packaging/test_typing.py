@@ -5,6 +5,8 @@ Also in the installs that the pages tell people to make.
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 import shutil
@@ -24,6 +26,8 @@ DISTRIBUTIONS = {found.name for found in distributions()}
 INSTALL = re.compile(r"pip install (?:-q )?torch\S+ (.*?) &&")
 PAGES = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "CONTRIBUTING.md"))
 INSTALLS = sorted({re.sub(r"\[\w+\]", "", words) for words in INSTALL.findall(PAGES)})
+USERS = sorted((ROOT / "tests" / "packaging" / "user_scripts").glob("*.py"))
+EXAMPLES = ("contrastive", "own_arrays", "own_vae", "three_lines")
 RIGHT = SCRIPT.read_text("utf-8")
 WRONG = "wrong: str = harmonic\nd3.evaluat()\nid2sd().shap\n"
 LINES = [str(RIGHT.count("\n") + more) for more in (1, 2, 3)]
@@ -60,6 +64,49 @@ def test_pyright_sees_types(tmp_path: Path) -> None:
     script.write_text(RIGHT + WRONG, "utf-8")
     said = pyright(sys.executable, tmp_path, script)
     assert re.findall(r":(\d+):\d+ - error", said) == LINES, said
+
+
+def assigned(script: str) -> list[str]:
+    """Names at the top level, also in ``try``."""
+    names = []
+    for node in ast.walk(ast.parse(script)):
+        if isinstance(node, ast.Assign) and node.col_offset <= 4:
+            names += [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+    return list(dict.fromkeys(names))
+
+
+def test_scripts_use_every_public_object() -> None:
+    used = {word for script in USERS for word in re.findall(r"\w+", script.read_text("utf-8"))}
+    for module in (
+        "",
+        ".data",
+        ".evaluation",
+        ".experiments",
+        ".functional",
+        ".losses",
+        ".testing",
+    ):
+        public = importlib.import_module(f"d3_plugin{module}").__all__
+        assert set(public) <= used, module
+
+
+@pytest.mark.slow
+def test_pyright_knows_the_results_of_every_public_object(tmp_path: Path) -> None:
+    """No error, and no name of which an editor would say Any or Unknown; in the examples, too."""
+    for script in USERS:
+        text = script.read_text("utf-8")
+        shown = "".join(f"reveal_type({name})\n" for name in assigned(text))
+        (tmp_path / script.name).write_text(f"{text}\n{shown}", "utf-8")
+    examples = [ROOT / "examples" / f"{name}.py" for name in EXAMPLES]
+    said = pyright(sys.executable, tmp_path, *tmp_path.glob("*.py"), *examples)
+    assert "\n0 errors, 0 warnings" in said, said
+    types = dict(re.findall(r'Type of "(\w+)" is "(.*)"', said))
+    assert len(types) > 60
+    known = r"tuple\[Any, \.{3}\]|floating\[Any\]|dict\[str, Any\]"  # of arrays, and of JSON
+    vague = {
+        n: t for n, t in types.items() if re.search(r"\b(Any|Unknown)\b", re.sub(known, "", t))
+    }
+    assert not vague
 
 
 def test_pages_name_two_installs() -> None:
