@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
 _HELD_BACK = 0.1
 _BATCH_SIZE = 64
-_STEPS = 1700  # at most, rounded up to an epoch: with many rows the best epoch comes sooner
+_STEPS = 2000  # at most: with many rows the best epoch comes sooner
 _KEPT = 2**28  # bytes of weights: some 20 teachers of SUN's size
 
 
@@ -49,11 +48,11 @@ def pretrain_teacher(
     """Cross-entropy training (:math:`L_{pre}` of D3GZSL) with early stopping.
 
     A stratified tenth of the rows is held out (a random tenth if a class has a single row).
-    Training stops if the held-out loss has not fallen for ``patience`` epochs, and with the epoch
-    in which it makes its 1,700th step (more than 120,000 rows: with that step); the weights of the
-    best epoch are kept. Random numbers come from PyTorch's global stream. A teacher of the same
-    rows, options and random state is trained once in a process: the next call gets a copy, and
-    leaves the stream where the training left it.
+    Training stops if the held-out loss has not fallen for ``patience`` epochs, or if another epoch
+    would take it past 2,000 steps; the first epoch ends there. The weights of the best epoch are
+    kept. Random numbers come from PyTorch's global stream. A teacher of the same rows, options and
+    random state is trained once in a process: the next call gets a copy, and leaves the stream
+    where the training left it.
 
     Args:
         features: (N, D) float, rows of seen classes, finite.
@@ -123,7 +122,7 @@ def _train(
     teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=lr, fused=True)
     best_loss, best_state, best_epoch = float("inf"), teacher.state_dict(), 0
-    epochs = min(max_epochs, math.ceil(_STEPS * _BATCH_SIZE / len(train)))
+    epochs = min(max_epochs, max(1, _STEPS * _BATCH_SIZE // len(train)))
     with torch.enable_grad():
         for epoch in range(epochs):
             order = train[torch.randperm(len(train), device=train.device)]

@@ -85,7 +85,7 @@ def test_max_epochs_ends_training_that_still_improves():
     assert losses == sorted(losses, reverse=True)
 
 
-@pytest.mark.parametrize(("rows", "epochs", "steps"), [(20_000, 7, 7 * 282), (125_000, 1, 1700)])
+@pytest.mark.parametrize(("rows", "epochs", "steps"), [(20_000, 7, 7 * 282), (150_000, 1, 2000)])
 def test_with_many_rows_the_number_of_steps_is_bounded(rows: int, epochs: int, steps: int) -> None:
     made: list[object] = []
     handle = register_optimizer_step_post_hook(lambda *_: made.append(None))
