@@ -170,6 +170,8 @@ def test_a_family_in_the_script_itself(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         f"{MODULE}\n"
         "from d3_plugin.experiments import compare\n"
+        "from d3_plugin.report import page\n"
+        "page._pictures = lambda *_: ()\n"
         f"small = {{'seeds': 1, 'draws': 1, 'd3': {D3}}}\n"
         "compare(family, 'digits-2', 'out', **small)\n"
         "compare(family, 'digits-2', 'out', jobs=2, **small)\n"
