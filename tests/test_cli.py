@@ -149,7 +149,11 @@ def test_misspelt_flags_and_the_usage_of_the_command(capsys: pytest.CaptureFixtu
 
 
 def test_no_progress_bar_in_a_log(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "d3_plugin", *ARGUMENTS, "--out", str(tmp_path)]
+    program = (
+        "from d3_plugin.__main__ import main; from d3_plugin.report import page; "
+        f"page._pictures = lambda *_: (); main({[*ARGUMENTS, '--out', str(tmp_path)]})"
+    )
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "fclswgan-seed0-test-d3" in done.stdout

@@ -156,7 +156,8 @@ class BenchOptions(Options):
 
     Attributes:
         adapter: a host family, several separated by commas, or ``all``; their settings must have
-            ``steps``. Not a training function, whose steps nobody can tell apart.
+            ``steps``. Not a training function, whose steps nobody can tell apart. Default: that of
+            the settings file, or all.
         data: ``digits-DRAW``, ``digits`` (draw 0), or a folder with ``res101.mat`` and
             ``att_splits.mat``. In Python also a :class:`~d3_plugin.data.GZSLData`.
         host: override a setting of the baseline; may be repeated. In Python a dict of all changes.
@@ -167,8 +168,8 @@ class BenchOptions(Options):
     """
 
     command: ClassVar[str] = "bench"
+    default_adapter: ClassVar[str] = "all"
 
-    adapter: str | HostFamily | Callable[..., object] | None = "all"
     _: KW_ONLY
     rounds: Effort = 5
     threads: Effort = 1

@@ -40,6 +40,9 @@ class Options:
         d3: override a setting of D³, also one of the file; may be repeated. In Python a dict of
             all changes.
         device: where to train: cpu, cuda, cuda:1, ...
+        attributes: another file with the attributes of the data folder, such as
+            ``sent_splits.mat``.
+        settings: JSON file with settings, such as ``d3 tune`` writes.
 
     Raises:
         MissingExtraError: a package of the extra ``compare`` is not installed.
@@ -55,8 +58,11 @@ class Options:
     host: Mapping[str, Any] | None = None
     d3: Mapping[str, Any] | None = None
     device: str = "cpu"
+    attributes: str | Path | None = None
+    settings: str | Path | None = None
 
     command: ClassVar[str]
+    default_adapter: ClassVar[str] = "fclswgan"
 
     def __post_init__(self) -> None:
         problems = setting_problems(self.command, type(self), vars(self))
@@ -73,16 +79,33 @@ class Options:
             self.d3_settings  # noqa: B018 - makes and checks them
         with noted(problems):
             warn_of_order(self.problem)
+        with noted(problems):
+            self._check_file(problems)
+
+    def _check_file(self, problems: Problems) -> None:
+        """Check the adapter that the settings file names, and its settings."""
+        subject, named = f"settings file {str(self.settings)!r}", self.file.adapter
+        if named and [named] not in (self.adapters, list(self.families)):
+            problems.add(
+                f"{self.settings} has settings of {named!r}, but --adapter is {self.adapter!r}; "
+                "leave --adapter out"
+            )
+        with noted(problems, f"{subject}: adapter: "):
+            if named:
+                find_family(named)
+        for family in self.families.values():
+            with noted(problems, f"{subject}: host: "):
+                host_settings(family, self.file.host)
 
     @cached_property
     def file(self) -> SettingsFile:
         """What the settings file says."""
-        return SettingsFile()
+        return SettingsFile() if self.settings is None else read_settings(Path(self.settings))
 
     @cached_property
     def adapters(self) -> list[str | HostFamily | Callable[..., object]]:
         """The host families as they were given, one by one."""
-        given = self.adapter or self.file.adapter or "fclswgan"
+        given = self.adapter or self.file.adapter or self.default_adapter
         if given == "all":
             return list(host_families(make_manager()))
         return list(given.split(",")) if isinstance(given, str) else [given]
@@ -120,7 +143,11 @@ class Options:
     @cached_property
     def problem(self) -> GZSLData:
         """The data, not scaled."""
-        return self.data if isinstance(self.data, GZSLData) else load(str(self.data))
+        if not isinstance(self.data, GZSLData):
+            return load(str(self.data), attributes=self.attributes)
+        if self.attributes is not None:
+            raise InputError("attributes are for data folders; a GZSLData has its own")
+        return self.data
 
 
 @dataclass(frozen=True)
@@ -129,10 +156,7 @@ class RunOptions(Options, Workers):
 
     Attributes:
         out: folder for runs and results; finished runs found there are not made again.
-        attributes: another file with the attributes of the data folder, such as
-            ``sent_splits.mat``.
         draws: final classifiers per run, each trained on freshly drawn features.
-        settings: JSON file with settings, such as ``d3 tune`` writes.
         threads: CPU threads of each run; finished runs of another number, which have other rounding
             errors, are not used.
         rerun: make finished runs again if their code or settings have changed since; their old
@@ -141,26 +165,16 @@ class RunOptions(Options, Workers):
 
     out: str | Path = Path("runs")
     _: KW_ONLY
-    attributes: str | Path | None = None
     draws: Effort = 3
-    settings: str | Path | None = None
     threads: Effort = 1
     rerun: bool = False
 
     def _check(self, problems: Problems) -> None:
         check_installed("compare", "jinja2", "jsonschema", "matplotlib", "tqdm")
         super()._check(problems)
-        with noted(problems):
-            self._check_file()
         if self.backend == "loky" and self.scheduler is not None:
             problems.add(f"a scheduler ({self.scheduler}) is for the backend dask, not loky")
         with noted(problems):
-            of_file = [self.file.adapter]
-            if self.file.adapter and of_file not in (self.adapters, list(self.families)):
-                problems.add(
-                    f"{self.settings} has settings of {self.file.adapter!r}, but --adapter is "
-                    f"{self.adapter!r}; leave --adapter out"
-                )
             elsewhere = self.jobs > 1 or self.backend != "loky"
             for family in self.families.values() if elsewhere else ():
                 problems.check(
@@ -168,31 +182,6 @@ class RunOptions(Options, Workers):
                     f"worker processes cannot import {family.name!r}, which is defined in the "
                     "script itself: move it into a module, or use jobs=1",
                 )
-
-    def _check_file(self) -> None:
-        """Check the adapter that the settings file names, and its settings."""
-        problems = Problems(f"settings file {str(self.settings)!r}")
-        with noted(problems, "adapter: "):
-            if self.file.adapter:
-                find_family(self.file.adapter)
-        for family in self.families.values():
-            with noted(problems, "host: "):
-                host_settings(family, self.file.host)
-        problems.raise_as(InputError)
-
-    @cached_property
-    def file(self) -> SettingsFile:
-        """What the settings file says."""
-        return SettingsFile() if self.settings is None else read_settings(Path(self.settings))
-
-    @cached_property
-    def problem(self) -> GZSLData:
-        """The data, not scaled."""
-        if not isinstance(self.data, GZSLData):
-            return load(str(self.data), attributes=self.attributes)
-        if self.attributes is not None:
-            raise InputError("attributes are for data folders; a GZSLData has its own")
-        return self.data
 
     @cached_property
     def released(self) -> D3Settings:

@@ -39,7 +39,7 @@ STEPS = 20
 
 _ANSWER = "from d3_plugin.experiments.shared_training import answer; answer()"
 
-_known: dict[str, str] = {}  # by what a proof depends on: once for all seeds of a comparison
+_known: dict[str, str] = {}  # by what a proof depends on: once for a family and its data
 
 
 def execute(
@@ -103,7 +103,8 @@ def why_apart(runs: Sequence[Run]) -> str:
     if with_d3.family is None and with_d3.code.ours and not with_plugins:
         return ""
     beside = [with_d3, *(run for run in with_plugins if run is not with_d3)]
-    key = json.dumps([{**run.identity(), "seed": 0, "variant": "", "draws": 0} for run in beside])
+    same = {"seed": 0, "variant": "", "draws": 0, "split": "", "validation": False}
+    key = json.dumps([{**run.identity(), **same} for run in beside])
     if key not in _known:
         _known[key] = _proved(beside)
     return _known[key]

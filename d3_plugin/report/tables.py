@@ -114,23 +114,19 @@ def csv_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str]) ->
         summaries: by adapter.
         headlines: key of the row that each adapter is judged by.
     """
-    text = io.StringIO()
-    fields = ["adapter", "row", "title", "headline", "seed", "draw"]
-    for metric in METRICS:
-        fields += [metric, f"{metric}_half_width", f"d_{metric}", f"d_{metric}_half_width"]
-    if any("beside" in row for summary in summaries.values() for row in summary.values()):
-        fields += ["beside"]
-        for metric in METRICS:
-            fields += [f"d_{metric}_to_beside", f"d_{metric}_to_beside_half_width"]
-    writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
-    writer.writeheader()
+    records: list[dict[str, Any]] = []
     for adapter, summary in summaries.items():
         for key, row in summary.items():
             judged = "yes" if key == headlines[adapter] else ""
             named = {"adapter": adapter, "row": key, "title": row["title"], "headline": judged}
+            named |= {"seed": "", "draw": ""}
             named |= {"beside": row["beside"]} if "beside" in row else {}
-            for numbers in _csv_numbers(summary, key):
-                writer.writerow({**named, **numbers})
+            records += [{**named, **numbers} for numbers in _csv_numbers(summary, key)]
+    text = io.StringIO()
+    fields = dict.fromkeys(name for record in records for name in record)
+    writer = csv.DictWriter(text, list(fields), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return text.getvalue()
 
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from torch import nn
 
+from d3_adapters.fclswgan import trainer
+from d3_plugin.evaluation.softmax import train_softmax
 from d3_plugin.experiments import shared_training
 from d3_plugin.report import page
 
+WITH_WORKERS = ("test_compare", "test_data_inputs")
+"""Compare runs of this process with those of others, which the shortcuts do not reach."""
+
+
+def few_epochs(*data: Any, epochs: int, **options: Any) -> nn.Linear:
+    return train_softmax(*data, epochs=min(epochs, 2), **options)
+
 
 @pytest.fixture(autouse=True, scope="module")
-def shortcuts() -> Iterator[None]:
+def shortcuts(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_pictures", lambda content, adapter: ())
         # The proof in this process: another one would import all again.
         patch.setattr(shared_training, "_proved", shared_training.prove)
+        if request.path.stem not in WITH_WORKERS:
+            patch.setattr(trainer, "train_softmax", few_epochs)
         yield

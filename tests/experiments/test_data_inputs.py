@@ -99,7 +99,7 @@ def test_other_attributes(tmp_path: Path, folder: Path, capsys: pytest.CaptureFi
     file = change_splits(folder, other, "sent_splits.mat")
     command = ["compare", "--data", str(folder), "--seeds", "1", *FLAGS, "--out"]
     out = tmp_path / "out"
-    assert main([*command, str(out), "--attributes", "sent_splits.mat", "--jobs", "2"]) == 0
+    assert main([*command, str(out), "--attributes", "sent_splits.mat"]) == 0
     results = json.loads((out / "results.json").read_text())
     assert results["settings"]["attributes"] == "sent_splits.mat"
     assert "--attributes sent_splits.mat" in results["command"]

@@ -196,6 +196,12 @@ def written(folder: Path, content: dict[str, Any]) -> str:
     return report.write_report(folder, "results.json", content).read_text()
 
 
+@pytest.fixture
+def no_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "KINDS", {"svg": report.KINDS["svg"]})
+
+
+@pytest.mark.usefixtures("no_pdf")
 def test_class_names_are_shown_as_they_are(tmp_path: Path) -> None:
     page = written(tmp_path, made_up())
     assert "&lt;dog&gt; &amp; co" in page
@@ -235,6 +241,7 @@ def test_every_seed_and_draw_is_on_the_page(tmp_path: Path) -> None:
         assert f"<td>{100 * value:.1f} ({100 * draws[0]:.1f}, {100 * draws[1]:.1f})</td>" in page
 
 
+@pytest.mark.usefixtures("no_pdf")
 def test_one_generator_is_shown_once(tmp_path: Path) -> None:
     """With weight 0 it is the baseline's; another weight makes another."""
     page = written(tmp_path, made_up())
