@@ -203,11 +203,15 @@ def _attach(given: AttachArguments, host: Host, hooks: pluggy.HookRelay) -> D3:
         labels_are=given.labels_are,
         seed=given.seed,
     )
-    if given.trainer is None or synthesizes(hooks, host) == "d3":
-        host.from_noise.watch()
-    if given.progress is not None:
-        for line in d3.check(prove=False).first_lines:
-            given.progress(line)
+    try:
+        if given.trainer is None or synthesizes(hooks, host) == "d3":
+            host.from_noise.watch()
+        if given.progress is not None:
+            for line in d3.check(prove=False).first_lines:
+                given.progress(line)
+    except BaseException:  # Ctrl-C, or an error of progress=
+        d3.detach()
+        raise
     return d3
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,8 +89,7 @@ def evaluate(
         plugins=plugins,
     )
     host, hooks = _scored_host(parts)
-    with plain_pytorch(host.generator):
-        return score_host(host, hooks, seed=seed, draws=draws)
+    return score_host(host, hooks, seed=seed, draws=draws)
 
 
 def classifier(
@@ -130,8 +131,7 @@ def classifier(
         plugins=plugins,
     )
     host, hooks = _scored_host(parts)
-    with plain_pytorch(host.generator):
-        return make_classifier(host, hooks, seed=seed)
+    return make_classifier(host, hooks, seed=seed)
 
 
 def _scored_host(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
@@ -184,9 +184,52 @@ def score_host(
         D3Warning: the host's classifier is far below the student, or gives probabilities.
     """
     data = host.data
-    scores: list[Tensor] = []
-    host_scores: list[Tensor] = []
-    student_scores = teacher_score = teacher_auroc = None
+    draws = 1 if settings.final_classifier == "student" else draws  # it needs no synthetic rows
+    classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
+    scores, host_scores = list[Tensor](), list[Tensor]()
+    with _scoring(host, seed):
+        rows = torch.cat([data.test_seen_features, data.test_unseen_features])
+        labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
+        for _ in range(draws):
+            final = train_final(host, hooks, distiller, settings)
+            of_host, of_student = final.checked_parts(rows)
+            scores.append(final.combined(of_host, of_student))
+            host_scores += [] if of_host is None else [of_host]
+        advised = final.host is not None and final.host.source == "default"
+        evaluation = Evaluation(
+            mean_metrics(_array(scores), labels, *classes),
+            _array(scores),
+            labels,
+            *classes,
+            host_scores=_array(host_scores) if host_scores else None,
+            prior=None if final.host is None else final.host.prior,
+            student_scores=None if of_student is None else _array([of_student])[0],
+            classifier=final.name + ADVICE * advised,
+        )
+        if distiller is not None:
+            evaluation = _with_teacher(evaluation, distiller, rows, len(data.test_seen_labels))
+        doubts = doubts_of_classifier(final.host, evaluation)
+        if trained:
+            doubts += doubts_of_chance(evaluation)
+            doubts += check_seen_classes(host, hooks, seed).warnings
+    _warn(doubts)
+    return evaluation
+
+
+def _with_teacher(
+    evaluation: Evaluation, distiller: Distiller, rows: Tensor, seen_rows: int
+) -> Evaluation:
+    """With the teacher's in-distribution scores; seen test rows come first."""
+    o2dbd = distiller.o2dbd
+    score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
+    known = score.cpu().double().numpy()
+    auroc = ood_auroc(known[:seen_rows], known[seen_rows:])
+    return replace(evaluation, teacher_score=known, teacher_auroc=auroc)
+
+
+@contextmanager
+def _scoring(host: Host, seed: int) -> Iterator[None]:
+    """The host in eval mode, as its loop was last seen to call it; D³'s stream for evaluations."""
     host.from_noise.form(now=True)
     with (
         plain_pytorch(host.generator),
@@ -194,40 +237,7 @@ def score_host(
         eval_mode(host.modules),
         torch.no_grad(),
     ):
-        rows = torch.cat([data.test_seen_features, data.test_unseen_features])
-        labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
-        while True:
-            final = train_final(host, hooks, distiller, settings)
-            of_host, student_scores = final.checked_parts(rows)
-            scores.append(final.combined(of_host, student_scores))
-            host_scores += [] if of_host is None else [of_host]
-            if settings.final_classifier == "student" or len(scores) >= draws:
-                break
-        if distiller is not None:
-            o2dbd = distiller.o2dbd
-            score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
-            teacher_score = score.cpu().double().numpy()
-            seen_rows = len(data.test_seen_labels)
-            teacher_auroc = ood_auroc(teacher_score[:seen_rows], teacher_score[seen_rows:])
-    classes = data.seen_classes.cpu().numpy(), data.unseen_classes.cpu().numpy()
-    advised = final.host is not None and final.host.source == "default"
-    evaluation = Evaluation(
-        mean_metrics(_array(scores), labels, *classes),
-        _array(scores),
-        labels,
-        *classes,
-        host_scores=_array(host_scores) if host_scores else None,
-        prior=None if final.host is None else final.host.prior,
-        teacher_score=teacher_score,
-        teacher_auroc=teacher_auroc,
-        student_scores=None if student_scores is None else _array([student_scores])[0],
-        classifier=final.name + ADVICE * advised,
-    )
-    doubts = doubts_of_classifier(final.host, evaluation)
-    if trained:
-        doubts += [*doubts_of_chance(evaluation), *check_seen_classes(host, hooks, seed).warnings]
-    _warn(doubts)
-    return evaluation
+        yield
 
 
 def make_classifier(
@@ -251,13 +261,7 @@ def make_classifier(
         HostError: as :func:`score_host`.
     """
     data = host.data
-    host.from_noise.form(now=True)
-    with (
-        plain_pytorch(host.generator),
-        RandomStream(seed, host.device, "evaluation"),
-        eval_mode(host.modules),
-        torch.no_grad(),
-    ):
+    with _scoring(host, seed):
         final = train_final(host, hooks, distiller, settings)
 
         def in_the_host(rows: Tensor) -> Tensor:
@@ -272,12 +276,10 @@ def make_classifier(
         except HostError as error:
             obstacle = str(error)
         trained_on = TrainingRows.of(data.train_features, data.scaling)
-    _warn(
-        [
-            *doubts_of_classifier(final.host),
-            *(check_seen_classes(host, hooks, seed).warnings if trained else []),
-        ]
-    )
+        doubts = doubts_of_classifier(final.host)
+        if trained:
+            doubts += check_seen_classes(host, hooks, seed).warnings
+    _warn(doubts)
     return Classifier(
         function,
         device=host.device,

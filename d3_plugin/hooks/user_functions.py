@@ -76,12 +76,19 @@ def _by_class_id(scorer: Scorer, place: Tensor) -> Scorer:
     return scores
 
 
+def _functions_of(hooks: pluggy.HookRelay) -> UserHooks:
+    """Those that a user gave; none in a manager without them."""
+    plugins = [each.plugin for each in hooks.d3_synthesize_features.get_hookimpls()]
+    users = (plugin for plugin in plugins if isinstance(plugin, UserHooks))
+    return next(users, UserHooks(None, None, None))
+
+
 def synthesizes(hooks: pluggy.HookRelay, host: Host) -> str:
     """Who makes the rows: the ``user``'s function, a ``plugin``, or ``d3``, which calls alone."""
+    given = _functions_of(hooks).synthesize
+    if given is not None:
+        return "d3" if given is host.from_noise else "user"
     plugins = [each.plugin for each in hooks.d3_synthesize_features.get_hookimpls()]
-    for plugin in plugins:
-        if isinstance(plugin, UserHooks) and plugin.synthesize is not None:
-            return "d3" if plugin.synthesize is host.from_noise else "user"
     return "d3" if all(isinstance(plugin, UserHooks) for plugin in plugins) else "plugin"
 
 
@@ -89,17 +96,13 @@ def name_of_users(
     hooks: pluggy.HookRelay, argument: Literal["train_classifier", "transform_features"]
 ) -> str:
     """``argument=function`` if the user gave one to ``attach``; otherwise empty."""
-    for implementation in hooks.d3_train_classifier.get_hookimpls():
-        plugin = implementation.plugin
-        if isinstance(plugin, UserHooks) and (given := getattr(plugin, argument)) is not None:
-            return f"{argument}={getattr(given, '__name__', type(given).__name__)}"
-    return ""
+    given = getattr(_functions_of(hooks), argument)
+    return "" if given is None else f"{argument}={getattr(given, '__name__', type(given).__name__)}"
 
 
 def labels_of_classifier(hooks: pluggy.HookRelay) -> LabelForm:
     """The form of the labels that a ``train_classifier`` of the user's gets."""
-    plugins = [each.plugin for each in hooks.d3_train_classifier.get_hookimpls()]
-    return next(plugin.labels_are for plugin in plugins if isinstance(plugin, UserHooks))
+    return _functions_of(hooks).labels_are
 
 
 def _answer(argument: str, answer: T | None) -> T:

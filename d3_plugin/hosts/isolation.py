@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,14 +51,6 @@ def plain_pytorch(generator: nn.Module | None = None) -> Iterator[None]:
         yield
 
 
-class _Position(NamedTuple):
-    """Where the random streams are."""
-
-    torch: dict[str, Tensor]
-    numpy: dict[str, Any]
-    python: Any
-
-
 class RandomStream:
     """A separate random stream for PyTorch (CPU and one device), NumPy and ``random``.
 
@@ -85,8 +77,9 @@ class RandomStream:
         self._numpy = _bit_generator(legacy)  # the one in use: reading its state takes 80 µs
         self._begun = self._now()
 
-    def _now(self) -> _Position:
-        return _Position(self._torch, self._numpy.state, self._python)
+    def _now(self) -> tuple[dict[str, Tensor], dict[str, Any], Any]:
+        """Where the streams of PyTorch, NumPy and Python are."""
+        return self._torch, self._numpy.state, self._python
 
     @contextmanager
     def drawing(self, *, again: bool = False) -> Iterator[None]:
@@ -98,11 +91,11 @@ class RandomStream:
         with _one_at_a_time, _global_streams_kept(self._device):
             if not again:
                 self._begun = self._now()
+            of_torch, of_numpy, of_python = self._begun
             for kind, generator in _generators(self._device).items():
-                generator.set_state(self._begun.torch[kind])
-            own = _bit_generator(self._begun.numpy) if again else self._numpy
-            _numpy_random.set_bit_generator(own)
-            random.setstate(self._begun.python)
+                generator.set_state(of_torch[kind])
+            _numpy_random.set_bit_generator(_bit_generator(of_numpy) if again else self._numpy)
+            random.setstate(of_python)
             yield
             if not again:
                 self._torch, self._python = _torch_states(self._device), random.getstate()

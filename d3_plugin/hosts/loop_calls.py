@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 _ROWS, _VALUES = 32, 2**14  # kept of an argument at most
 _OF_A_KIND, _OF_A_MODE = 8, 32  # calls kept
-_PATIENCE = 20_000  # calls watched
 
 _d3_calls: list[None] = []  # one entry for each block of own_calls; append and pop are atomic
 
@@ -107,8 +106,8 @@ class Watcher:
     """The hook. Draws nothing, waits for no device, knows neither D³ nor data.
 
     Keeps the first 8 calls of a kind (mode, with gradient or not, arguments, number of rows), 32 at
-    most in each mode, and goes after 20,000 calls. Copies of the generator, also pickled ones, get
-    a function of the standard library instead, which does nothing.
+    most in each mode. Copies of the generator, also pickled ones, get a function of the standard
+    library instead, which does nothing.
 
     Args:
         generator: nothing is seen of calls in a compiled step, of a generator that is compiled
@@ -118,7 +117,7 @@ class Watcher:
     def __init__(self, generator: nn.Module) -> None:
         self.calls: list[Call] = []
         self._handle: Any = None
-        self._seen, self._kept = 0, Counter[tuple[object, ...]]()
+        self._kept = Counter[tuple[object, ...]]()
         if not isinstance(generator, torch.jit.ScriptModule):  # which takes no hooks
             self._handle = generator.register_forward_pre_hook(self, prepend=True, with_kwargs=True)
 
@@ -129,9 +128,6 @@ class Watcher:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.compiler.is_compiling() or _d3_calls:  # a graph gets nothing of this
             return
-        self._seen += 1
-        if self._seen > _PATIENCE:
-            self.remove()
         mode = module.training, torch.is_grad_enabled()
         first = args[0] if args else next(iter(kwargs.values()), None)
         kind = (*mode, getattr(first, "shape", None), len(args), *kwargs)

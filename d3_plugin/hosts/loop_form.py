@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +168,9 @@ def _slot(key: int | str, calls: list[Call], match: Match | None) -> Slot:
         kind = arguments[0].kind
         words = f"(N, {kind[1:]}" if arguments[0].shape else f"a {kind}"
         return Slot(key, (Unknown(words, "which is another in other calls"),))
+    if match is None and _is_copy(key, calls):
+        words = f"(N, {rows[0].shape[1]}) numbers"
+        return Slot(key, (Unknown(words, "the same as in an argument before it"),))
     drawn = [not argument.computed for argument in arguments]
     shape = arguments[0].shape[1:] if len(arguments[0].shape) > 2 else ()
     if match is None:
@@ -179,6 +183,15 @@ def _slot(key: int | str, calls: list[Call], match: Match | None) -> Slot:
         elif columns[0].numel():
             parts.append(_numbers(columns, drawn))
     return Slot(key, tuple(parts), shape)
+
+
+def _is_copy(key: int | str, calls: list[Call]) -> bool:
+    """Whether every call passes the rows of an earlier argument again."""
+    for other in takewhile(lambda each: each != key, calls[0].arguments):
+        pairs = [(call.arguments[key].rows, call.arguments[other].rows) for call in calls]
+        if all(a is not None and b is not None and torch.equal(a, b) for a, b in pairs):
+            return True
+    return False
 
 
 def _constant(arguments: list[Argument], calls: list[Call]) -> Constant | None:

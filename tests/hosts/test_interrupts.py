@@ -100,6 +100,21 @@ def test_torch_still_compiles_after_interrupts_of_classifier(toy_data: GZSLData)
     assert linear.weight.grad is not None
 
 
+@pytest.mark.parametrize("mode", ["loss", "hook"])
+def test_interrupted_attach_removes_its_hooks(toy_data: GZSLData, mode: str) -> None:
+    host = ScriptHost(toy_data)
+
+    def progress(line: str) -> None:
+        if line.startswith("D³ on script"):
+            assert host.net_g._forward_pre_hooks
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attach(host, mode=mode, progress=progress)
+    assert not host.net_g._forward_pre_hooks
+    assert not host.optimizer_g._optimizer_step_pre_hooks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_many_interrupts_leave_no_trace(toy_data: GZSLData, name: str) -> None:

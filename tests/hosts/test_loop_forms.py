@@ -138,6 +138,10 @@ IDIOMS: dict[str, tuple[Idiom, str]] = {
         lambda g, y, a, d: g(torch.randn(64, Z), a, d.attributes),
         f"{NOISE}, attributes, the same (10, 26) tensor",
     ),
+    "three kinds of noise": (
+        lambda g, y, a, d: g(torch.randn(64, Z), a, 0.1 * torch.randn(64, 5), e=torch.rand(64, 3)),
+        f"{NOISE}, attributes, noise (N, 5) of normal(0, 0.1), e=noise (N, 3) of uniform(0, 1)",
+    ),
     "no noise": (lambda g, y, a, d: g(a), "attributes"),
 }
 
@@ -190,7 +194,7 @@ class Encoder(nn.Module):
         return self.layer(rows) + 0.5 * torch.randn(len(rows), self.layer.out_features)
 
 
-ENCODER, NETWORK = Encoder(), Encoder(7)
+ENCODER, NETWORK, CODER = Encoder(), Encoder(7), nn.Linear(64, 7)
 UNKNOWN: dict[str, tuple[Idiom, str]] = {
     "output of another network": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, layer=NETWORK(a)),
@@ -215,6 +219,18 @@ UNKNOWN: dict[str, tuple[Idiom, str]] = {
     "features": (
         lambda g, y, a, d: g(d.train_features[:64], a),
         r"as argument 1 .*lambda class_ids, attributes: generator\(\.\.\., attributes\)",
+    ),
+    "the same noise twice": (
+        lambda g, y, a, d: (lambda z: g(z, a, z))(torch.randn(64, Z)),
+        "as argument 3 .*the same as in an argument before it",
+    ),
+    "detached codes": (
+        lambda g, y, a, d: g(torch.randn(64, Z), a, CODER(d.train_features[y]).detach()),
+        "as argument 3 .*neither normal nor uniform",
+    ),
+    "detached codes alone": (
+        lambda g, y, a, d: g(CODER(d.train_features[y]).detach(), a),
+        "as argument 1 .*neither normal nor uniform",
     ),
     "mapped labels": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, torch.searchsorted(d.seen_classes, y)),
