@@ -38,7 +38,8 @@ def curve_figure(
 ) -> Figure:
     """U over S for every calibration offset, means over seeds; dots are the scores as they are.
 
-    A row with the curve of one before it, or with none, has only its dots.
+    A row with the curve of one before it, or with none, has only its dots. If the headline's was
+    not kept, that of +D³ with the defaults is drawn in its place.
 
     Args:
         summary: the rows of one adapter.
@@ -57,16 +58,17 @@ def curve_figure(
         title, curves = summary[key]["title"], np.array(summary[key]["curves"])
         seen, unseen = (summary[key]["metrics"][m]["per_seed"] for m in ("seen", "unseen"))
         judged = key == headline(summary)
-        color = HEADLINE_COLOR if judged else COLORS.get(key, f"C{number}")
+        first = judged or (key == "d3" and not summary[headline(summary)]["curves"])
+        color = HEADLINE_COLOR if first else COLORS.get(key, f"C{number}")
         axes.plot(seen, unseen, "o", color=color, ms=4, zorder=3, clip_on=False)
         if not len(curves) or any(np.allclose(curves, each, atol=2e-3) for each in drawn):
             axes.plot([], "o", color=color, ms=4, label=title)
             continue
         drawn.append(curves)
         # Rivals often lie on the baseline, which is to be seen below their dashes.
-        width, style = 2.2 if judged else 1.3, "-" if judged or key == "baseline" else "--"
+        width, style = 2.2 if first else 1.3, "-" if first or key == "baseline" else "--"
         axes.plot(CURVE_SEEN, np.mean(curves, axis=0), style, color=color, lw=width, label=title)
-        if wide and judged:
+        if wide and first:
             _spread_over_seeds(axes, curves, color)
     figure.legend(
         title="dots: the scores as they are",

@@ -137,7 +137,8 @@ def main() -> None:
             raise InputError(f"{options.readme} has no lines {' and '.join(MARKS)}")
         told = "\n".join(f"- {sentence}" for sentence in claims(comparisons, ablations, end_to_end))
         told = re.sub(r"\[([\w.]+)\]\(\1\)", r"`docs/\1`", told)  # no link works on every index
-        table = glance(comparisons, ["d3_chosen"]).replace(" ± ", "\N{NO-BREAK SPACE}± ")
+        table = glance(comparisons, ["d3_chosen"])
+        table = re.sub(r"(?<=\d) (?=±|\\\*)|(?<=±) ", "\N{NO-BREAK SPACE}", table)  # narrow pages
         text = f"{before}{mark}\n{told}\n\n{table}\n{end}{after}"
         options.readme.write_text(text, encoding="utf-8")
 
