@@ -75,7 +75,8 @@ class Trainer:
             loss = error.square().mean()
             if self.settings.idiom == "replay":
                 loss = loss * RECENT[-3:][0].abs().mean()
-            if self.settings.idiom == "counter of calls" and Trainer.calls > 10_000:  # its state alone shows it
+            # So late that its state alone shows it.
+            if self.settings.idiom == "counter of calls" and Trainer.calls > 10_000:
                 loss = 0.1 * loss.sqrt()
             self.optimizer.zero_grad()
             loss.backward()
