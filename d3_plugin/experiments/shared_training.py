@@ -5,6 +5,7 @@ The proof compares the first steps of trainings with and without D³.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -123,8 +124,14 @@ def _proved(with_d3: Sequence[Run]) -> str:
         runs = dumps([replace(run, family=family) for run in with_d3])
     except Exception as error:  # of the family's and the plugins' objects
         return f"{type(error).__name__}: {error}"
-    command, content = [sys.executable, "-c", _ANSWER], pickle.dumps((sys.path, bytes(runs)))
-    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _ANSWER],
+        input=pickle.dumps((sys.path, bytes(runs))),
+        capture_output=True,
+        # So that asking for a GPU at import does not start CUDA, which does not survive a fork.
+        env={**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+        check=False,
+    )
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         return f"the proof failed: {last[0] if last else done.returncode}"
@@ -141,16 +148,46 @@ def answer() -> None:
 
 
 def prove(with_d3: Sequence[Run]) -> str:
-    """Why the baseline cannot share a training with these runs; empty if it can."""
+    """Why the baseline cannot share a training with these runs; empty if it can.
+
+    Each of the trainings has a process of its own: none sees what another has left behind.
+    """
+    for name in ("sklearn.datasets", "torch._dynamo"):  # in each fork it would take seconds
+        importlib.import_module(name)
     torch.set_num_threads(with_d3[0].threads)
     baseline = replace(with_d3[0], variant="baseline", d3=None, plugin=None)
+    found: list[Held] = []
+    for runs in ([baseline], [baseline], [baseline, *with_d3]):
+        answer = _in_own_process(runs)
+        if isinstance(answer, str):
+            return answer
+        found.append(answer)
+    if found[0]["threads"]:
+        return "fit() starts threads, whose random numbers come in any order"
+    return what_changes(*found)
+
+
+def _in_own_process(runs: Sequence[Run]) -> Held | str:
+    """What :func:`watched` finds, or why it fails."""
+    if not hasattr(os, "fork"):
+        return _tried(runs)
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        with open(writing, "wb") as pipe:
+            pickle.dump(_tried(runs), pipe)
+        os._exit(0)  # whatever threads the host has left
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return pickle.loads(answer) if answer else "the training ended its process"
+
+
+def _tried(runs: Sequence[Run]) -> Held | str:
     try:
-        alone, again, beside = map(watched, ([baseline], [baseline], [baseline, *with_d3]))
+        return watched(runs)
     except BaseException as error:  # of the host's own code
         return f"{type(error).__name__}: {error}"
-    if alone["threads"]:
-        return "fit() starts threads, whose random numbers come in any order"
-    return what_changes(alone, again, beside)
 
 
 class _EnoughError(BaseException):

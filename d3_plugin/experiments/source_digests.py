@@ -6,6 +6,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import os
 import sys
 import types
 from collections.abc import Collection, Iterable, Iterator
@@ -147,7 +148,7 @@ def _folders(name: str) -> list[str]:
 def _paths(name: str) -> list[str]:
     """Where a module that is not loaded may be; without the end of a file's name."""
     package, _, last = name.rpartition(".")
-    return [f"{folder}/{last}" for folder in (_folders(package) if package else sys.path)]
+    return [os.path.join(folder, last) for folder in (_folders(package) if package else sys.path)]
 
 
 def _together(one: str, other: str) -> bool:

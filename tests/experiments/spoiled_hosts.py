@@ -38,7 +38,6 @@ class Trainer:
         self.pool = itertools.cycle(torch.randn(50, width).unbind())
         self.mean = torch.zeros(data.feature_dim)
         RECENT.clear()
-        Trainer.calls = 0
         if settings.idiom == "hook on the generator":
             self.generator.register_forward_hook(self.centre)
 
@@ -76,7 +75,8 @@ class Trainer:
             loss = error.square().mean()
             if self.settings.idiom == "replay":
                 loss = loss * RECENT[-3:][0].abs().mean()
-            if self.settings.idiom == "counter of calls" and Trainer.calls > 25:
+            # So late that its state alone shows it.
+            if self.settings.idiom == "counter of calls" and Trainer.calls > 10_000:
                 loss = 0.1 * loss.sqrt()
             self.optimizer.zero_grad()
             loss.backward()

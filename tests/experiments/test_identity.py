@@ -142,6 +142,9 @@ def test_imports_inside_functions_and_of_packages(
     found = source_digests.module_digests([top_one.build], None)
     wanted = {"top_one", "pack_one", "pack_one.deep", "pack_one.near", "beside_one"}
     assert found.keys() == wanted
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [""])  # the current folder, as in a notebook
+    assert source_digests._file("unrelated_one") is not None
 
 
 def test_code_without_a_file() -> None:
