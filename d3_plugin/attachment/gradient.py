@@ -180,7 +180,7 @@ class GradientShare:
             clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
             other = clipped * hooked
         warnings.warn(
-            f"D³'s part of the generator's gradient is {found}: {why}. Take "
+            f"D³'s part of the generator's gradient is {found}; {why}. Take "
             f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){other}",
             D3Warning,
             stacklevel=7,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,64 +16,9 @@ from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin import D3, HostError
 from d3_plugin.data import GZSLData
 from d3_plugin.hosts.isolation import plain_pytorch
+from tests.surroundings import SURROUNDINGS, default_device, default_dtype
 from tests.toys import SMALL, PlainGenerator, ScriptHost, attach, parts_of
 
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-@contextmanager
-def default_device(device: str) -> Iterator[None]:
-    torch.set_default_device(device)
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-
-
-@contextmanager
-def bit_generator(made: Any) -> Iterator[None]:
-    """NumPy's global stream has this generator; with a second normal number waiting."""
-    own = np.random.get_bit_generator()
-    np.random.set_bit_generator(made)
-    np.random.randn()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_bit_generator(own)
-
-
-SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "inference mode": torch.inference_mode,
-    "no_grad": torch.no_grad,
-    "anomaly mode": torch.autograd.detect_anomaly,
-    "float64": lambda: default_dtype(torch.float64),
-    "bfloat16": lambda: default_dtype(torch.bfloat16),
-    "device context": lambda: torch.device("meta"),
-    "default device": lambda: default_device("meta"),
-    "deterministic": deterministic,
-    "saved tensors": lambda: torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
-    "NumPy errors": lambda: np.errstate(all="raise"),
-    "PCG64": lambda: bit_generator(np.random.PCG64(1)),
-    "Philox": lambda: bit_generator(np.random.Philox(1)),
-    "SFC64": lambda: bit_generator(np.random.SFC64(1)),
-}
 IN_THE_LOOP = set(SURROUNDINGS) - {"inference mode", "no_grad", "autocast"}
 
 surroundings = pytest.mark.parametrize("name", SURROUNDINGS)
@@ -158,21 +102,6 @@ def test_loss(toy_data: GZSLData, name: str, given: str) -> None:
     for one, other in zip(*found, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
-
-
-@surroundings
-@pytest.mark.parametrize("form", ["d3", "baseline"])
-def test_evaluate(toy_data: GZSLData, name: str, form: str) -> None:
-    host = ScriptHost(toy_data)
-    d3 = attach(host)
-    d3.loss()
-    given = {"generator": host.net_g, "data": toy_data}
-    evaluate = d3.evaluate if form == "d3" else lambda: d3_plugin.evaluate(**given)
-    plain = evaluate()
-    with SURROUNDINGS[name]():
-        inside = evaluate()
-    assert np.array_equal(plain.scores, inside.scores)
-    assert str(plain) == str(inside)
 
 
 @surroundings

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +14,20 @@ import d3_plugin
 from d3_plugin import D3
 from d3_plugin.data import GZSLData
 from d3_plugin.evaluation import Classifier
+from tests.surroundings import together
 from tests.toys import ScriptHost, attach
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*far below", "ignore:Anomaly Detection")
 
 
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-@contextmanager
-def default_device(device: str) -> Iterator[None]:
-    torch.set_default_device(device)
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-
-
-@contextmanager
-def both(one: AbstractContextManager[Any], other: AbstractContextManager[Any]) -> Iterator[None]:
-    with one, other:
-        yield
-
-
-# Two that do not hide each other at once: each of these makes several classifiers.
-CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "autocast, no gradient": lambda: both(torch.autocast("cpu", torch.bfloat16), torch.no_grad()),
-    "inference mode, deterministic": lambda: both(torch.inference_mode(), deterministic()),
-    "float64, device": lambda: both(default_dtype(torch.float64), default_device("meta")),
-    "bfloat16, device block": lambda: both(default_dtype(torch.bfloat16), torch.device("meta")),
-    "anomalies": torch.autograd.detect_anomaly,
-}
+# Several that do not hide each other at once: each of these makes several classifiers.
+CONTEXTS = [
+    ("autocast", "no_grad"),
+    ("inference mode", "deterministic"),
+    ("float64", "default device"),
+    ("bfloat16", "device context"),
+    ("anomaly mode", "saved tensors", "NumPy errors", "Philox"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +73,9 @@ def expected(d3: D3, path: Path) -> dict[str, Any]:
     return numbers(d3, path)
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
-def test_in_a_context(d3: D3, path: Path, expected: dict[str, Any], name: str) -> None:
-    with CONTEXTS[name]():
+@pytest.mark.parametrize("names", CONTEXTS, ids=", ".join)
+def test_in_a_context(d3: D3, path: Path, expected: dict[str, Any], names: tuple[str, ...]) -> None:
+    with together(*names):
         found = numbers(d3, path)
     np.testing.assert_equal(found, expected)
 
