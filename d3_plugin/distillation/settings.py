@@ -64,7 +64,8 @@ class D3Settings:
             more classes there are.
         student_lr: learning rate of student and O²DBD.
         teacher_lr: learning rate of the teacher's pre-training.
-        teacher_epochs: its maximum number of epochs; it may stop earlier.
+        teacher_epochs: its maximum number of epochs; it may stop earlier, and does so after 2,000
+            steps.
         final_classifier: used by ``evaluate()``: ``student``; ``host``, the host's own final
             classifier on features of its generator; or ``both``, the host's
             log-probabilities plus ``ensemble_weight`` times the student's.

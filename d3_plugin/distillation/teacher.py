@@ -18,6 +18,7 @@ from d3_plugin.hosts.isolation import global_streams, set_global_streams
 
 _HELD_BACK = 0.1
 _BATCH_SIZE = 64
+_STEPS = 2000  # at most: with many rows the best epoch comes sooner
 _KEPT = 2**28  # bytes of weights: some 20 teachers of SUN's size
 
 
@@ -47,10 +48,11 @@ def pretrain_teacher(
     """Cross-entropy training (:math:`L_{pre}` of D3GZSL) with early stopping.
 
     A stratified tenth of the rows is held out (a random tenth if a class has a single row).
-    Training stops if the held-out loss has not fallen for ``patience`` epochs and keeps the weights
-    of the best epoch. Random numbers come from PyTorch's global stream. A teacher of the same rows,
-    options and random state is trained once in a process: the next call gets a copy, and leaves the
-    stream where the training left it.
+    Training stops if the held-out loss has not fallen for ``patience`` epochs, or if another epoch
+    would take it past 2,000 steps; the first epoch ends there. The weights of the best epoch are
+    kept. Random numbers come from PyTorch's global stream. A teacher of the same rows, options and
+    random state is trained once in a process: the next call gets a copy, and leaves the stream
+    where the training left it.
 
     Args:
         features: (N, D) float, rows of seen classes, finite.
@@ -120,9 +122,11 @@ def _train(
     teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=lr, fused=True)
     best_loss, best_state, best_epoch = float("inf"), teacher.state_dict(), 0
+    epochs = min(max_epochs, max(1, _STEPS * _BATCH_SIZE // len(train)))
     with torch.enable_grad():
-        for epoch in range(max_epochs):
-            for index in train[torch.randperm(len(train), device=train.device)].split(_BATCH_SIZE):
+        for epoch in range(epochs):
+            order = train[torch.randperm(len(train), device=train.device)]
+            for index in order.split(_BATCH_SIZE)[:_STEPS]:
                 optimizer.zero_grad(set_to_none=True)
                 F.cross_entropy(teacher(features[index])[0], labels[index]).backward()
                 optimizer.step()

@@ -4,7 +4,7 @@
 
 Prints a row per data set and host family, as in docs/performance.md: CPU seconds in one thread and
 the peak resident set of each phase, with the settings of ``examples/benchmarks``. The teacher is
-trained for two epochs, the final classifier for one, and the host for a few steps, half of them in
+trained in full, the final classifier for one epoch, and the host for a few steps, half of them in
 each kind of pass of a TF-VAEGAN; the last columns extrapolate to all epochs and published steps.
 Linux only, for the memory.
 """
@@ -25,7 +25,7 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from d3_plugin import D3, D3Settings, attach
+from d3_plugin import D3, attach
 from d3_plugin.data import GZSLData, load
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.families import find_family, host_settings
@@ -39,7 +39,6 @@ from tests.report import made_up
 
 SETTINGS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"
 FAMILIES = ("fclswgan", "tfvaegan", "diffusion")
-EPOCHS_TIMED = 2  # of the teacher; the first one is slower
 
 
 class Size(NamedTuple):
@@ -110,14 +109,8 @@ def rehearse(
     with phases.measured("start"):  # what a host does before its first step and after its last
         trainer = family.build(data, settings, 0, device)
         trainer.fit()
-    ends: list[float] = []
     with phases.measured("attach"):
-        d3 = attach(
-            trainer,
-            settings=D3Settings(teacher_epochs=EPOCHS_TIMED),
-            mode="loss",
-            progress=lambda _: ends.append(time.process_time()),
-        )
+        d3 = attach(trainer, mode="loss")
     with phases.measured("step"):
         middle = -(-len(data.train_labels) // settings.batch_size)  # of two kinds of passes
         for number in range(middle - steps // 2, middle + steps // 2):
@@ -138,7 +131,6 @@ def rehearse(
     with phases.measured("report"), tempfile.TemporaryDirectory() as out:
         report(Path(out), data, evaluation)
     return {
-        "epoch": (ends[-1] - ends[0]) / (len(ends) - 1),
         "step": phases.seconds["step"] / (steps // 2 * 2),
         "step of D³": phases.seconds["step of D³"] / steps / d3.host.interval,
     }
@@ -180,10 +172,8 @@ def report(out: Path, data: GZSLData, evaluation: Evaluation) -> None:
 
 
 def row(name: str, family: str, host: dict[str, Any], phases: Phases, per: dict[str, float]) -> str:
-    """Of the table: seconds and GB of each phase, all of its epochs counted, and of a whole run."""
-    defaults = D3Settings()
+    """Of the table: seconds and GB of each phase, with all epochs, and of a whole run."""
     seconds = dict(phases.seconds)
-    seconds["attach"] += per["epoch"] * (defaults.teacher_epochs - EPOCHS_TIMED)
     seconds["classifier"] *= host_settings(find_family(family), host).classifier_epochs
     once = sum(seconds[phase] for phase in seconds if not phase.startswith("step"))
     hours = (once + host["steps"] * (per["step"] + per["step of D³"])) / 3600

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from d3_plugin.distillation.networks import EmbeddingClassifier
 from d3_plugin.distillation.teacher import pretrain_teacher
@@ -82,6 +83,17 @@ def test_max_epochs_ends_training_that_still_improves():
     losses = train(blobs(), max_epochs=3)[1]
     assert len(losses) == 3
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(("rows", "epochs", "steps"), [(20_000, 7, 7 * 282), (150_000, 1, 2000)])
+def test_with_many_rows_the_number_of_steps_is_bounded(rows: int, epochs: int, steps: int) -> None:
+    made: list[object] = []
+    handle = register_optimizer_step_post_hook(lambda *_: made.append(None))
+    try:
+        losses = train(blobs(rows), max_epochs=50, patience=50, embedding_dim=2)[1]
+    finally:
+        handle.remove()
+    assert (len(losses), len(made)) == (epochs, steps)
 
 
 def test_is_frozen_and_in_eval_mode():
