@@ -13,8 +13,8 @@ from d3_plugin.evaluation.softmax import train_softmax
 from d3_plugin.experiments import shared_training
 from d3_plugin.report import page
 
-WITH_WORKERS = ("test_compare", "test_data_inputs")
-"""Compare runs of this process with those of others, which the shortcuts do not reach."""
+AS_THEY_ARE = ("test_compare", "test_data_inputs")
+"""With runs of other processes, which no shortcut reaches; with warnings of a poor generator."""
 
 
 def few_epochs(*data: Any, epochs: int, **options: Any) -> nn.Linear:
@@ -27,6 +27,6 @@ def shortcuts(request: pytest.FixtureRequest) -> Iterator[None]:
         patch.setattr(page, "_pictures", lambda content, adapter: ())
         # The proof in this process: another one would import all again.
         patch.setattr(shared_training, "_proved", shared_training.prove)
-        if request.path.stem not in WITH_WORKERS:
+        if request.path.stem not in AS_THEY_ARE:
             patch.setattr(trainer, "train_softmax", few_epochs)
         yield

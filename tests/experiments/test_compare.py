@@ -15,16 +15,17 @@ import torch
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings, InputError, PluginError, StorageError
 from d3_plugin.errors import DataError
-from d3_plugin.experiments import compare, parallel
+from d3_plugin.experiments import CompareOptions, compare, parallel
 from d3_plugin.experiments import training as training_module
 from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.parallel import Workers, run_all
 from d3_plugin.experiments.plan import plan
 from d3_plugin.experiments.run import Run, checkpoint_name, training_part
 from d3_plugin.experiments.shared_training import execute
 from d3_plugin.experiments.store import RunStore
 from d3_plugin.experiments.training import Outcome
 from d3_plugin.files import write_atomically
-from tests.experiments.tiny import D3, HOST, SMALL
+from tests.experiments.tiny import D3, HOST, SMALL, outcome
 
 TINY: dict[str, Any] = {**SMALL, "seeds": 2, "draws": 2}
 D3_TINY = D3Settings(**D3)
@@ -281,26 +282,21 @@ def test_a_run_has_its_own_number_of_threads(
 
     def watch(runs: list[Run], *rest: Any) -> list[Outcome]:
         seen.add(torch.get_num_threads())
-        return execute(runs, *rest)
+        return [replace(outcome(0), run=run) for run in runs]
 
     monkeypatch.setattr(parallel, "execute", watch)
-    before = torch.get_num_threads()
+    more = {} if threads == 1 else {"threads": threads}
+    (run,) = CompareOptions("fclswgan", "digits-2", tmp_path, **more).first_runs()
+    before, store = torch.get_num_threads(), RunStore(tmp_path)
     torch.set_num_threads(3)
     try:
-        more = {} if threads == 1 else {"threads": threads}
-        compare("fclswgan", "digits-2", tmp_path, **SMALL, seeds=1, **more)
+        run_all([run], store, Workers(progress="none"))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
     assert seen == {threads}
     with pytest.raises(InputError, match="threads was"):
-        compare(
-            "fclswgan",
-            "digits-2",
-            tmp_path,
-            **{**TINY, "seeds": 1, "draws": 1},
-            threads=3 - threads,
-        )
+        store.load(replace(run, threads=3 - threads))
 
 
 def test_atomic_write_leaves_the_old_file_when_it_fails(

@@ -62,7 +62,7 @@ def test_an_object_gives_the_results_of_its_folder(
     data, small = load(folder), {**SMALL, "seeds": 1}
     one, two = tmp_path / "one", tmp_path / "two"
     compare("fclswgan", str(folder), one, **small)
-    compare("fclswgan", data, two, jobs=2, **small)
+    compare("fclswgan", data, two, **small)
     assert results(one)["runs"] == results(two)["runs"]
     monkeypatch.setattr(
         parallel, "execute", lambda runs, *_: pytest.fail(f"{runs[0].name} was made")
