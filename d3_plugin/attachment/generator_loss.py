@@ -14,6 +14,7 @@ from typing import Any
 import pluggy
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 
 from d3_plugin.attachment.gradient import MEASURE_EVERY, Arrival, GivenGradient, GradientShare
 from d3_plugin.distillation.distiller import Distiller
@@ -104,6 +105,10 @@ class GeneratorLoss:
         """The extra loss, 0-dim; arguments as for ``loss()``."""
         if torch.is_inference_mode_enabled():
             raise HostError("call loss() in the training loop, not under torch.inference_mode()")
+        if peek_interpreter_stack() is not None:  # nothing public tells
+            raise HostError(
+                "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
+            )
         start = time.perf_counter()
         settings, share = self.settings, self.share
         reached = settings.weight > 0 and self._generator_is_reached()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pluggy
@@ -44,16 +45,10 @@ def extra_terms(
     return terms
 
 
-def _copy(b: StepBatch) -> StepBatch:
-    return StepBatch(
-        b.features.clone(),
-        b.labels.clone(),
-        b.num_synthetic,
-        b.teacher_logits.clone(),
-        b.student_logits.clone(),
-        b.teacher_embedding.clone(),
-        b.student_embedding.clone(),
-    )
+def _copy(batch: StepBatch) -> StepBatch:
+    """With tensors of its own."""
+    parts: dict[str, Any] = {n: v.clone() for n, v in vars(batch).items() if isinstance(v, Tensor)}
+    return replace(batch, **parts)
 
 
 def _check_terms(function: str, terms: Any, taken: Collection[str], device: torch.device) -> None:

@@ -15,13 +15,10 @@ from d3_plugin.data import GZSLData
 from d3_plugin.errors import D3Warning, HostError
 from d3_plugin.functional.precision import autocast_off
 from d3_plugin.hosts.batch_values import Rows, as_tensor, check_no_words, label_column
+from d3_plugin.hosts.loop_evidence import SAME
 
 LabelForm = Literal["class_ids", "mapped"]
 
-
-_SAME = 4.5e-3
-"""Distance of unit attribute rows up to which they are of one class: rows in half precision pass,
-and the two nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther apart."""
 
 _AGREES = 0.5
 """Share of the teacher's usual agreement with labels that the host's labels must reach."""
@@ -184,7 +181,7 @@ class HostBatches:
         if self._class_rows is None:
             self._class_rows = _distinct_rows(self._data)
         distance, ids = _distances(F.normalize(attributes.float()), self._class_rows).min(dim=1)
-        return ids, (distance <= _SAME) & (self._position[ids] >= 0)  # NaN is none
+        return ids, (distance <= SAME) & (self._position[ids] >= 0)  # NaN is none
 
     def _unknown(self, given: Tensor, ids: Tensor, known: Tensor, *, by_label: bool) -> str:
         bad = int((~known).sum())
@@ -192,8 +189,8 @@ class HostBatches:
             values = given[~known].unique().tolist()[:10]
             return self._wrong_form(given, f"{bad} of {len(ids)} are none, such as {values}")
         distance = _distances(F.normalize(given.float()), _distinct_rows(self._data)).amin(dim=1)
-        if (unseen := ids[(distance <= _SAME) & ~known].unique().tolist()) and not (
-            distance > _SAME
+        if (unseen := ids[(distance <= SAME) & ~known].unique().tolist()) and not (
+            distance > SAME
         ).any():
             return f"attributes given to loss() are of unseen classes {unseen[:10]}: {_LEAVE_OUT}"
         return (
@@ -265,7 +262,7 @@ def _share(right: Tensor) -> float:
 def _distinct_rows(data: GZSLData) -> Tensor:
     """Unit attribute rows (C, A), of which every seen one differs from all others."""
     rows, seen = F.normalize(data.attributes.float()), data.seen_classes
-    close = _distances(rows[seen], rows) < 2 * _SAME  # no row can match both
+    close = _distances(rows[seen], rows) < 2 * SAME  # no row can match both
     close[torch.arange(len(seen), device=seen.device), seen] = False
     pairs = {tuple(sorted((int(seen[i]), int(c)))) for i, c in close.nonzero()}
     if pairs:

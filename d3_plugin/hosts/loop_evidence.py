@@ -13,9 +13,10 @@ from torch import Tensor
 from d3_plugin.data import GZSLData
 from d3_plugin.hosts.call_form import Attributes, Noise
 
-# Distance of unit rows up to which they are the same: rows in half precision pass, and the two
-# nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther apart.
-_SAME = 4.5e-3
+SAME = 4.5e-3
+"""Distance of unit attribute rows up to which they are of one class: rows in half precision pass,
+and the two nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther apart."""
+
 _FEW = 64  # with fewer values normal and uniform noise look the same
 
 
@@ -101,12 +102,12 @@ def _times(words: str, factor: float) -> str:
 def _exact(rows: Tensor, words: str, table: Tensor) -> Iterator[Found]:
     """Rows of the table; and times the factor that most of them have."""
     angles, nearest = torch.cdist(F.normalize(rows), F.normalize(table)).min(dim=1)
-    factors = _factors(rows, table[nearest])[angles <= _SAME]
+    factors = _factors(rows, table[nearest])[angles <= SAME]
     median = factors.nanmedian().item() if len(factors) else 0.0
     for factor in (1.0, _rounded(median, 1e-4 * abs(median))):
         distances, classes = torch.cdist(rows, factor * table).min(dim=1)
         expected = factor * table[classes]
-        fits = (distances <= 2 * _SAME * expected.norm(dim=1)) & (factor != 0)
+        fits = (distances <= 2 * SAME * expected.norm(dim=1)) & (factor != 0)
         yield _found(_times(words, factor), factor * table, classes, fits)
 
 
@@ -136,7 +137,7 @@ def _factors(rows: Tensor, expected: Tensor) -> Tensor:
 def _columns(rows: Tensor, words: str, table: Tensor) -> Found:
     """Some columns of the table, or all in another order."""
     ordered = table.sort(dim=1).values
-    tolerance = _SAME * table.abs().amax()
+    tolerance = SAME * table.abs().amax()
     classes = torch.full((len(rows),), -1)
     for number, row in enumerate(rows):  # the classes that have every value of the row
         at = torch.searchsorted(ordered, row.expand(len(table), -1).contiguous())

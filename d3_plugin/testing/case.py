@@ -98,13 +98,7 @@ class TrainedHost:
         parts |= {f"Host.modules[{i}]": module for i, module in enumerate(self.host.modules)}
         return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
-    def end(self) -> dict[str, Any]:
-        """Everything that the training has changed, by name."""
-        history = repr(getattr(self.trainer, "history", None))  # exact, and NaN equals NaN
-        others = {"history": history, "global random streams": self.streams}
-        return {**others, **state_of(self.modules)}
-
-    def everything(self) -> Held:
+    def end(self) -> Held:
         """What ``d3 compare`` compares, too, before one training carries the baseline and D³."""
         return {**held(self.trainer, self.host), "global random streams": self.streams}
 
@@ -136,9 +130,9 @@ class TrainedHost:
     @contextmanager
     def unchanged(self, call: str) -> Iterator[None]:
         """Check that the block leaves every module of the host unchanged."""
-        before = self.end()
+        before = state_of(self.modules)
         yield
-        expect_none(differences(before, self.end()), f"{call} changes")
+        expect_none(differences(before, state_of(self.modules)), f"{call} changes")
 
 
 def expect(ok: bool, problem: str) -> None:

@@ -202,7 +202,7 @@ def check_weight_zero(case: AdapterCase) -> None:
     no trace in the trainer: it has no separate random stream or counter, and runs through no module
     that is missing in ``Host.modules``.
     """
-    alone, again, beside = (case.trained(weight).everything() for weight in (None, None, 0.0))
+    alone, again, beside = (case.trained(weight).end() for weight in (None, None, 0.0))
     changes = what_changes(alone, again, beside)
     expect(not changes, changes)
 

@@ -105,6 +105,14 @@ def test_generator_of_another_dtype(toy_data: GZSLData, dtype: torch.dtype) -> N
     d3.evaluate()
 
 
+def test_torch_func(toy_data: GZSLData) -> None:
+    net = PlainGenerator()
+    d3 = attach(**parts_of(net, toy_data))
+    with pytest.raises(HostError, match=r"torch\.func.*backward"):
+        torch.func.grad(lambda scale: d3.loss() * scale)(torch.ones(()))
+    d3.loss().backward()
+
+
 def test_averaged_model(toy_data: GZSLData) -> None:
     parts = parts_of(PlainGenerator(), toy_data)
     averaged = AveragedModel(parts["generator"])
