@@ -24,7 +24,7 @@ from d3_plugin.errors import DataError
 from d3_plugin.experiments import parallel
 from d3_plugin.experiments.flags import setting_lines
 from d3_plugin.experiments.parallel import Made, Workers, _make_here, run_all
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
 from tests.data.mat_folders import Variables, make
 from tests.experiments.tiny import ARGUMENTS

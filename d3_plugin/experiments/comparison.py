@@ -15,9 +15,9 @@ from d3_plugin.experiments.comparison_result import Comparison
 from d3_plugin.experiments.flags import command_line, takes
 from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
+from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.store import RunStore
 from d3_plugin.experiments.table_options import AblateOptions, CompareOptions
-from d3_plugin.experiments.training import Outcome
 from d3_plugin.report.results import results, write_results
 from d3_plugin.report.rows import (
     ABLATION,

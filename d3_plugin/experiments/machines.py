@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from d3_plugin.errors import InputError, MissingExtraError
-from d3_plugin.experiments.run import versions
+from d3_plugin.experiments.run_identity import versions
 
 Backend = Literal["loky", "dask"]
 

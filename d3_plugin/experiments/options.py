@@ -17,7 +17,7 @@ from d3_plugin.errors import D3Warning, DataError, InputError, Problems
 from d3_plugin.experiments.families import find_family, host_settings
 from d3_plugin.experiments.machines import check_device, check_installed
 from d3_plugin.experiments.parallel import Workers
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.settings_file import SettingsFile, read_settings
 from d3_plugin.experiments.store import store_data
 from d3_plugin.hooks.manager import host_families, make_manager

@@ -20,10 +20,9 @@ from d3_plugin.errors import D3Error, DataError, FailedRunsError, Problems, Stor
 from d3_plugin.experiments.code import digest_of
 from d3_plugin.experiments.machines import Backend, dask_cluster
 from d3_plugin.experiments.plan import trainings
-from d3_plugin.experiments.run import Run, differences
-from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.run import OnStep, Outcome, execute
+from d3_plugin.experiments.run_identity import Run, differences
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.experiments.training import OnStep, Outcome
 
 Progress = Literal["none", "runs", "steps"]
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.training_function import TrainingFunction
 
 

@@ -16,8 +16,8 @@ from d3_plugin.errors import DataError, InputError
 from d3_plugin.evaluation.metrics import GZSLMetrics, check_scores
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments.file_schema import first_misfits
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.training import Outcome
+from d3_plugin.experiments.run import Outcome
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.report.rows import Record
 
 _ARRAYS = (

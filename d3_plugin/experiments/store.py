@@ -15,9 +15,9 @@ from d3_plugin.data import GZSLData, digest
 from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import DataError, InputError, Problems, StorageError
 from d3_plugin.evaluation.calibration import rescored
-from d3_plugin.experiments.run import Run, checkpoint_name, differences, training_part
+from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.run_file import read, written
-from d3_plugin.experiments.training import Outcome
+from d3_plugin.experiments.run_identity import Run, checkpoint_name, differences, training_part
 from d3_plugin.files import remove_stale, write_atomically
 
 

@@ -18,10 +18,10 @@ from d3_plugin.experiments.families import host_settings
 from d3_plugin.experiments.flags import takes
 from d3_plugin.experiments.options import CutOptions
 from d3_plugin.experiments.parallel import run_all
-from d3_plugin.experiments.run import Run, versions
+from d3_plugin.experiments.run import Outcome
+from d3_plugin.experiments.run_identity import Run, versions
 from d3_plugin.experiments.source_digests import short_digest
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.experiments.training import Outcome
 from d3_plugin.files import write_atomically
 from d3_plugin.report.tables import aligned
 

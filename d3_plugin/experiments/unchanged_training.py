@@ -1,14 +1,22 @@
-"""What a host holds after a training, and what D³ at weight 0 changes in that."""
+"""The proof that D³ at weight 0 leaves a host's training unchanged.
+
+The first steps of trainings with and without D³ are compared in all that the host holds then.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import os
+import pickle
 import random
 import sys
 import threading
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
+from d3_plugin.experiments.run import Training
+from d3_plugin.experiments.run_identity import Run
+from d3_plugin.hooks.describe import describe_trainer
+from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import global_streams
+from d3_plugin.hosts.isolation import RandomStream, global_streams
+from d3_plugin.hosts.module_state import eval_mode
+from d3_plugin.hosts.synthesis import synthesize
+
+STEPS = 20
+"""Steps of the generator's optimiser that are watched."""
 
 Held = dict[str, Any]
 """What a host holds after a training, by name; tensors as digests."""
@@ -25,6 +42,116 @@ Held = dict[str, Any]
 _OTHER = "trainer"  # state in which two trainings may differ, such as the time
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _SKIPPED = (GZSLData, threading.Thread, types.ModuleType, type)
+
+
+def answer() -> None:
+    """Entry point of that process."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as pipe:
+        os.dup2(2, 1)  # what the host prints is no answer
+        path, runs = pickle.load(sys.stdin.buffer)
+        sys.path[:] = path
+        pipe.write(prove(pickle.loads(runs)))
+
+
+def prove(with_d3: Sequence[Run]) -> str:
+    """Why the baseline cannot share a training with these runs; empty if it can.
+
+    Each of the trainings has a process of its own: none sees what another has left behind.
+    """
+    for name in ("sklearn.datasets", "torch._dynamo"):  # in each fork it would take seconds
+        importlib.import_module(name)
+    torch.set_num_threads(with_d3[0].threads)
+    baseline = replace(with_d3[0], variant="baseline", d3=None, plugin=None)
+    found: list[Held] = []
+    for runs in ([baseline], [baseline], [baseline, *with_d3]):
+        answer = _in_own_process(runs)
+        if isinstance(answer, str):
+            return answer
+        found.append(answer)
+    if found[0]["threads"]:
+        return "fit() starts threads, whose random numbers come in any order"
+    return what_changes(*found)
+
+
+def _in_own_process(runs: Sequence[Run]) -> Held | str:
+    """What :func:`watched` finds, or why it fails."""
+    if not hasattr(os, "fork"):
+        return _tried(runs)
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        with open(writing, "wb") as pipe:
+            pickle.dump(_tried(runs), pipe)
+        os._exit(0)  # whatever threads the host has left
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return pickle.loads(answer) if answer else "the training ended its process"
+
+
+def _tried(runs: Sequence[Run]) -> Held | str:
+    try:
+        return watched(runs)
+    except BaseException as error:  # of the host's own code
+        return f"{type(error).__name__}: {error}"
+
+
+class _EnoughError(BaseException):
+    """Ends ``fit()``; not an Exception, which the host may catch."""
+
+
+def watched(runs: Sequence[Run]) -> Held:
+    """What a host holds after the first steps of a training and the synthesis for its evaluation.
+
+    Args:
+        runs: of one training; each D³ of them synthesises for its own evaluation before.
+    """
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(0)
+    training = Training(runs)
+    manager = make_manager(training.plugins)
+    host = describe_trainer(manager, training.trainer)
+    steps = 0
+
+    def count(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == STEPS:
+            raise _EnoughError
+
+    host.optimizer.register_step_post_hook(count)
+    with _threads_noted() as threads, suppress(_EnoughError):
+        training.trainer.fit()
+    classes = host.data.unseen_classes.repeat_interleave(host.synthetic_per_class)
+
+    def synthesised() -> Tensor:
+        with RandomStream(0, host.device, "proof"), eval_mode(host.modules), torch.no_grad():
+            return synthesize(host, manager.hook, classes, differentiable=False)
+
+    for _ in filter(None, training.attached):
+        synthesised()
+    rows = synthesised()
+    found = held(training.trainer, host, training.plugins)
+    return {**found, "synthetic rows": value_digest(rows), "threads": sorted(threads)}
+
+
+@contextmanager
+def _threads_noted() -> Iterator[set[str]]:
+    """Names of the kinds of threads that are started in the block."""
+    found: set[str] = set()
+
+    def note(*_: Any) -> None:
+        sys.setprofile(None)
+        kind = type(threading.current_thread())
+        if kind.__module__.partition(".")[0] != "tqdm":  # which only watches the clock
+            found.add(kind.__qualname__)
+
+    before = threading.getprofile()
+    threading.setprofile(note)
+    try:
+        yield found
+    finally:
+        threading.setprofile(before)
 
 
 def what_changes(alone: Held, again: Held, beside: Held) -> str:

@@ -14,7 +14,7 @@ from d3_plugin.evaluation import gzsl_metrics
 from d3_plugin.evaluation.calibration import WEIGHTS, choose_ensemble, rescored
 from d3_plugin.evaluation.final_classifier import final_scores
 from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.experiments.training import Outcome
+from d3_plugin.experiments.run import Outcome
 from d3_plugin.report.rows import COMPARISON, FinishedRun
 from d3_plugin.report.statistics import score
 from tests.experiments.tiny import SEEN, UNSEEN, outcome

@@ -13,9 +13,9 @@ import scipy.io
 
 from d3_plugin import D3Settings
 from d3_plugin.experiments.families import find_family, host_settings
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.settings_file import read_settings
-from d3_plugin.experiments.shared_training import execute
 from tests.data.test_matfolder import stand_in
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"

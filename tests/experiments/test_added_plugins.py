@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from d3_plugin import D3Settings, FailedConditionError, Host, InputError, StepBatch, hookimpl
-from d3_plugin.experiments import ablate, compare, shared_training
+from d3_plugin.experiments import ablate, compare, run, sharing
 from d3_plugin.experiments.added_plugins import find_plugins
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.plan import plan, trainings
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.run_identity import Run
 from tests.experiments import spoiled_hosts
 from tests.experiments.test_training_functions import train
 from tests.experiments.tiny import D3, HOST, SMALL
@@ -190,7 +190,7 @@ def test_a_plugin_that_changes_the_host_is_trained_apart() -> None:
     family = find_family(spoiled_hosts.family)
     host = asdict(spoiled_hosts.Settings("plain"))
     runs = planned(Shrinks(), adapter="spoiled", host=host, family=family)
-    assert "changes the result of training: generator.weight" in shared_training.why_apart(runs)
+    assert "changes the result of training: generator.weight" in sharing.why_apart(runs)
 
 
 def test_a_plugin_with_a_final_classifier_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_a_plugin_with_a_final_classifier_of_its_own(monkeypatch: pytest.MonkeyP
         def d3_train_classifier(self, features: Tensor, num_classes: int) -> Any:
             return torch.nn.Linear(features.shape[1], num_classes)
 
-    monkeypatch.setattr(shared_training, "why_apart", lambda runs: "")
+    monkeypatch.setattr(run, "why_apart", lambda runs: "")
     baseline, d3, own = (made.evaluation.host_scores for made in execute(planned(Untrained())))
     assert (baseline == d3).all()
     assert (baseline != own).any()
@@ -223,7 +223,7 @@ def test_what_a_plugin_keeps_is_of_one_training(monkeypatch: pytest.MonkeyPatch)
             self.steps += 1
             return {"growing": self.steps * batch.student_logits.square().mean()}
 
-    monkeypatch.setattr(shared_training, "why_apart", lambda runs: "")
+    monkeypatch.setattr(run, "why_apart", lambda runs: "")
     runs = planned(Counts())
     before = runs[2].identity()
     one, other = execute(runs)[2], execute(runs)[2]

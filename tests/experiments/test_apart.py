@@ -11,15 +11,14 @@ import pytest
 import torch
 
 from d3_plugin import D3Settings, D3Warning
-from d3_plugin.experiments import shared_training
+from d3_plugin.experiments import sharing
 from d3_plugin.experiments.families import find_family
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
-from d3_plugin.experiments.training import Outcome
+from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.run_identity import Run
 from tests.experiments.spoiled_hosts import Settings, family
 from tests.experiments.tiny import D3, HOST
 
-PROVED = shared_training._proved  # in a process of its own
+PROVED = sharing._proved  # in a process of its own
 IDIOMS = [
     *("stream of its own", "loader thread", "weight changed in forward"),
     *(
@@ -60,7 +59,7 @@ def test_baseline_is_the_scripts_own(idiom: str) -> None:
 def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shared_training, "_proved", PROVED)
+    monkeypatch.setattr(sharing, "_proved", PROVED)
 
     def streams() -> list[float]:
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -71,7 +70,7 @@ def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(
         return drawn
 
     runs, before = planned("plain"), streams()
-    assert shared_training.why_apart(runs) == ""
+    assert sharing.why_apart(runs) == ""
     assert streams() == before
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -81,11 +80,11 @@ def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(
 
 
 def test_built_in_families_need_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_training, "_proved", lambda runs: pytest.fail("proved"))
+    monkeypatch.setattr(sharing, "_proved", lambda runs: pytest.fail("proved"))
     variants = {"baseline": None, "d3": D3Settings(**D3)}
     for adapter in ("fclswgan", "tfvaegan", "diffusion"):
         runs = [
             Run(adapter, "digits-1", "", 0, variant, "test", HOST, d3, 1, "cpu")
             for variant, d3 in variants.items()
         ]
-        assert shared_training.why_apart(runs) == ""
+        assert sharing.why_apart(runs) == ""

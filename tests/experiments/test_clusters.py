@@ -19,7 +19,7 @@ from d3_plugin.experiments import machines
 from d3_plugin.experiments.machines import check_device, dask_cluster
 from d3_plugin.experiments.parallel import Workers, _make_there, run_all
 from d3_plugin.experiments.plan import plan
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
 from tests.data.mat_folders import make
 from tests.experiments.test_families_in_place import MODULE, TINY

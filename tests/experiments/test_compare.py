@@ -20,10 +20,9 @@ from d3_plugin.experiments import training as training_module
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.parallel import Workers, run_all
 from d3_plugin.experiments.plan import plan
-from d3_plugin.experiments.run import Run, checkpoint_name, training_part
-from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.run_identity import Run, checkpoint_name, training_part
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.experiments.training import Outcome
 from d3_plugin.files import write_atomically
 from tests.experiments.tiny import D3, HOST, SMALL, outcome
 

@@ -18,9 +18,8 @@ from d3_plugin.data import GZSLData, digest, load
 from d3_plugin.experiments import ablate, compare, parallel, tune
 from d3_plugin.experiments.bench import Timing, _Timed
 from d3_plugin.experiments.families import find_family
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
-from d3_plugin.experiments.training import Outcome
+from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.run_identity import Run
 from tests.experiments.tiny import FLAGS, HOST, SMALL, results
 from tests.toys import linear_problem
 

@@ -15,7 +15,7 @@ import pytest
 from d3_plugin import D3Settings, InputError
 from d3_plugin.experiments import code, source_digests
 from d3_plugin.experiments.families import find_family
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
 from tests.experiments.test_families_in_place import MODULE
 from tests.experiments.tiny import outcome

@@ -14,8 +14,8 @@ import torch
 
 from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Settings
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
 from d3_plugin.files import remove_stale
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from d3_plugin import D3Settings
 from d3_plugin.experiments.plan import plan, validation_cuts
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run_identity import Run
 
 D3 = D3Settings(weight=0.5)
 

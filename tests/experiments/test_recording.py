@@ -18,8 +18,8 @@ from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData, load
 from d3_plugin.experiments import training as training_module
 from d3_plugin.experiments.recording import CLASSES, ROWS, TermRecorder, project
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.hooks.specs import hookimpl
 from tests.experiments.tiny import D3, HOST
 

@@ -19,10 +19,9 @@ from d3_plugin.errors import FailedRunsError
 from d3_plugin.experiments import ablate, parallel
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import trainings
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.run import Outcome, execute
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
-from d3_plugin.experiments.training import Outcome
 from tests.experiments.tiny import D3, HOST, SMALL
 
 STEPS = {**HOST, "steps": 25}

@@ -18,9 +18,8 @@ from d3_plugin.data import GZSLData, load, without_test_rows
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.experiments import parallel, tune
 from d3_plugin.experiments import training as training_module
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
-from d3_plugin.experiments.training import Outcome, load_problem
+from d3_plugin.experiments.run import Outcome, execute, load_problem
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.hosts.host import HostFamily
 from tests.experiments.tiny import D3, HOST, SMALL
 

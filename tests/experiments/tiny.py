@@ -11,8 +11,8 @@ import numpy as np
 from d3_plugin import D3Settings
 from d3_plugin.evaluation import gzsl_metrics
 from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.training import Outcome
+from d3_plugin.experiments.run import Outcome
+from d3_plugin.experiments.run_identity import Run
 
 HOST = {"steps": 3, "hidden": 8, "synthetic_per_class": 10, "classifier_epochs": 1}
 D3 = {"embedding_dim": 8, "teacher_epochs": 1}

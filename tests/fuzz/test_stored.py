@@ -18,7 +18,7 @@ from d3_plugin.data import GZSLData
 from d3_plugin.errors import DataError
 from d3_plugin.experiments import CompareOptions
 from d3_plugin.experiments.checkpoint import Checkpoint
-from d3_plugin.experiments.run import Run
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
 from tests.experiments.tiny import outcome
 from tests.fuzz.fuzzing import EXAMPLES

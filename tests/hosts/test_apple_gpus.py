@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData
-from d3_plugin.experiments.run import Run
-from d3_plugin.experiments.shared_training import execute
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.run_identity import Run
 from d3_plugin.hosts.isolation import RandomStream, global_streams, set_global_streams
 from tests.experiments import tiny
 from tests.toys import ScriptHost, VAEHost, attach
