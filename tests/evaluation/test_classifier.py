@@ -85,35 +85,28 @@ def trained(host: str) -> D3:
     return d3
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
-    """Scores by ``evaluate()`` and of a process that has nothing but d3_plugin and raw rows."""
-    folder, scores = tmp_path_factory.mktemp("classifiers"), {}
-    (folder / "path").mkdir()
-    (folder / "path" / "d3_plugin").symlink_to(Path(d3_plugin.__file__).resolve().parent)
-    np.save(folder / "rows.npy", rows_of(raw_problem()).numpy())
+def test_loaded_elsewhere_it_scores_the_same(tmp_path: Path) -> None:
+    """As ``evaluate()``, in a process that has nothing but d3_plugin and raw rows."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "d3_plugin").symlink_to(Path(d3_plugin.__file__).resolve().parent)
+    np.save(tmp_path / "rows.npy", rows_of(raw_problem()).numpy())
     attached = {host: trained(host) for host in dict(CASES)}
-    for host, kind in CASES:
-        attached[host].classifier(final_classifier=kind).save(folder / f"{host}-{kind}")
-        scores[host, kind] = attached[host].evaluate(final_classifier=kind).scores[0]
-    paths = [str(folder / f"{host}-{kind}") for host, kind in CASES]
+    paths, scores = [str(tmp_path / f"{host}-{kind}") for host, kind in CASES], []
+    for (host, kind), path in zip(CASES, paths, strict=True):
+        attached[host].classifier(final_classifier=kind).save(path)
+        scores.append(attached[host].evaluate(final_classifier=kind).scores[0])
     subprocess.run(
-        [sys.executable, "-c", PREDICT, str(folder / "rows.npy"), *paths],
-        env={**os.environ, "PYTHONPATH": str(folder / "path"), "OMP_NUM_THREADS": "1"},
-        cwd=folder,
+        [sys.executable, "-c", PREDICT, str(tmp_path / "rows.npy"), *paths],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "path"), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
         check=True,
         timeout=300,
     )
-    return {(h, k): (scores[h, k], np.load(folder / f"{h}-{k}.npy")) for h, k in CASES}
-
-
-@pytest.mark.parametrize(("host", "kind"), CASES)
-def test_loaded_elsewhere_it_scores_the_same(
-    saved: dict[tuple[str, str], Any], host: str, kind: str
-) -> None:
-    expected, found = saved[host, kind]
-    assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    for case, path, expected in zip(CASES, paths, scores, strict=True):
+        assert np.ptp(expected) > 0.1, case
+        np.testing.assert_allclose(
+            np.load(f"{path}.npy"), expected, rtol=1e-6, atol=1e-6, err_msg=str(case)
+        )
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from d3_plugin.experiments.store import RunStore
 from d3_plugin.files import write_atomically
 from tests.experiments.tiny import D3, HOST, SMALL, outcome
 
-TINY: dict[str, Any] = {**SMALL, "seeds": 2, "draws": 2}
+TINY: dict[str, Any] = {**SMALL, "seeds": 2, "draws": 2, "name": "first try"}
 D3_TINY = D3Settings(**D3)
 
 
@@ -46,6 +46,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_results_name_everything(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
+    assert results["settings"]["name"] == "first try"
+    assert "--name 'first try'" in results["command"]
+    assert "<h1>first try</h1>" in (finished / "report.html").read_text("utf-8")
     host = results["settings"]["hosts"]["fclswgan"]
     assert (host["steps"], host["batch_size"]) == (3, 64), "defaults belong to the settings too"
     assert results["settings"]["d3"]["embedding_dim"] == 8

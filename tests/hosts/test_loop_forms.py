@@ -8,13 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution, Normal
 
 from d3_plugin.data import GZSLData
-from d3_plugin.errors import InputError
-from d3_plugin.hosts.generator_call import contradiction, guessed_form
 from d3_plugin.hosts.loop_calls import own_calls
-from d3_plugin.hosts.loop_form import LoopCalls
 from tests.hosts.watched import NOISE, Problem, Z
 
 
@@ -327,32 +323,3 @@ def test_kinds_of_attributes(attributes: Tensor) -> None:
         _, a = problem.batch()
         problem.net(a, torch.randn(64, Z))
     assert str(problem.form()) == f"generator(attributes, {NOISE})"
-
-
-def test_loop_contradicts_the_guess(problem: Problem) -> None:
-    class Net(nn.Module):
-        def forward(self, c: Tensor, z: Tensor) -> Tensor:
-            return c
-
-    net, attributes = Net(), problem.data.attributes
-    guess = guessed_form(net, attributes, Z)
-    assert str(guess) == f"generator(attributes, {NOISE})"
-    calls = LoopCalls(net, problem.data)
-    net(torch.randn(64, Z), problem.batch()[1])
-    learnt = calls.form()
-    assert "the loop calls generator(noise" in contradiction(net, guess, learnt)
-    by_keyword = LoopCalls(same := Net(), problem.data)
-    same(z=torch.randn(64, Z), c=problem.batch()[1])
-    assert contradiction(same, guess, by_keyword.form()) == ""
-
-
-@pytest.mark.parametrize("noise", [Normal(0.0, 0.1), lambda n: 0.1 * torch.randn(n, Z)])
-def test_noise_of_the_user(noise: Distribution | Callable[[int], Tensor], problem: Problem) -> None:
-    form = guessed_form(problem.net, problem.data.attributes, Z).with_noise(noise)
-    form.call(problem.net, torch.tensor([1, 2, 3]))
-    drawn, attributes = problem.net.last[0]
-    assert drawn.shape == (3, Z)
-    assert 0.01 < drawn.std() < 0.3
-    assert torch.equal(attributes, problem.data.attributes[1:4])
-    with pytest.raises(InputError, match=r"noise= must give \(3, Z\).*lambda n:"):
-        form.with_noise(lambda n: torch.randn(n)).call(problem.net, torch.tensor([1, 2, 3]))
