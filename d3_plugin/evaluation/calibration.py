@@ -68,7 +68,7 @@ def rescored(evaluation: Evaluation, *, ensemble_weight: float, seen_offset: flo
 
 
 def choose_offset(validations: Sequence[Evaluation], *, lowest: float = -math.inf) -> float:
-    """The constant of calibrated stacking: subtracted from seen scores, it gives the highest mean H.
+    """The constant of calibrated stacking: subtracted from seen scores, it gives the highest H.
 
     Every offset above ``lowest`` at which a prediction changes is tried; of the best ones, it is
     the middle of the widest interval.
