@@ -64,7 +64,8 @@ def train_default(features: Tensor, labels: Tensor, num_classes: int) -> Default
     rows = features - center
     factor = LENGTH / rows.abs().sum(dim=1).mean().clamp_min(1e-12)
     epochs = max(EPOCHS, -(-STEPS // -(-len(labels) // BATCH)))
-    classifier = train_softmax(rows * factor, labels, num_classes, epochs=epochs, batch_size=BATCH)
+    rows *= factor
+    classifier = train_softmax(rows, labels, num_classes, epochs=epochs, batch_size=BATCH)
     classifier.weight *= factor
     classifier.bias.sub_(classifier.weight @ center)
     return DefaultClassifier(classifier)

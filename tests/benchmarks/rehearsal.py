@@ -178,7 +178,7 @@ def row(name: str, family: str, host: dict[str, Any], phases: Phases, per: dict[
     once = sum(seconds[phase] for phase in seconds if not phase.startswith("step"))
     hours = (once + host["steps"] * (per["step"] + per["step of D³"])) / 3600
     words = {phase: f"{number:.3g} s" for phase, number in seconds.items()}
-    words["step"] = f"{1e3 * per['step']:.3g} + {1e3 * per['step of D³']:.2g} ms"
+    words["step"] = f"{1e3 * per['step']:.4g} + {1e3 * per['step of D³']:.3g} ms"
     shown = [f"{words[p]}, {phases.memory[p]:.1f}" for p in words if p != "step of D³"]
     published = f"{host['steps']:,}"
     return f"| {' | '.join([name, family, *shown, published, f'{hours:.1f} h'])} |"

@@ -13,7 +13,7 @@ import torch
 
 from d3_plugin.data import load
 from tests.benchmarks import device as device_checks
-from tests.benchmarks import rehearsal
+from tests.benchmarks import growth_of_phases, rehearsal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,3 +82,12 @@ def test_rehearsal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     header, _, *lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split(" | ")[1] for line in lines] == list(rehearsal.FAMILIES)
     assert {line.count("|") for line in (header, *lines)} == {len(rehearsal.HEADER) + 1}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_growth_of_phases() -> None:
+    seconds, memory = growth_of_phases.forked(6, 60, 8)
+    assert len(seconds) == len(memory) == len(growth_of_phases.PHASES)
+    assert min(seconds) > 0
+    assert growth_of_phases.exponent((10, 20), (3.0, 12.0)) == pytest.approx(2)
