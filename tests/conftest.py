@@ -108,7 +108,7 @@ def short_final_classifier(request: pytest.FixtureRequest) -> Iterator[None]:
             path.parent.name in ("attachment", "evaluation", "hosts")
             and path.stem != "test_softmax"
         ):
-            patch.setattr(softmax, "STEPS", 0, raising=False)
+            patch.setattr(softmax, "STEPS", 0)
             patch.setattr(softmax, "EPOCHS", 10, raising=False)
         yield
 

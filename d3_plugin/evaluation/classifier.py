@@ -17,7 +17,7 @@ from torch import Tensor
 from d3_plugin.checks import describe
 from d3_plugin.errors import D3Warning, DataError, HostError, InputError
 from d3_plugin.evaluation.captured import Captured
-from d3_plugin.evaluation.classifier_file import packed, unpacked
+from d3_plugin.evaluation.classifier_format import packed, unpacked
 from d3_plugin.files import write_atomically
 from d3_plugin.hosts.isolation import plain_pytorch
 

@@ -68,7 +68,7 @@ def test_links_inside_a_file_are_fine(tmp_path: Path) -> None:
 def bomb_v5(folder: Path, key: str) -> None:
     parts = dict(zip((RES, ATT), good(), strict=True))
     name = RES if key in parts[RES] else ATT
-    parts[name][key] = np.zeros((1, 70 << 20), dtype=np.uint8)
+    parts[name][key] = np.zeros((1, 100 << 20), dtype=np.uint8)
     scipy.io.savemat(folder / name, parts[name], do_compression=True)
 
 
@@ -86,7 +86,7 @@ def bomb_npz(folder: Path, key: str) -> None:
         (folder / old).unlink()
         arrays: dict[str, Any] = {k: v for k, v in variables.items() if v.dtype != object}
         if key in arrays:
-            arrays[key] = np.zeros((1, 70 << 20), dtype=np.uint8)
+            arrays[key] = np.zeros((1, 100 << 20), dtype=np.uint8)
         np.savez_compressed(folder / old.replace(".mat", ".npz"), **arrays)
 
 

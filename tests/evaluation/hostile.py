@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from d3_plugin.evaluation.classifier_file import packed
+from d3_plugin.evaluation.classifier_format import packed
 
 ROWS = {"value": "rows"}
 RIGHT: dict[str, Any] = {

@@ -16,7 +16,7 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import D3Error, D3Settings, InputError, PluginError, StorageError
 from d3_plugin.errors import DataError
 from d3_plugin.experiments import CompareOptions, compare, parallel
-from d3_plugin.experiments import training as training_module
+from d3_plugin.experiments import run as run_module
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.parallel import Workers, run_all
 from d3_plugin.experiments.plan import plan
@@ -186,7 +186,7 @@ def test_a_family_whose_build_exits_is_named(monkeypatch: pytest.MonkeyPatch) ->
         raise SystemExit(3)
 
     family = replace(find_family("fclswgan"), build=build)
-    monkeypatch.setattr(training_module, "find_family", lambda name: family)
+    monkeypatch.setattr(run_module, "find_family", lambda name: family)
     with pytest.raises(PluginError, match=r"'fclswgan' \(.*test_compare\) exits: 3"):
         execute([planned()[0]])
 
