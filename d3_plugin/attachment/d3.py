@@ -280,10 +280,7 @@ class D3:
         self._loss.student.look()
 
     def state_dict(self) -> dict[str, Any]:
-        """What resumes a run: teacher, student, optimiser, random stream, step, call form.
-
-        Plugins with ``state_dict`` and ``load_state_dict``, such as modules, are part of it.
-        """
+        """What resumes a run, also of plugins that have ``state_dict`` and ``load_state_dict``."""
         return state_of(self.host, self._hooks, self._loss, self._optimizer_hook)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -295,10 +292,7 @@ class D3:
             HostError: the state is damaged, or of other classes, features or settings; nothing is
                 changed then.
         """
-        with plain_pytorch():
-            continue_from(
-                state, self.host, self._hooks, self._loss, self._optimizer_hook, self._seed
-            )
+        continue_from(state, self.host, self._hooks, self._loss, self._optimizer_hook, self._seed)
 
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""

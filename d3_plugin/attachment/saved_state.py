@@ -14,6 +14,7 @@ from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.distillation.settings import SCORING
 from d3_plugin.errors import HostError
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.isolation import plain_pytorch
 
 
 def state_of(
@@ -31,6 +32,7 @@ def state_of(
     }
 
 
+@plain_pytorch()
 def continue_from(
     state: Mapping[str, Any],
     host: Host,
