@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from d3_plugin.__main__ import main
+from d3_plugin.evaluation import softmax
 from d3_plugin.report import page
 from tests.experiments.tiny import blank_picture
 
@@ -33,7 +34,8 @@ class Settings:
 
 
 def build(data, settings, seed, device):
-    return FCLSWGANTrainer(data, FCLSWGANSettings(steps=settings.rounds), seed, device)
+    small = dict(hidden=8, synthetic_per_class=10, classifier_epochs=1)
+    return FCLSWGANTrainer(data, FCLSWGANSettings(steps=settings.rounds, **small), seed, device)
 
 
 family = HostFamily("mine", "ours", Settings, build)
@@ -132,6 +134,8 @@ def test_the_comparison_passes_and_fails(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_module", raising=False)
     monkeypatch.setattr(page, "_saved", blank_picture)
+    monkeypatch.setattr(softmax, "STEPS", 0)
+    monkeypatch.setattr(softmax, "EPOCHS", 10)
 
     def status(condition: str) -> int:
         variables = {"D3_ADAPTER": "my_module:family", "D3_HOST": ""}
