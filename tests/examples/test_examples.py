@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run_here(
+    script: str,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """What the script prints, without a warning, in this process."""
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+    out, error = capsys.readouterr()
+    assert "Warning" not in error
+    return out
 
 
 @pytest.mark.parametrize(
@@ -27,18 +45,15 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
         ),
     ],
 )
-def test_example_runs(script: str, arguments: list[str], last_line: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(last_line, done.stdout.strip().splitlines()[-1])
-    assert "Warning" not in done.stderr
+def test_example_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: str,
+    arguments: list[str],
+    last_line: str,
+) -> None:
+    shown = run_here(script, arguments, monkeypatch, capsys)
+    assert re.search(last_line, shown.strip().splitlines()[-1])
 
 
 def test_ddp_example_runs_in_two_processes() -> None:
@@ -81,22 +96,22 @@ np.testing.assert_allclose(scores, test["scores"], rtol=1e-6, atol=1e-6)
 """
 
 
-def test_arrays_to_a_saved_classifier_in_25_lines(tmp_path: Path) -> None:
+def test_arrays_to_a_saved_classifier_in_25_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Another process loads it and gives the same scores."""
-    script = EXAMPLES / "own_arrays.py"
-    assert len(script.read_text("utf-8").splitlines()) <= 25
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
-    for command in ([str(script)], ["-c", LOAD]):
-        done = subprocess.run(
-            [sys.executable, *command],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=300,
-            cwd=tmp_path,
-            env=environment,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Warning" not in done.stderr
-        assert re.match(r"U \d.*  S \d.*  H \d.*  AUSUC \d|$", done.stdout)
+    assert len((EXAMPLES / "own_arrays.py").read_text("utf-8").splitlines()) <= 25
+    monkeypatch.chdir(tmp_path)
+    shown = run_here("own_arrays.py", [], monkeypatch, capsys)
+    assert re.match(r"U \d.*  S \d.*  H \d.*  AUSUC \d", shown)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == done.stdout == ""

@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 
+from d3_plugin.__main__ import main
+from d3_plugin.evaluation import softmax
+from d3_plugin.report import page
+from tests.experiments.tiny import blank_picture
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "ci" / "d3-comparison.yml"
 FILES = [EXAMPLE, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
@@ -29,12 +34,15 @@ class Settings:
 
 
 def build(data, settings, seed, device):
-    return FCLSWGANTrainer(data, FCLSWGANSettings(steps=settings.rounds), seed, device)
+    small = dict(hidden=8, synthetic_per_class=10, classifier_epochs=1)
+    return FCLSWGANTrainer(data, FCLSWGANSettings(steps=settings.rounds, **small), seed, device)
 
 
 family = HostFamily("mine", "ours", Settings, build)
 """
-FAST = {"--seeds 2": "--seeds 1", "--jobs 2": "--jobs 1"}
+PATH = os.environ["PATH"]
+FAST = ["--seeds", "1", "--jobs", "1", "--cuts", "1"]
+FAST += ["--set", "embedding_dim=8", "--set", "teacher_epochs=1"]
 
 
 def job() -> dict[str, Any]:
@@ -48,20 +56,14 @@ def steps() -> dict[str, str]:
     return {step["name"]: step["run"] for step in job()["steps"] if "run" in step}
 
 
-def compare(folder: Path, changes: dict[str, str], variables: dict[str, str]) -> Any:
-    """The command of the workflow, but for ``changes`` and ``variables``."""
+def compare(program: Path, folder: Path, old: str, new: str, variables: dict[str, str]) -> Any:
+    """The command of the workflow with another condition; ``d3`` is this program."""
     command = steps()["Compare"]
-    for old, new in changes.items():
-        assert old in command
-        command = command.replace(old, new)
-    program = Path(sys.executable).with_name("d3")
-    if not program.exists():
-        pytest.skip("the command d3 is not installed in this environment")
-    variables = {**job()["env"], **variables}
+    assert old in command
     return subprocess.run(
-        ["bash", "-e", "-c", command],
+        ["bash", "-e", "-c", command.replace(old, new)],
         cwd=folder,
-        env={**os.environ, **variables, "PATH": f"{program.parent}:{os.environ['PATH']}"},
+        env={**os.environ, **job()["env"], **variables, "PATH": f"{program.parent}:{PATH}"},
         capture_output=True,
         text=True,
         check=False,
@@ -107,24 +109,53 @@ def test_lowest_versions_are_those_of_setup_cfg() -> None:
         assert f"{installed[name]}.".startswith(f"{version}."), name
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "variables"),
-    [
-        ("mine", FAST, {"D3_ADAPTER": "my_module:family", "D3_HOST": ""}),
-        pytest.param("fclswgan", {}, {}, marks=pytest.mark.slow),
-    ],
-)
-def test_the_comparison_passes_and_fails(
-    name: str, changes: dict[str, str], variables: dict[str, str], tmp_path: Path
-) -> None:
-    """Of a family in the user's repository, whose settings have other names; and as written."""
-    (tmp_path / "my_module.py").write_text(FAMILY, "utf-8")
-    passed = compare(tmp_path, {**changes, "< -0.10": "< -1"} if changes else {}, variables)
-    assert passed.returncode == 0, passed.stderr
-    results = json.loads((tmp_path / "runs" / "ci" / "results.json").read_text("utf-8"))
+def check(folder: Path, name: str, status: int, error: str) -> None:
+    """That the comparison failed for an AUSUC whose change is not below 1, and said so."""
+    results = json.loads((folder / "runs" / "ci" / "results.json").read_text("utf-8"))
     change = results["summary"][name]["d3_chosen"]["metrics"]["ausuc"]["difference"]["mean"]
-    assert (tmp_path / "runs" / "ci" / "report.html").exists()
-    failed = compare(tmp_path, {**changes, "< -0.10": "< 1"}, variables)  # trains nothing again
-    assert failed.returncode == 1, failed.stderr
-    (line,) = [line for line in failed.stderr.splitlines() if "d_ausuc < 1" in line]
+    assert (folder / "runs" / "ci" / "report.html").exists()
+    assert status == 1, error
+    (line,) = [line for line in error.splitlines() if "d_ausuc < 1" in line]
     assert f"{change:.4g}" in line
+
+
+def test_the_comparison_passes_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a family in the user's repository, whose settings have other names.
+
+    The arguments are those that bash makes of the workflow's command.
+    """
+    (tmp_path / "my_module.py").write_text(FAMILY, "utf-8")
+    program = tmp_path / "bin" / "d3"
+    program.parent.mkdir()
+    program.write_text("#!/usr/bin/env bash\nprintf '%s\\n' \"$@\"\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)
+    monkeypatch.setattr(page, "_saved", blank_picture)
+    monkeypatch.setattr(softmax, "STEPS", 0)
+    monkeypatch.setattr(softmax, "EPOCHS", 10)
+
+    def status(condition: str) -> int:
+        variables = {"D3_ADAPTER": "my_module:family", "D3_HOST": ""}
+        asked = compare(program, tmp_path, "< -0.10", condition, variables)
+        assert (asked.returncode, asked.stderr) == (1, ""), "that of d3"
+        return main([*asked.stdout.splitlines(), *FAST])
+
+    passed = status("< -1")
+    assert passed == 0, capsys.readouterr().err
+    capsys.readouterr()
+    failed = status("< 1")  # trains nothing again
+    check(tmp_path, "mine", failed, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_the_comparison_as_written_passes_and_fails(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("d3")
+    if not program.exists():
+        pytest.skip("the command d3 is not installed in this environment")
+    passed = compare(program, tmp_path, "< -0.10", "< -0.10", {})
+    assert passed.returncode == 0, passed.stderr
+    failed = compare(program, tmp_path, "< -0.10", "< 1", {})
+    check(tmp_path, "fclswgan", failed.returncode, failed.stderr)

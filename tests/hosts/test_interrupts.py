@@ -81,7 +81,7 @@ def call_of(name: str, host: ScriptHost) -> Callable[[], object]:
     return calls[name]
 
 
-CALLS = {"loss": 100, "evaluate": 15, "attach": 10, "classifier": 10, "load_state_dict": 50}
+CALLS = {"loss": 100, "evaluate": 8, "attach": 10, "classifier": 10, "load_state_dict": 50}
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "classifier"])
