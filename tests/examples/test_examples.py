@@ -24,7 +24,7 @@ def run_here(
     """What the script prints, without a warning, in this process."""
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error")
         runpy.run_path(str(EXAMPLES / script), run_name="__main__")
     out, error = capsys.readouterr()
     assert "Warning" not in error

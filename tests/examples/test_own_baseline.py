@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_typed_from_the_page(
 def test_own_vae_in_60_lines(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Arrays, loop, D³, save, load, compare."""
+    """Arrays, loop, D³, save, load in a second process, compare."""
     code, script = FILES["own_vae.py"], folder / "own_vae.py"
     assert code == (ROOT / "examples" / "own_vae.py").read_text("utf-8")
     assert len(code.splitlines()) <= 60
@@ -79,7 +80,8 @@ def test_own_vae_in_60_lines(
 
     names, shown = run()
     assert re.match(r"U \d.*  S \d.*  H \d.*  AUSUC \d", shown)
-    _, loaded = run("load")
+    second = [sys.executable, "own_vae.py", "load"]
+    loaded = subprocess.run(second, capture_output=True, text=True, timeout=300, check=True).stdout
     assert loaded == f"{names['d3'].classifier().predict(names['features'][::50])}\n"
     _, shown = run("compare")
     assert "+D³ (defaults)" in shown

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
+import subprocess
 import sys
 import tempfile
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import host_process
 import torch
 from insertions import Insertion, insert, read_insertions
 from stand_in import write_folder
@@ -202,21 +200,12 @@ def prepare(clone: Path, folder: Path, wanted: list[Insertion], facts: dict[str,
         raise SystemExit(f"not in {clone}: {sorted({one.file for one in wanted})}")
 
 
-def _host(variant: str, folder: Path, script: str, arguments: list[str]) -> None:
-    os.chdir(folder)
-    for number, name in ((1, "printed.txt"), (2, "errors.txt")):
-        with open(name, "w") as file:
-            os.dup2(file.fileno(), number)
-    host_process.main(VARIANTS[variant], script, arguments)
-
-
 def run(variant: str, folder: Path, script: str, arguments: list[str]) -> dict[str, Any]:
     """Runs one variant in its folder; its lines go to printed.txt and errors.txt there."""
-    # A copy of this process, which has trained nothing: it need not import everything again.
-    process = get_context("fork").Process(target=_host, args=(variant, folder, script, arguments))
-    process.start()
-    process.join()
-    if process.exitcode:
+    command = [sys.executable, str(HERE / "host_process.py"), str(VARIANTS[variant]), script]
+    with (folder / "printed.txt").open("w") as out, (folder / "errors.txt").open("w") as err:
+        done = subprocess.run([*command, *arguments], cwd=folder, stdout=out, stderr=err)
+    if done.returncode:
         raise SystemExit(
             f"{variant}: {script} failed\n{(folder / 'errors.txt').read_text()[-3000:]}"
         )
