@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.forked import FORKSERVER
+
 Worker = Callable[[], dict[str, Any]]
 _TIMEOUT = timedelta(seconds=60)  # a hang becomes an error
 
@@ -37,5 +39,7 @@ def in_processes(worker: Worker, processes: int, folder: Path) -> list[dict[str,
         folder: an empty one.
     """
     arguments = (worker, processes, str(folder))
-    torch.multiprocessing.spawn(_run, arguments, nprocs=processes, join=True)
+    torch.multiprocessing.start_processes(
+        _run, arguments, nprocs=processes, join=True, start_method=FORKSERVER.get_start_method()
+    )
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(processes)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
 import re
@@ -23,12 +22,7 @@ from d3_plugin.__main__ import main
 from d3_plugin.files import remove_stale, write_atomically
 from d3_plugin.report import page
 from tests.experiments.tiny import ARGUMENTS, blank_picture, results
-
-# Children are forked from a server that has imported everything, and computed nothing yet.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["d3_plugin.__main__", "d3_plugin.report.page", "d3_adapters.fclswgan.hooks", __name__]
-)
+from tests.forked import FORKSERVER, start_server
 
 
 def child(arguments: list[str], kill_at: tuple[str, int] | None) -> None:
@@ -53,7 +47,9 @@ def child(arguments: list[str], kill_at: tuple[str, int] | None) -> None:
 
 
 def start(out: Path, *more: str, kill_at: tuple[str, int] | None = None) -> BaseProcess:
-    process = _context.Process(target=child, args=([*ARGUMENTS, "--out", str(out), *more], kill_at))
+    process = FORKSERVER.Process(
+        target=child, args=([*ARGUMENTS, "--out", str(out), *more], kill_at)
+    )
     process.start()
     return process
 
@@ -71,6 +67,7 @@ def completed(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
     """The results of a comparison that nothing happens to, and the seconds it takes."""
+    start_server()
     started = time.perf_counter()
     content = completed(tmp_path_factory.mktemp("whole"))
     return content, time.perf_counter() - started
@@ -180,7 +177,7 @@ def test_two_at_once_in_one_folder(tmp_path: Path, whole: tuple[dict[str, Any], 
 
 
 def test_only_dead_processes_files_are_stale(tmp_path: Path) -> None:
-    dead = _context.Process(target=os.getpid)
+    dead = FORKSERVER.Process(target=os.getpid)
     dead.start()
     dead.join()
 

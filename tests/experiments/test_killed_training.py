@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from d3_plugin.experiments.run import execute
 from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
 from d3_plugin.files import remove_stale
+from tests.forked import FORKSERVER, start_server
 
 HOST = asdict(FCLSWGANSettings(steps=60, batch_size=16, hidden=16, critic_steps=1))
 D3_SMALL = D3Settings(embedding_dim=8, teacher_epochs=1, weight=0.5)
@@ -32,13 +32,12 @@ def _train(out: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:D³'s part of the generator's gradient")
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 @pytest.mark.parametrize("wanted", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
-    forked = multiprocessing.get_context("fork")
+    start_server()
     whole, killed = RunStore(tmp_path / "whole"), RunStore(tmp_path / "killed")
     started = time.monotonic()
-    process = forked.Process(target=_train, args=(tmp_path / "whole",))
+    process = FORKSERVER.Process(target=_train, args=(tmp_path / "whole",))
     process.start()
     process.join()
     length = time.monotonic() - started
@@ -48,7 +47,7 @@ def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
     kills, continued = 0, 0
     while kills < wanted:
         had = killed.checkpoint([RUN]).exists()
-        process = forked.Process(target=_train, args=(tmp_path / "killed",))
+        process = FORKSERVER.Process(target=_train, args=(tmp_path / "killed",))
         process.start()
         process.join(draw.uniform(0.2, 0.9) * length)
         if process.exitcode is None:
@@ -60,7 +59,7 @@ def test_kills_and_the_same_end(tmp_path: Path, wanted: int) -> None:
             assert process.exitcode == 0
             killed.path(RUN).unlink()  # it came through: once more from the last checkpoint
     assert continued > 0, "some began from a checkpoint"
-    process = forked.Process(target=_train, args=(tmp_path / "killed",))
+    process = FORKSERVER.Process(target=_train, args=(tmp_path / "killed",))
     process.start()
     process.join()
     assert process.exitcode == 0
