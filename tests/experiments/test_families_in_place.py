@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
-import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,6 @@ from d3_plugin.__main__ import main
 from d3_plugin.experiments import compare, parallel
 from d3_plugin.experiments.families import find_family
 from tests.experiments.tiny import D3
-from tests.forked import FORKSERVER
 
 MODULE = """
 from dataclasses import dataclass
@@ -59,14 +57,6 @@ def d3_synthesize_features(host, class_ids):
 
 family = HostFamily("regression", "linear regression", Settings, Trainer)
 """
-UNPROVED = """
-import multiprocessing
-from d3_plugin.experiments import sharing
-
-if multiprocessing.current_process().name != "MainProcess":
-    sharing._proved = lambda with_d3: ""
-"""
-"""Of a family in workers: each would start a process that proves what test_apart.py tests."""
 TINY = ["compare", "--data", "digits-2", "--seeds", "1", "--draws", "1"]
 for _name, _value in D3.items():
     TINY += ["--set", f"{_name}={_value}"]
@@ -89,7 +79,7 @@ def test_an_import_path(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "my_package").mkdir()
-    (here / "my_package" / "trainer.py").write_text(MODULE + UNPROVED)
+    (here / "my_package" / "trainer.py").write_text(MODULE)
     path = "my_package.trainer:family"
     assert main([*TINY, "--adapter", path, "--jobs", "2", "--out", "out"]) == 0
     assert "regression on digits-2, 1 seed\n" in capsys.readouterr().out
@@ -175,13 +165,6 @@ def test_a_trainer_that_no_plugin_knows_is_not_trained(
     assert "RuntimeError" not in error, "it was trained"
 
 
-def run_script(folder: Path) -> None:
-    """``python script.py 2> said`` in this folder, without the seconds of Python's imports."""
-    os.chdir(folder)
-    os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT), 2)
-    runpy.run_path("script.py", run_name="__main__")
-
-
 def test_a_family_in_the_script_itself(tmp_path: Path) -> None:
     """Works in this process; workers could not import it."""
     (tmp_path / "script.py").write_text(
@@ -193,12 +176,10 @@ def test_a_family_in_the_script_itself(tmp_path: Path) -> None:
         "compare(family, 'digits-2', 'out', **small)\n"
         "compare(family, 'digits-2', 'out', jobs=2, **small)\n"
     )
-    process = FORKSERVER.Process(target=run_script, args=(tmp_path,))
-    process.start()
-    process.join()
-    said = (tmp_path / "said").read_text()
-    assert (tmp_path / "out" / "report.html").exists(), said
-    assert "d3_plugin.errors.InputError: compare: worker processes cannot import" in said
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (tmp_path / "out" / "report.html").exists(), done.stderr
+    assert "d3_plugin.errors.InputError: compare: worker processes cannot import" in done.stderr
 
 
 def test_hooks_may_be_any_object(here: Path) -> None:
