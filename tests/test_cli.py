@@ -334,4 +334,5 @@ def test_interrupt_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path) -> 
     assert error.count("\n") == 2
     finished = list(tmp_path.glob("runs/*.npz"))
     assert 1 <= len(finished) < 120
-    assert [p for p in (tmp_path / "runs").iterdir() if p.suffix != ".npz"] == []
+    left = {path.suffix for path in (tmp_path / "runs").iterdir()}
+    assert left <= {".npz", ".pt"}, "nothing half written; a checkpoint is for the next command"
