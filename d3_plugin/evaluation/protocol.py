@@ -161,9 +161,9 @@ def score_host(
 ) -> Evaluation:
     """Score a host's test rows with its own final classifier, the student's, or both.
 
-    The host is in eval mode meanwhile; global random streams stay where they are. The same seed
-    gives the same noise with and without D³, and what surrounds the call, such as autocast or a
-    default dtype, changes no number.
+    Metrics are means over the draws. The host is in eval mode meanwhile; global random streams stay
+    where they are. The same seed gives the same noise with and without D³; autocast or a default
+    dtype changes no number.
 
     Args:
         host: the host; its generator is used as it stands.
@@ -173,9 +173,6 @@ def score_host(
         distiller: teacher and student; needed unless ``final_classifier`` is ``host``.
         settings: which classifier is scored, and how it is combined.
         trained: False where the generator has hardly begun, so that nothing shows in its rows.
-
-    Returns:
-        Metrics as means over the draws, and the scores they are computed from.
 
     Raises:
         HostError: a function of the host or the user returns something else than it should.
@@ -190,11 +187,13 @@ def score_host(
     with _scoring(host, seed):
         rows = torch.cat([data.test_seen_features, data.test_unseen_features])
         labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
-        for _ in range(draws):
+        while True:
             final = train_final(host, hooks, distiller, settings)
             of_host, of_student = final.checked_parts(rows)
             scores.append(final.combined(of_host, of_student))
             host_scores += [] if of_host is None else [of_host]
+            if len(scores) == draws:
+                break
         advised = final.host is not None and final.host.source == "default"
         evaluation = Evaluation(
             mean_metrics(_array(scores), labels, *classes),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
 
 _ROWS, _VALUES = 32, 2**14  # kept of an argument at most
 _OF_A_KIND, _OF_A_MODE = 8, 32  # calls kept
@@ -145,4 +146,4 @@ class Watcher:
 def _unreadable() -> bool:
     """In torch.func, and while a CUDA graph is captured, tensors have no values yet."""
     captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-    return captured or torch._C._functorch.peek_interpreter_stack() is not None
+    return captured or peek_interpreter_stack() is not None
