@@ -212,12 +212,12 @@ def test_files_that_cannot_be_written_are_found_before_training(
 def test_a_folder_that_is_writable_below_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(path: Path, content: bytes) -> Path:
+    def write(path: Path, content: bytes) -> None:
         if path.parent == tmp_path:
             raise PermissionError(13, "Permission denied")
-        return original(path, content)
+        original(path, content)
 
-    original = files.write_temporary
-    monkeypatch.setattr(files, "write_temporary", write)
+    original = files._write_synced
+    monkeypatch.setattr(files, "_write_synced", write)
     with pytest.raises(OSError, match="Permission denied"):
         run_all([], RunStore(tmp_path), Workers())
