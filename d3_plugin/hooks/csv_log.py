@@ -61,11 +61,11 @@ class _LogFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._columns: list[str] = []  # once a row of this run is written
+        self._columns: list[str] = []  # of the file, once this run has written it
         self.held: list[tuple[int, dict[str, Tensor]]] = []
         try:
             path.open("ab").close()  # can it be written?
-            self._rows_before = _rows(path.read_text(encoding="utf-8"))
+            self._rows()
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         except ValueError as error:
@@ -79,16 +79,15 @@ class _LogFile:
             return
         values = iter(torch.stack([v for _, row in self.held for v in row.values()]).tolist())
         rows = [{"step": f"{s}", **{n: f"{next(values):.7g}" for n in row}} for s, row in self.held]
-        columns = [*dict.fromkeys([*self._columns, *(name for row in rows for name in row)])]
         try:
-            if columns == self._columns:
-                _append(self._path, _text(rows, columns, header=False))
+            if {name for row in rows for name in row} <= {*self._columns}:
+                self._append(_text(rows, self._columns))
             else:
-                first = self.held[0][0]
-                before = self._rows_before or _rows(self._path.read_text(encoding="utf-8"))
-                before = [row for row in before if int(row["step"]) < first]
-                columns = [*dict.fromkeys(name for row in [*before, *rows] for name in row)]
-                write_atomically(self._path, _text([*before, *rows], columns, header=True))
+                rows = [row for row in self._rows() if int(row["step"]) < self.held[0][0]] + rows
+                columns = [*dict.fromkeys(name for row in rows for name in row)]
+                header = dict(zip(columns, columns, strict=True))
+                write_atomically(self._path, _text([header, *rows], columns))
+                self._columns = columns
         except OSError as error:
             warnings.warn(
                 f"{self._path} lacks the steps from {self.held[0][0]} on ({error}); they are "
@@ -96,34 +95,29 @@ class _LogFile:
                 D3Warning,
                 stacklevel=2,
             )
-            return
-        self._columns, self._rows_before = columns, []
-        self.held.clear()
+        else:
+            self.held.clear()
+
+    def _rows(self) -> list[dict[str, str]]:
+        """The rows of the file, without a last line that was cut off; ValueError if it is none."""
+        text = self._path.read_text(encoding="utf-8")
+        rows = [*csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))]
+        if text and not (text.startswith("step,") and all(row["step"].isdigit() for row in rows)):
+            raise ValueError("no log")
+        return rows
+
+    def _append(self, content: bytes) -> None:
+        """Append all of it, or nothing if the disk is full."""
+        size = self._path.stat().st_size
+        try:
+            with self._path.open("ab") as file:
+                file.write(content)
+        except OSError:
+            os.truncate(self._path, size)
+            raise
 
 
-def _rows(text: str) -> list[dict[str, str]]:
-    """The rows of a log; ValueError if it is none. A last line that was cut off is left out."""
-    rows = [*csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))]
-    if text and not (text.startswith("step,") and all(row["step"].isdigit() for row in rows)):
-        raise ValueError("no log")
-    return rows
-
-
-def _text(rows: list[dict[str, str]], columns: list[str], *, header: bool) -> bytes:
+def _text(rows: list[dict[str, str]], columns: list[str]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns)
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
+    csv.DictWriter(text, columns).writerows(rows)
     return text.getvalue().encode()
-
-
-def _append(path: Path, content: bytes) -> None:
-    """Append all of it, or nothing if the disk is full."""
-    size = path.stat().st_size
-    try:
-        with path.open("ab") as file:
-            file.write(content)
-    except OSError:
-        os.truncate(path, size)
-        raise
