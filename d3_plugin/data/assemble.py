@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from d3_plugin.checks import some
-from d3_plugin.data.consistency import AS_IN_GZSL_DATA, Wording, check_problem, check_sets
-from d3_plugin.data.parts import PARTS
-from d3_plugin.errors import D3Warning, DataError, Problems
+from d3_plugin.data.consistency import check_problem, check_sets
+from d3_plugin.data.parts import PARTS, DataProblems
+from d3_plugin.errors import D3Warning, DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Assembled:
     class_names: tuple[str, ...]
 
 
-def from_rows(rows: Rows, problems: Problems, wording: Wording = AS_IN_GZSL_DATA) -> Assembled:
+def from_rows(rows: Rows, problems: DataProblems) -> Assembled:
     """The parts of the problem of these rows; leaves out seen classes without test rows.
 
     Raises:
@@ -53,11 +53,11 @@ def from_rows(rows: Rows, problems: Problems, wording: Wording = AS_IN_GZSL_DATA
     Warns:
         D3Warning: names the classes left out.
     """
-    _check_sizes(rows, problems, wording)
-    _check_attribute_rows(rows, problems, wording)
+    _check_sizes(rows, problems)
+    _check_attribute_rows(rows, problems)
     known = [len(each) for each in (rows.labels, rows.features) if each is not None]
     num_rows = known[0] if known else 2**62
-    check_sets(rows.sets, num_rows, problems, wording)
+    check_sets(rows.sets, num_rows, problems)
 
     in_range = {part: ids[(ids >= 0) & (ids < num_rows)] for part, ids in rows.sets.items()}
     sets = {part: ids for part, ids in in_range.items() if len(ids)}
@@ -72,30 +72,31 @@ def from_rows(rows: Rows, problems: Problems, wording: Wording = AS_IN_GZSL_DATA
             parts[f"{part}_labels"] = rows.labels[index]
             if part != "test_seen":
                 parts[f"{PARTS[part]}_classes"] = rows.labels[index].unique()
-    made = renumber(parts, problems, rows.class_names, wording, sets)
+    made = renumber(parts, problems, rows.class_names, sets)
     if len(untested):
-        names = rows.class_names or range(wording.first, int(untested.max()) + 1 + wording.first)
+        names = rows.class_names or range(problems.first, int(untested.max()) + 1 + problems.first)
         left_out = some([str(names[c]) for c in untested.tolist()], "seen classes")
-        what = f"{left_out} without rows in {wording['test_seen']} are left out"
+        what = f"{left_out} without rows in {problems.called('test_seen')} are left out"
         warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=3)
     return made
 
 
-def _check_sizes(rows: Rows, problems: Problems, wording: Wording) -> None:
-    features, labels, first = rows.features, rows.labels, wording.first
-    if labels is not None and len(low := labels[labels < 0]):
-        problems.add(f"labels: {some(low + first, 'values')} below {first}; ids count from {first}")
+def _check_sizes(rows: Rows, problems: DataProblems) -> None:
+    features, labels, first = rows.features, rows.labels, problems.first
+    if labels is not None:
+        below = f"below {first}; ids count from {first}"
+        problems.none_of(labels[labels < 0], "labels", "values", below)
     if features is not None and labels is not None and len(features) != len(labels):
         hint = "; transpose features" if features.shape[1] == len(labels) else ""
         problems.add(f"features holds {len(features)} samples, labels {len(labels)} values{hint}")
 
 
-def _check_attribute_rows(rows: Rows, problems: Problems, wording: Wording) -> None:
+def _check_attribute_rows(rows: Rows, problems: DataProblems) -> None:
     """Check that there is a row per class: further rows may be of something else than classes."""
     if rows.attributes is None:
         return
     (count, width), given = rows.attributes.shape, len(rows.class_names)
-    name, labels = wording["attributes"], rows.labels
+    name, names, labels = problems.called("attributes"), problems.called("class_names"), rows.labels
     highest = int(labels.max()) if labels is not None and len(labels) else -1
     expected = given or highest + 1
     if count == expected:
@@ -105,15 +106,12 @@ def _check_attribute_rows(rows: Rows, problems: Problems, wording: Wording) -> N
             f"{name} holds {count} vectors of length {width} for {width} classes; transpose it"
         )
     elif given:
-        problems.add(
-            f"{wording['class_names']} holds {given} names for {count} classes; give one for "
-            "each, or none"
-        )
+        problems.add(f"{names} holds {given} names for {count} classes; give one for each, or none")
     elif count > expected > 0:
         problems.add(
             f"{name} holds {count} rows for {expected} classes: the highest label is "
-            f"{highest + wording.first}; keep the rows of these classes, or give "
-            f"{wording['class_names']}, one for each row, if the others are classes too"
+            f"{highest + problems.first}; keep the rows of these classes, or give {names}, one for "
+            "each row, if the others are classes too"
         )
 
 
@@ -129,9 +127,8 @@ def _untested(labels: Tensor | None, sets: Mapping[str, Tensor]) -> Tensor:
 
 def renumber(
     parts: Mapping[str, Tensor],
-    problems: Problems,
+    problems: DataProblems,
     class_names: Sequence[str] = (),
-    wording: Wording = AS_IN_GZSL_DATA,
     rows: Mapping[str, Tensor] | None = None,
 ) -> Assembled:
     """The parts of a problem with the class ids ``0..C-1`` in place of ids of any kind.
@@ -141,7 +138,7 @@ def renumber(
     Raises:
         DataError: lists every problem; see :func:`~d3_plugin.data.consistency.check_problem`.
     """
-    check_problem(parts, problems, wording, rows)
+    check_problem(parts, problems, rows)
     problems.raise_as(DataError)
     classes = torch.cat([parts["seen_classes"], parts["unseen_classes"]]).sort().values
     new = dict(parts)
@@ -152,7 +149,7 @@ def renumber(
             new[key] = torch.searchsorted(classes, parts[key].sort().values)
     new["attributes"] = parts["attributes"][classes]
     ids: list[int] = classes.tolist()
-    names = [class_names[c] if class_names else f"class {c + wording.first}" for c in ids]
+    names = [class_names[c] if class_names else f"class {c + problems.first}" for c in ids]
     return Assembled(new, tuple(names))
 
 

@@ -18,6 +18,7 @@ from d3_plugin.data.assemble import Rows, from_rows, warn_of_attributes
 from d3_plugin.data.consistency import check_problem
 from d3_plugin.data.parts import (
     PARTS,
+    DataProblems,
     as_ids,
     as_parts,
     as_row_numbers,
@@ -25,7 +26,7 @@ from d3_plugin.data.parts import (
     check_class_order,
     check_row_order,
 )
-from d3_plugin.errors import DataError, Problems
+from d3_plugin.errors import DataError
 from d3_plugin.files import remove_stale, write_folder
 
 
@@ -67,7 +68,7 @@ class GZSLData:
     scaling: Tensor | None = None
 
     def __post_init__(self) -> None:
-        problems = Problems(f"data set {self.name!r}")
+        problems = DataProblems(f"data set {self.name!r}")
         names = self.class_names
         if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
             problems.add(f"class_names must be a tuple of str, got {type(names).__name__}")
@@ -125,7 +126,7 @@ class GZSLData:
         Warns:
             D3Warning: seen classes are left out, or attributes cannot distinguish classes.
         """
-        problems = Problems(f"data set {name!r}")
+        problems = DataProblems(f"data set {name!r}")
         ids = as_ids("labels", labels, problems)
         matrix = as_rows("features", features, problems, "(N, D)")
         known = {len(rows) for rows in (ids, matrix) if rows is not None}

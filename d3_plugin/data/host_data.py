@@ -12,7 +12,7 @@ from torch import Tensor
 from d3_plugin.checks import some
 from d3_plugin.data.assemble import renumber, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.data.parts import PARTS, as_parts, as_rows
+from d3_plugin.data.parts import PARTS, DataProblems, as_parts, as_rows
 from d3_plugin.errors import D3Warning, HostError, Problems
 
 # Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.
@@ -54,22 +54,21 @@ def as_gzsl_data(data: Any) -> GZSLData:
         return data
     name = type(data).__name__
     found = {part: _find(data, places) for part, places in _PLACES.items()}
-    problems = Problems(f"attach(data={name}) cannot be read")
+    missing = Problems(f"attach(data={name}) cannot be read")
     for part, (place, _) in found.items():
-        problems.check(place != "", f"no attribute {' or '.join(map(repr, _PLACES[part]))}")
-    if problems.found:
-        problems.add("pass a d3_plugin.data.GZSLData instead, or add these attributes")
+        missing.check(place != "", f"no attribute {' or '.join(map(repr, _PLACES[part]))}")
+    if missing.found:
+        missing.add("pass a d3_plugin.data.GZSLData instead, or add these attributes")
     if found["train_features"][0] and not found["test_seen_features"][0]:
-        problems.add(
+        missing.add(
             "a loader in validation mode has no test rows of seen classes: load the data for "
             "testing, and use d3_plugin.data.pseudo_unseen for a validation problem"
         )
-    problems.raise_as(HostError)
+    missing.raise_as(HostError)
 
-    problems = Problems(f"attach(data={name})")
-    values = {part: value for part, (_, value) in found.items()}
-    called = {part: place for part, (place, _) in found.items()}
-    parts = as_parts(values, problems, called=called)
+    places = {part: place for part, (place, _) in found.items()}
+    problems = DataProblems(f"attach(data={name})", places)
+    parts = as_parts({part: value for part, (_, value) in found.items()}, problems)
     for part, kind in PARTS.items():
         labels, classes = f"{part}_labels", f"{kind}_classes"
         if labels in parts and classes in parts:

@@ -14,9 +14,8 @@ from torch import Tensor
 from d3_plugin.checks import describe
 from d3_plugin.data._matfile import CLASS_NAMES, SETS, read, text
 from d3_plugin.data.assemble import Rows, from_rows, warn_of_attributes
-from d3_plugin.data.consistency import Wording
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.data.parts import as_ids, as_row_numbers, as_rows
+from d3_plugin.data.parts import DataProblems, as_ids, as_row_numbers, as_rows
 from d3_plugin.data.validation import hold_out
 from d3_plugin.errors import D3Warning, DataError, Problems
 
@@ -67,7 +66,11 @@ def load_mat_folder(
     Good, the Bad and the Ugly", TPAMI 2019.
     """
     folder = Path(path)
-    problems = Problems(f"data folder {str(folder)!r}")
+    names = dict(SETS)
+    if validation:
+        names = {"train": "train_loc", "test_seen": "a part of train_loc", "test_unseen": "val_loc"}
+    names |= {"attributes": "att", "class_names": CLASS_NAMES}
+    problems = DataProblems(f"data folder {str(folder)!r}", names, first=1)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         problems.add(f"{what}; give the folder with res101.mat and att_splits.mat")
@@ -87,19 +90,16 @@ def load_mat_folder(
     num_rows = {len(each) for each in (features, labels) if each is not None}
     numbers = {}
     for key in (*SETS.values(), *_VALIDATION_SETS):
-        noted = problems if key in needed else Problems(key)  # matters only where it is used
-        if key in raw and (own := as_row_numbers(key, raw[key], num_rows, noted, 1)) is not None:
+        noted = problems if key in needed else DataProblems(key, first=1)  # it may be unusable
+        if key in raw and (own := as_row_numbers(key, raw[key], num_rows, noted)) is not None:
             numbers[key] = own
     leaks = _leaks(numbers, labels)
-    names = dict(SETS)
     sets = {part: numbers[key] for part, key in SETS.items() if key in numbers}
     if validation:
         problems.found += [f"{leak}; these cannot be used for validation" for leak in leaks]
-        names = {"train": "train_loc", "test_seen": "a part of train_loc", "test_unseen": "val_loc"}
         sets = _validation_sets(numbers, labels)
     class_names = [] if vectors is None else _class_names(raw, len(vectors))
-    wording = Wording({"attributes": "att", "class_names": CLASS_NAMES, **names}, first=1)
-    made = from_rows(Rows(features, labels, vectors, sets, class_names), problems, wording)
+    made = from_rows(Rows(features, labels, vectors, sets, class_names), problems)
     if leaks:
         warnings.warn(
             f"{problems.subject}: {', '.join(leaks)}. This loader does not use train_loc and "

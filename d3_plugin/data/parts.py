@@ -1,4 +1,4 @@
-"""Converts values of any kind to the tensors of a GZSL problem."""
+"""Converts values of any kind to the tensors of a GZSL problem, and notes what is wrong."""
 
 from __future__ import annotations
 
@@ -15,6 +15,31 @@ from d3_plugin.errors import Problems
 
 #: The parts of a problem, and whether their rows are of seen or unseen classes.
 PARTS = {"train": "seen", "test_seen": "seen", "test_unseen": "unseen"}
+
+
+class DataProblems(Problems):
+    """The problems of a data set, in the words of its source.
+
+    Args:
+        subject: starts the message.
+        names: of the parts of a problem, where the source has others than GZSLData.
+        first: the source counts classes and rows from here.
+    """
+
+    def __init__(
+        self, subject: str, names: Mapping[str, str] | None = None, first: int = 0
+    ) -> None:
+        super().__init__(subject)
+        self.first, self._names = first, names or {}
+
+    def called(self, part: str) -> str:
+        """The source's name of a part."""
+        return self._names.get(part, part)
+
+    def none_of(self, wrong: Tensor, where: str, noun: str, what: str) -> None:
+        """Note these class ids or row numbers, which count from 0, unless there are none."""
+        if len(wrong):
+            self.add(f"{where}: {some(wrong + self.first, noun)} {what}")
 
 
 def as_rows(name: str, value: Any, problems: Problems, shape: str = "(N, K)") -> Tensor | None:
@@ -41,9 +66,9 @@ def as_ids(name: str, value: Any, problems: Problems) -> Tensor | None:
 
 
 def as_row_numbers(
-    name: str, value: Any, num_rows: Collection[int], problems: Problems, first: int = 0
+    name: str, value: Any, num_rows: Collection[int], problems: DataProblems
 ) -> Tensor | None:
-    """Row numbers from ``first``, or a mask of 0 and 1 of any dtype, as row numbers from 0.
+    """Row numbers as the source counts, or a mask of 0 and 1 of any dtype, as numbers from 0.
 
     More than two values of 0 and 1 are a mask: as row numbers they would repeat themselves.
     Otherwise notes a problem and returns None; also if no item of ``num_rows`` is the mask's
@@ -59,14 +84,11 @@ def as_row_numbers(
             problems.check(fits, f"{name} is a mask of {len(mask)} rows; there are {known}")
             return mask.nonzero()[:, 0] if fits else None
     ids = as_ids(name, value, problems)
-    return None if ids is None else ids - first
+    return None if ids is None else ids - problems.first
 
 
 def as_parts(
-    given: Mapping[str, Any],
-    problems: Problems,
-    class_names: Sequence[str] = (),
-    called: Mapping[str, str] | None = None,
+    given: Mapping[str, Any], problems: DataProblems, class_names: Sequence[str] = ()
 ) -> dict[str, Tensor]:
     """The parts of a problem by their names in GZSLData, on one device.
 
@@ -74,19 +96,17 @@ def as_parts(
         given: all of them.
         problems: where problems are noted; parts that cannot be converted are left out.
         class_names: compared with the index of attributes.
-        called: how messages name the parts; default: as in GZSLData.
     """
-    called = called or {name: name for name in given}
-    parts = {}
+    called, parts = problems.called, {}
     for name, value in given.items():
         convert = as_ids if name.endswith(("labels", "classes")) else as_rows
-        if (converted := convert(called[name], value, problems)) is not None:
+        if (converted := convert(called(name), value, problems)) is not None:
             parts[name] = converted
     for part in PARTS:
         pair = f"{part}_features", f"{part}_labels"
-        check_row_order({called[name]: given[name] for name in pair}, problems)
-    check_class_order(called["attributes"], given["attributes"], class_names, problems)
-    devices = {called[name]: str(part.device) for name, part in parts.items()}
+        check_row_order({called(name): given[name] for name in pair}, problems)
+    check_class_order(called("attributes"), given["attributes"], class_names, problems)
+    devices = {called(name): str(part.device) for name, part in parts.items()}
     one = problems.check(len(set(devices.values())) < 2, f"parts on several devices: {devices}")
     return parts if one else {}
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from d3_plugin.checks import Seed, Share, checked, some
 from d3_plugin.data.assemble import Rows, from_rows
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import D3Warning, InputError, Problems
+from d3_plugin.data.parts import DataProblems
+from d3_plugin.errors import D3Warning, InputError
 
 
 def without_test_rows(data: GZSLData) -> GZSLData:
@@ -78,7 +79,7 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
     sets = {"train": train, "test_seen": test_seen, "test_unseen": plays_unseen.nonzero()[:, 0]}
     attributes = data.attributes[data.seen_classes]
     rows = Rows(data.train_features, ids, attributes, sets, class_names)
-    made = from_rows(rows, Problems(subject))
+    made = from_rows(rows, DataProblems(subject))
     name = f"{data.name}-val{seed}"
     return GZSLData(name=name, class_names=made.class_names, **made.parts)
 
