@@ -60,8 +60,7 @@ def _read_v5(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[st
     import scipy.io
 
     present = [name for name, _, _ in scipy.io.whosmat(str(file), appendmat=False)]
-    found = scipy.io.loadmat(str(file), variable_names=list(wanted), appendmat=False)
-    return {key: value for key, value in found.items() if key in wanted}, present
+    return scipy.io.loadmat(str(file), variable_names=list(wanted), appendmat=False), present
 
 
 def _read_npz(file: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

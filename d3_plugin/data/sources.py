@@ -32,13 +32,10 @@ def digest(spec: str, attributes: str | os.PathLike[str] | None = None) -> str:
 
 
 def _folder(spec: str) -> Path | None:
-    for folder in (Path(spec), Path(os.environ.get("D3_DATA", ".")) / spec):
-        try:
-            if spec and spec not in _BUILT_IN and folder.is_dir():
-                return folder
-        except (OSError, ValueError):  # not a valid folder name
-            continue
-    return None
+    if not spec or spec in _BUILT_IN:
+        return None
+    places = Path(spec), Path(os.environ.get("D3_DATA", ".")) / spec
+    return next(filter(os.path.isdir, places), None)  # unlike Path's, quiet about invalid names
 
 
 def load(

@@ -22,7 +22,7 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, InputError
 from d3_plugin.evaluation.softmax import train_default
-from d3_plugin.experiments.unchanged_training import Held, held
+from d3_plugin.experiments.unchanged_training import Held, held, value_digest
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host
@@ -150,7 +150,8 @@ def on_copies(name: str, function: Callable[..., Any], **inputs: Any) -> Any:
     """The result of a function for copies of these inputs, which it must not change."""
     copies = copy.deepcopy(inputs)
     result = function(**copies)
-    expect_none(differences(inputs, copies), f"{name} changes in place its")
+    before, after = ({n: value_digest(v) for n, v in each.items()} for each in (inputs, copies))
+    expect_none(differences(before, after), f"{name} changes in place its")
     return result
 
 
@@ -160,28 +161,22 @@ def seeded(seed: int) -> AbstractContextManager[None]:
     return RandomStream(seed, torch.device(device), "adapter kit")
 
 
-def state_of(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
+def state_of(modules: Mapping[str, nn.Module]) -> Held:
     """Values, gradients, flags and modes of the modules, by name for messages."""
-    state: dict[str, Any] = {}
+    state: Held = {}
     for name, module in modules.items():
-        state |= {f"{name}.{key}": copy.deepcopy(v) for key, v in module.state_dict().items()}
+        state |= {f"{name}.{key}": value_digest(v) for key, v in module.state_dict().items()}
         for key, parameter in module.named_parameters(name):
             state[f"requires_grad of {key}"] = parameter.requires_grad
-            state[f".grad of {key}"] = copy.deepcopy(parameter.grad)
+            state[f".grad of {key}"] = value_digest(parameter.grad)
         for key, part in module.named_modules(prefix=name):
             state[f"train/eval mode of {key}"] = part.training
     return state
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def differences(before: Held, after: Held) -> list[str]:
     """The names of entries that differ, or that only one side has."""
-
-    def same(one: Any, other: Any) -> bool:
-        if isinstance(one, Tensor) and isinstance(other, Tensor):
-            return torch.equal(one, other)
-        return one is other or bool(one == other)
-
-    return [n for n in {**before, **after} if not same(before.get(n), after.get(n))]
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
 def without_gradient(generator: nn.Module) -> list[str]:

@@ -70,6 +70,11 @@ def seen_first(data: GZSLData) -> SimpleNamespace:
     return made
 
 
+def saved(path: Path, data: GZSLData) -> GZSLData:
+    data.save(path)
+    return load_mat_folder(path)
+
+
 SOURCES: dict[str, Callable[[Path, GZSLData], GZSLData]] = {
     "v7.3": lambda path, _: load_mat_folder(folder(path, ".mat", write_v73)),
     ".npz": lambda path, _: load_mat_folder(folder(path, ".npz", write_npz)),
@@ -77,6 +82,7 @@ SOURCES: dict[str, Callable[[Path, GZSLData], GZSLData]] = {
     "another attribute file": lambda path, _: load_mat_folder(
         other_attributes(path), attributes="mine.mat"
     ),
+    "saved": saved,
     "arrays": lambda path, _: GZSLData.from_arrays(**arrays(masks=False)),
     "masks": lambda path, _: GZSLData.from_arrays(**arrays(masks=True)),
     "loader": lambda path, data: as_gzsl_data(loader(data)),

@@ -12,10 +12,9 @@ import pytest
 import scipy.io
 
 from d3_plugin.data import digest, load, load_mat_folder
-from d3_plugin.data.host_data import as_gzsl_data
 from d3_plugin.errors import D3Warning, DataError
-from tests.data.mat_folders import ATT, NAMES, RES, Variables, good, index, make, problems_of
-from tests.data.test_dataset import as_loader, same
+from tests.data.mat_folders import ATT, RES, Variables, good, index, make, problems_of
+from tests.data.test_dataset import same
 
 
 def test_digest_does_not_hold_a_whole_file(tmp_path: Path) -> None:
@@ -133,29 +132,3 @@ def test_the_missing_file_is_named(tmp_path: Path) -> None:
     found = problems_of(tmp_path)
     assert found[0].startswith("res101.mat is missing")
     assert found[1].startswith("sent_splits.npz cannot be read")
-
-
-def test_every_way_in_gives_the_same(tmp_path: Path) -> None:
-    """A folder, its own file as another attribute file, arrays, a loader object, save and load."""
-    folder = make(tmp_path)
-    data = load(folder)
-    res, att = good()
-    arrays = type(data).from_arrays(
-        res["features"].T,
-        res["labels"] - 1,
-        att["att"].T,
-        train=att["trainval_loc"].astype(int) - 1,
-        test_seen=att["test_seen_loc"].astype(int) - 1,
-        test_unseen=att["test_unseen_loc"].astype(int) - 1,
-        class_names=NAMES,
-    )
-    data.save(tmp_path / "again")
-    others = {
-        "attributes": load(folder, attributes=ATT),
-        "arrays": arrays,
-        "loader": as_gzsl_data(as_loader(data)),
-        "saved": load(tmp_path / "again"),
-    }
-    for way, other in others.items():
-        assert same(other, data), way
-        assert way == "loader" or other.class_names == data.class_names
