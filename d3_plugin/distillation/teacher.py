@@ -27,7 +27,7 @@ class _Pretrained:
     """What a training made: the teacher, its held-out losses, and where it left the streams."""
 
     teacher: EmbeddingClassifier
-    losses: tuple[float, ...]
+    losses: list[float]
     streams: dict[str, Any]
 
 
@@ -74,14 +74,7 @@ def pretrain_teacher(
     key = _digest(features, labels, options, global_streams(device))
     found = _pretrained.pop(key, None)
     if found is None:
-        losses: list[float] = []
-
-        def note(epoch: int, loss: float) -> None:
-            losses.append(loss)
-            report(epoch, loss)
-
-        teacher = _train(features, labels, num_seen, embedding_dim, lr, max_epochs, patience, note)
-        found = _Pretrained(teacher, tuple(losses), global_streams(device))
+        found = _train(features, labels, num_seen, embedding_dim, lr, max_epochs, patience, report)
     else:
         set_global_streams(found.streams, device)
         for epoch, loss in enumerate(found.losses):
@@ -117,10 +110,11 @@ def _train(
     max_epochs: int,
     patience: int,
     on_epoch: Callable[[int, float], None],
-) -> EmbeddingClassifier:
+) -> _Pretrained:
     train, held_back = _split(labels)
     teacher = EmbeddingClassifier(features.shape[1], embedding_dim, num_seen).to(features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=lr, fused=True)
+    losses: list[float] = []
     best_loss, best_state, best_epoch = float("inf"), teacher.state_dict(), 0
     epochs = min(max_epochs, max(1, _STEPS * _BATCH_SIZE // len(train)))
     with torch.enable_grad():
@@ -132,6 +126,7 @@ def _train(
                 optimizer.step()
             with torch.no_grad():
                 loss = F.cross_entropy(teacher(features[held_back])[0], labels[held_back]).item()
+            losses.append(loss)
             on_epoch(epoch, loss)
             if loss < best_loss:
                 best_loss, best_epoch = loss, epoch
@@ -142,7 +137,8 @@ def _train(
         raise InputError(f"the teacher diverged in its first epoch; lower teacher_lr from {lr}")
     teacher.load_state_dict(best_state)
     teacher.zero_grad(set_to_none=True)
-    return teacher.eval().requires_grad_(False)
+    teacher.eval().requires_grad_(False)
+    return _Pretrained(teacher, losses, global_streams(features.device))
 
 
 def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
