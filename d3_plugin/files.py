@@ -38,7 +38,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     with _written_beside(folder) as temporary:
         if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError("it exists already; name a new folder")
+            raise FileExistsError("it exists already")
         temporary.mkdir()
         for name, content in files.items():
             _write_synced(temporary / name, content)
