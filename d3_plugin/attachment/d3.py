@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import pluggy
 import torch
@@ -24,11 +24,10 @@ from d3_plugin.evaluation.protocol import make_classifier, score_host
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.host_parts import Mode
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import weights_from
-
-Mode = Literal["loss", "hook"]
 
 _BEGUN = 50  # steps after which the generator counts as trained, and its rows are checked
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import warnings
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.distributed import process_rank
-from d3_plugin.errors import D3Warning, HostError, InputError
+from d3_plugin.errors import HostError, InputError, warn
 from d3_plugin.evaluation.seen_class_check import check_seen_classes
 from d3_plugin.hooks.calls import after_step, extra_terms
 from d3_plugin.hosts.batch_values import Rows
@@ -182,23 +181,17 @@ class GeneratorLoss:
             why = "d3.loss() was never called"
             if self._hooked:
                 why = "the optimizer given to attach was never stepped; was it created again later?"
-            warnings.warn(
-                f"D³ has made no step, so neither generator nor student learnt from it: {why}",
-                D3Warning,
-                stacklevel=5,
-            )
+            warn(f"D³ has made no step, so neither generator nor student learnt from it: {why}")
 
     def _generator_is_reached(self) -> bool:
         parameters = self._host.generator.parameters()
         reached = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         if not reached and not self._warned_unreachable:
             self._warned_unreachable = True
-            warnings.warn(
+            warn(
                 "loss() was called where no gradient can reach the generator (under no_grad, or "
                 "with requires_grad off in all its parameters); the student learns, the generator "
-                "does not. Call it in the generator's step.",
-                D3Warning,
-                stacklevel=5,
+                "does not. Call it in the generator's step."
             )
         return reached
 
@@ -253,18 +246,16 @@ class GeneratorLoss:
         with plain_pytorch(self._host.generator):
             proof = check_seen_classes(self._host, self._hooks, _SHOWN_AFTER)
         for sentence in proof.warnings_of_the_call:
-            warnings.warn(sentence, D3Warning, stacklevel=6)
+            warn(sentence)
 
     def _warn_of_script_hooks(self) -> None:
         found = keeping_hooks(self._host.modules) - self._script_hooks
         self._script_hooks |= found
         if found:
-            warnings.warn(
+            warn(
                 f"D³'s calls of the generator run hooks of the script, too: {', '.join(found)}. "
                 "What such a hook keeps is then of D³'s rows, and training may differ from one "
-                "without D³ even at weight 0: read it before d3.loss()",
-                D3Warning,
-                stacklevel=6,
+                "without D³ even at weight 0: read it before d3.loss()"
             )
 
     def state_dict(self) -> dict[str, Any]:

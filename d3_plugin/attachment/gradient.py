@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.distributed import average
-from d3_plugin.errors import D3Warning
+from d3_plugin.errors import warn
 
 LARGE_SHARE = 0.04
 """Share above which D³ warns: 6 % spoilt the training of a flow; most hosts are below 3 %."""
@@ -82,7 +81,7 @@ class Arrival:
             else f"the generator has not changed in the last {steps} steps, though D³'s gradient "
             "has reached it: give attach the optimizer that is stepped, and step it after backward"
         )
-        warnings.warn(what, D3Warning, stacklevel=7)
+        warn(what)
 
 
 class GradientShare:
@@ -159,11 +158,9 @@ class GradientShare:
     def warn_unknown(self) -> bool:
         """Warn if the share that the weight is to follow is unknown. Makes a GPU wait."""
         if unknown := all(share.isnan() for share in self.per_weight):
-            warnings.warn(
+            warn(
                 "D³'s share of the generator's gradient cannot be measured, so its weight stays "
-                f"{self.weight:g}: no backward() reached the generator through d3.loss()",
-                D3Warning,
-                stacklevel=7,
+                f"{self.weight:g}: no backward() reached the generator through d3.loss()"
             )
         return unknown
 
@@ -179,11 +176,9 @@ class GradientShare:
             why = f"above {LARGE_SHARE:.0%} it may spoil the host's own training"
             clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
             other = clipped * hooked
-        warnings.warn(
+        warn(
             f"D³'s part of the generator's gradient is {found}; {why}. Take "
-            f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){other}",
-            D3Warning,
-            stacklevel=7,
+            f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){other}"
         )
         return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-import warnings
 import weakref
 from collections.abc import Sequence
 from itertools import islice
@@ -16,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.distributed import average
-from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.errors import HostError, warn
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.host_parts import check_optimizers
 
@@ -84,11 +83,9 @@ class OptimizerHook:
             return
         check_free([optimizer])
         check_optimizers(self._host, [optimizer])
-        warnings.warn(
+        warn(
             "the optimizer given to attach is no longer stepped, but another one with the "
-            "generator's parameters is: D³ goes on with that one",
-            D3Warning,
-            stacklevel=6,
+            "generator's parameters is: D³ goes on with that one"
         )
         self._handle.remove()
         _hooked.discard(self._host.optimizer)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pluggy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from d3_plugin.checks import Count, Seed, checked
+from d3_plugin.checks import Count, takes
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.errors import HostError, warn
 from d3_plugin.evaluation.captured import EXAMPLES, capture
 from d3_plugin.evaluation.classifier import Classifier, TrainingRows
 from d3_plugin.evaluation.doubts import ADVICE, doubts_of_chance, doubts_of_classifier
@@ -27,9 +26,7 @@ from d3_plugin.evaluation.result import Evaluation, mean_metrics
 from d3_plugin.evaluation.seen_class_check import check_seen_classes
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.describe import host_of
-from d3_plugin.hosts.call_form import NoiseSource
-from d3_plugin.hosts.generator_call import Synthesis
-from d3_plugin.hosts.host import Host, Scorer
+from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.host_parts import HostParts
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.module_state import ModuleState, eval_mode, modules_noticed
@@ -38,23 +35,17 @@ from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 _HOST_ALONE = D3Settings(final_classifier="host")
 
 
-@checked
-def evaluate(
-    trainer: Any = None,
-    *,
-    generator: nn.Module | None = None,
-    data: Any = None,
-    seed: Seed = 0,
-    draws: Count = 1,
-    noise_dim: Count | None = None,
-    noise: NoiseSource | None = None,
-    synthesize: Synthesis | None = None,
-    modules: Iterable[nn.Module] = (),
-    transform_features: Callable[[Tensor], Tensor] | None = None,
-    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
-    synthetic_per_class: Count | None = None,
-    plugins: Iterable[object] = (),
-) -> Evaluation:
+@dataclass(kw_only=True)
+class EvaluateArguments(HostParts):
+    """The arguments of :func:`evaluate`."""
+
+    function: ClassVar[str] = "evaluate"
+
+    draws: Count = 1
+
+
+@takes(EvaluateArguments)
+def evaluate(given: EvaluateArguments) -> Evaluation:
     """U, S, H, AUSUC of a trained baseline, by the protocol of :meth:`d3_plugin.D3.evaluate`.
 
     The numbers are those of a D³ attached with weight 0, ``evaluate(final_classifier="host")``.
@@ -73,40 +64,19 @@ def evaluate(
         InputError: ``draws`` is below 1.
         HostError: no plugin knows the trainer, or parts of a script are missing.
     """
-    parts = HostParts(
-        function="evaluate",
-        trainer=trainer,
-        generator=generator,
-        data=data,
-        seed=seed,
-        noise_dim=noise_dim,
-        noise=noise,
-        synthesize=synthesize,
-        modules=modules,
-        transform_features=transform_features,
-        train_classifier=train_classifier,
-        synthetic_per_class=synthetic_per_class,
-        plugins=plugins,
-    )
-    host, hooks = _scored_host(parts)
-    return score_host(host, hooks, seed=seed, draws=draws)
+    host, hooks = _scored_host(given)
+    return score_host(host, hooks, seed=given.seed, draws=given.draws)
 
 
-def classifier(
-    trainer: Any = None,
-    *,
-    generator: nn.Module | None = None,
-    data: Any = None,
-    seed: Seed = 0,
-    noise_dim: Count | None = None,
-    noise: NoiseSource | None = None,
-    synthesize: Synthesis | None = None,
-    modules: Iterable[nn.Module] = (),
-    transform_features: Callable[[Tensor], Tensor] | None = None,
-    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
-    synthetic_per_class: Count | None = None,
-    plugins: Iterable[object] = (),
-) -> Classifier:
+@dataclass(kw_only=True)
+class ClassifierArguments(HostParts):
+    """The arguments of :func:`classifier`."""
+
+    function: ClassVar[str] = "classifier"
+
+
+@takes(ClassifierArguments)
+def classifier(given: ClassifierArguments) -> Classifier:
     """The final classifier of a trained baseline, the one that :func:`evaluate` scores.
 
     Args:
@@ -115,28 +85,13 @@ def classifier(
     Raises:
         InputError, HostError: as :func:`evaluate`.
     """
-    parts = HostParts(
-        function="classifier",
-        trainer=trainer,
-        generator=generator,
-        data=data,
-        seed=seed,
-        noise_dim=noise_dim,
-        noise=noise,
-        synthesize=synthesize,
-        modules=modules,
-        transform_features=transform_features,
-        train_classifier=train_classifier,
-        synthetic_per_class=synthetic_per_class,
-        plugins=plugins,
-    )
-    host, hooks = _scored_host(parts)
-    return make_classifier(host, hooks, seed=seed)
+    host, hooks = _scored_host(given)
+    return make_classifier(host, hooks, seed=given.seed)
 
 
 def _scored_host(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
     """The host and its hooks; networks that a script's synthesis calls are scored in eval mode."""
-    host, hooks = host_of(parts)
+    host, hooks = host_of(parts, parts.trainer, parts.plugins)
     if parts.trainer is None:
         classes = host.data.unseen_classes[:1].repeat(2)
         with (
@@ -292,7 +247,7 @@ def make_classifier(
 
 def _warn(sentences: Iterable[str]) -> None:
     for sentence in sentences:
-        warnings.warn(sentence, D3Warning, stacklevel=5)
+        warn(sentence)
 
 
 def _array(scores: Sequence[Tensor]) -> npt.NDArray[np.float32]:

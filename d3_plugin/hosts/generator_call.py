@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
-from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.errors import HostError, warn
 from d3_plugin.hosts.call_form import (
     Attributes,
     CallForm,
@@ -151,7 +150,7 @@ class GeneratorCall:
     def _warn(self, sentence: str) -> None:
         if sentence and sentence not in self._said:
             self._said.add(sentence)
-            warnings.warn(sentence, D3Warning, stacklevel=2)
+            warn(sentence)
 
 
 def _in_place_of(other: Part, part: Part) -> Part:
