@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ from d3_plugin.distillation.settings import D3Settings, FinalClassifier
 from d3_plugin.errors import HostError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
-from d3_plugin.evaluation.protocol import make_classifier, score_host
+from d3_plugin.evaluation.protocol import Scored
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host
@@ -175,17 +176,8 @@ class D3:
         Warns:
             D3Warning: D³ has made no step, or synthesis looks wrong, see :meth:`check`.
         """
-        settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
-            return score_host(
-                self.host,
-                self._hooks,
-                seed=self._seed,
-                draws=draws,
-                distiller=self.distiller,
-                settings=settings,
-                trained=self.steps >= _BEGUN,
-            )
+        with self._scored(generator, final_classifier, ensemble_weight, seen_offset) as scored:
+            return scored.evaluation(draws)
 
     @checked
     def classifier(
@@ -207,24 +199,18 @@ class D3:
         Raises:
             InputError, HostError, NotFiniteError: as :meth:`evaluate`.
         """
-        settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
-            return make_classifier(
-                self.host,
-                self._hooks,
-                seed=self._seed,
-                distiller=self.distiller,
-                settings=settings,
-                trained=self.steps >= _BEGUN,
-            )
+        with self._scored(generator, final_classifier, ensemble_weight, seen_offset) as scored:
+            return scored.classifier()
 
-    def _scoring(
+    @contextmanager
+    def _scored(
         self,
+        generator: nn.Module | None,
         final_classifier: FinalClassifier | None,
         ensemble_weight: float | None,
         seen_offset: float | None,
-    ) -> D3Settings:
-        """The settings, with those of scoring that are given; warns if D³ has made no step."""
+    ) -> Iterator[Scored]:
+        """What is scored, with the weights of ``generator``; warns if D³ has made no step."""
         self._loss.student.look()
         own = self.settings
         settings = replace(
@@ -235,7 +221,9 @@ class D3:
         )
         if settings.weight or settings.final_classifier != "host":
             self._loss.warn_if_never_called()
-        return settings
+        trained = self.steps >= _BEGUN
+        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
+            yield Scored(self.host, self._hooks, self._seed, self.distiller, settings, trained)
 
     def __repr__(self) -> str:
         return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"
