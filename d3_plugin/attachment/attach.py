@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.attachment.d3 import D3
+from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import check_free
 from d3_plugin.checks import takes
 from d3_plugin.data import warn_of_order
@@ -143,12 +144,12 @@ def attach_to(
 ) -> D3:
     """Attach D³ to a host that is known; arguments as for :func:`attach`."""
     script = parts.generator is not None
-    mode = parts.mode or ("loss" if script else "hook")
+    hooked = (parts.mode or ("loss" if script else "hook")) == "hook"
     optimizers = parts.optimizers or [host.optimizer]
     with plain_pytorch(host.generator):
         warn_of_order(host.data)
         check_optimizers(host, optimizers)
-        if mode == "hook":
+        if hooked:
             check_free(optimizers)
         if host.in_ddp and not gather:
             warn_alone()
@@ -162,16 +163,10 @@ def attach_to(
             same_start(distiller)
             if process_rank():  # rank 0 keeps the stream of a single process
                 stream = stream_of_rank(seed, host.device)
-        d3 = D3(
-            host,
-            hooks,
-            distiller,
-            settings,
-            stream,
-            mode=mode,
-            labels_are=parts.labels_are,
-            seed=seed,
+        loss = GeneratorLoss(
+            host, hooks, distiller, settings, stream, parts.labels_are, hooked=hooked
         )
+        d3 = D3(loss, seed)
         try:
             if script or synthesizes(hooks, host) == "d3":
                 host.from_noise.watch()

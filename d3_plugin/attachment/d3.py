@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-import pluggy
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +15,6 @@ from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.attachment.saved_state import continue_from, state_of
 from d3_plugin.checks import Count, NonNegative, checked
-from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings, FinalClassifier
 from d3_plugin.errors import HostError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
@@ -24,10 +22,7 @@ from d3_plugin.evaluation.classifier import Classifier
 from d3_plugin.evaluation.protocol import Scored
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.hosts.batch_values import Rows
-from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.host_parts import Mode
-from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
-from d3_plugin.hosts.labels import LabelForm
+from d3_plugin.hosts.isolation import plain_pytorch
 from d3_plugin.hosts.module_state import weights_from
 
 _BEGUN = 50  # steps after which the generator counts as trained, and its rows are checked
@@ -41,27 +36,11 @@ class D3:
         distiller: teacher, student and losses.
     """
 
-    def __init__(
-        self,
-        host: Host,
-        hooks: pluggy.HookRelay,
-        distiller: Distiller,
-        settings: D3Settings,
-        stream: RandomStream,
-        *,
-        mode: Mode,
-        labels_are: LabelForm,
-        seed: int,
-    ) -> None:
-        self.host, self.distiller = host, distiller
-        self._hooks, self._seed = hooks, seed
-        self._loss = GeneratorLoss(
-            host, hooks, distiller, settings, stream, labels_are, hooked=mode == "hook"
-        )
-        self._optimizer_hook = None
-        if mode == "hook":
-            self._optimizer_hook = OptimizerHook(host, self._loss, gather=distiller.gather)
-        else:  # a compiled step calls it outside its graph
+    def __init__(self, loss: GeneratorLoss, seed: int) -> None:
+        self.host, self.distiller = loss.host, loss.distiller
+        self._loss, self._hooks, self._seed = loss, loss.hooks, seed
+        self._optimizer_hook = OptimizerHook(loss) if loss.hooked else None
+        if not loss.hooked:  # a compiled step calls it outside its graph
             self.loss = torch.compiler.disable(self.loss)  # type: ignore[method-assign]
         self._attached = True
 
@@ -255,7 +234,7 @@ class D3:
         ``prove`` also synthesises seen classes and compares them with the training rows.
         """
         with plain_pytorch(self.host.generator):
-            return check_of(self.host, self._hooks, self._loss, self._seed, prove=prove)
+            return check_of(self._loss, self._seed, prove=prove)
 
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
@@ -268,7 +247,7 @@ class D3:
 
     def state_dict(self) -> dict[str, Any]:
         """What resumes a run, also of plugins that have ``state_dict`` and ``load_state_dict``."""
-        return state_of(self.host, self._hooks, self._loss, self._optimizer_hook)
+        return state_of(self._loss, self._optimizer_hook)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
@@ -279,7 +258,7 @@ class D3:
             HostError: the state is damaged, or of other classes, features or settings; nothing is
                 changed then.
         """
-        continue_from(state, self.host, self._hooks, self._loss, self._optimizer_hook, self._seed)
+        continue_from(state, self._loss, self._optimizer_hook, self._seed)
 
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distributed import average
 from d3_plugin.errors import warn
 
@@ -26,22 +27,14 @@ class GivenGradient(torch.autograd.Function):
     """A value whose gradient with respect to ``synthetic`` is already known."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        synthetic: Tensor,
-        value: Tensor,
-        gradient: Tensor,
-        arrived: Callable[[], None],
-    ) -> Tensor:
+    def forward(ctx: Any, synthetic: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
-        ctx.arrived = arrived  # called in the backward pass
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        ctx.arrived()
-        return outer[0] * gradient, None, None, None
+        return outer[0] * gradient, None, None
 
 
 class Arrival:
@@ -59,8 +52,8 @@ class Arrival:
         self._lengths: Tensor | None = None
         self.reached: bool | None = None
 
-    def note(self) -> None:
-        """A backward pass has come through ``loss()``."""
+    def note(self, _: Tensor) -> None:
+        """A hook of the loss: a backward pass has come through it."""
         self._came = self.reached = True
 
     def look(self, steps: int) -> None:
@@ -100,6 +93,7 @@ class GradientShare:
         self.recent: deque[Tensor] = deque(maxlen=10)
         self.per_weight: deque[Tensor] = deque(maxlen=10)
         self.weight: float | Tensor = weight
+        self._warned = False
 
     def follow(self, target: float, start: float, *, gather: bool) -> None:
         """Set the weight at which the share is ``target``, or ``start`` if none was measured."""
@@ -155,20 +149,30 @@ class GradientShare:
         engine: Any = torch.autograd.Variable._execution_engine
         return lambda _: engine.queue_callback(finish)
 
-    def warn_unknown(self) -> bool:
-        """Warn if the share that the weight is to follow is unknown. Makes a GPU wait."""
-        if unknown := all(share.isnan() for share in self.per_weight):
-            warn(
-                "D³'s share of the generator's gradient cannot be measured, so its weight stays "
-                f"{self.weight:g}: no backward() reached the generator through d3.loss()"
-            )
-        return unknown
+    def look(self, settings: D3Settings, *, hooked: bool) -> bool:
+        """Warn once if the share is too large or too small, or if the weight cannot follow it.
 
-    def warn(self, weight: float, hooked: bool) -> bool:
-        """Warn and return True if the median share is too large or small; makes a GPU wait."""
+        Makes a GPU wait.
+
+        Returns:
+            False if there is no share that the weight could follow.
+        """
+        if settings.gradient_share:
+            unknown = all(share.isnan() for share in self.per_weight)
+            if unknown and not self._warned:
+                self._warned = True
+                warn(
+                    "D³'s share of the generator's gradient cannot be measured, so its weight "
+                    f"stays {self.weight:g}: no backward() reached the generator through d3.loss()"
+                )
+            return not self._warned
         share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
-        if not (0 < share < SMALL_SHARE or share > LARGE_SHARE):
-            return False
+        if not self._warned and (0 < share < SMALL_SHARE or share > LARGE_SHARE):
+            self._warned = True
+            self._warn(share, settings.weight, hooked)
+        return True
+
+    def _warn(self, share: float, weight: float, hooked: bool) -> None:
         found, why = f"{share:.1g}", "in effect the weight is 0"
         other = ", or 0 for the student alone"
         if share > LARGE_SHARE:
@@ -180,7 +184,6 @@ class GradientShare:
             f"D³'s part of the generator's gradient is {found}; {why}. Take "
             f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){other}"
         )
-        return True
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:

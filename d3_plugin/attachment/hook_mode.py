@@ -16,7 +16,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.distributed import average
 from d3_plugin.errors import HostError, warn
-from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.host_parts import check_optimizers
 
 # A second D³ on the same optimiser, from a notebook cell run twice, would double the gradient.
@@ -41,19 +40,18 @@ class OptimizerHook:
     """A pre-hook of the optimiser's step, which adds D³'s gradient to its parameters.
 
     Args:
-        host: every ``host.interval``-th step of its optimiser gets a gradient.
-        loss: the generator's extra loss, which also measures D³'s share of the gradient.
-        gather: whether to average the gradient over processes; DDP has averaged the host's already.
+        loss: the generator's extra loss, whose gradient every ``host.interval``-th step of the
+            optimiser gets. With ``gather`` it is averaged over processes, as DDP has averaged the
+            host's.
 
     Attributes:
         host_steps: steps of the optimiser so far.
     """
 
-    def __init__(self, host: Host, loss: GeneratorLoss, *, gather: bool) -> None:
-        self._host, self._loss, self._gather = host, loss, gather
+    def __init__(self, loss: GeneratorLoss) -> None:
+        self._host, self._loss, self._gather = loss.host, loss, loss.distiller.gather
         self.host_steps = 0
-        self._handle = host.optimizer.register_step_pre_hook(self._before_step)
-        _hooked.add(host.optimizer)
+        self._join(self._host.optimizer)
         self._of_others = 0  # steps of the generator by other optimisers, since the last of ours
         self._strangers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         noticed = weakref.WeakMethod(self._notice)
@@ -66,8 +64,16 @@ class OptimizerHook:
 
     def remove(self) -> None:
         """Remove the hook from the optimiser."""
-        self._handle.remove()
         self._notices.remove()
+        self._leave()
+
+    def _join(self, optimizer: torch.optim.Optimizer) -> None:
+        self._host.optimizer = optimizer
+        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        _hooked.add(optimizer)
+
+    def _leave(self) -> None:
+        self._handle.remove()
         _hooked.discard(self._host.optimizer)
 
     def _notice(self, optimizer: torch.optim.Optimizer) -> None:
@@ -87,11 +93,9 @@ class OptimizerHook:
             "the optimizer given to attach is no longer stepped, but another one with the "
             "generator's parameters is: D³ goes on with that one"
         )
-        self._handle.remove()
-        _hooked.discard(self._host.optimizer)
-        self._host.optimizer, self._of_others = optimizer, 0
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
-        _hooked.add(optimizer)
+        self._leave()
+        self._join(optimizer)
+        self._of_others = 0
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if any(callable(a) for a in (*args, *kwargs.values())):

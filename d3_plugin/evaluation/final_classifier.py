@@ -17,7 +17,7 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError
 from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
-from d3_plugin.hooks.user_functions import name_of_users
+from d3_plugin.hooks.user_functions import users_of
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.module_state import train_mode
 from d3_plugin.hosts.synthesis import synthesize
@@ -47,7 +47,7 @@ class HostScorer:
 
     def __init__(self, host: Host, hooks: pluggy.HookRelay) -> None:
         self._host, self._hooks = host, hooks
-        data, own = host.data, name_of_users(hooks, "train_classifier")
+        data, own = host.data, users_of(hooks).named("train_classifier")
         classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
         with train_mode([host.generator] if host.from_noise.form().training else []):
             synthetic = synthesize(host, hooks, classes.clone(), differentiable=False)
@@ -94,7 +94,7 @@ class HostScorer:
         return _as_matrix(self._transform_name(), features, rows.device, number)
 
     def _transform_name(self) -> str:
-        own = name_of_users(self._hooks, "transform_features")
+        own = users_of(self._hooks).named("transform_features")
         return own or f"d3_transform_features of {self._host.name}"
 
     def _scores(self, features: Tensor) -> Tensor:

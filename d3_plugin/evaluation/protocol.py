@@ -142,11 +142,13 @@ class Scored:
         with self._in_eval_mode():
             rows = torch.cat([data.test_seen_features, data.test_unseen_features])
             labels = torch.cat([data.test_seen_labels, data.test_unseen_labels]).cpu().numpy()
-            for _ in range(draws):
+            while True:
                 final = self._train_final()
                 of_host, of_student = final.checked_parts(rows)
                 scores.append(final.combined(of_host, of_student))
                 host_scores += [] if of_host is None else [of_host]
+                if len(scores) == draws:
+                    break
             advised = final.host is not None and final.host.source == "default"
             evaluation = Evaluation(
                 mean_metrics(_array(scores), labels, *classes),

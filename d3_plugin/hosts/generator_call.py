@@ -64,7 +64,7 @@ class GeneratorCall:
         self.guess = guessed_form(generator, data.attributes, width)
         self._width, self._data = width, data
         self.loop = LoopCalls.of(generator, data)
-        self._guess_used, self._said = False, set[str]()
+        self._guess_used = self._noted = False
 
     def watch(self) -> None:
         """Learn from the loop's own calls from now on."""
@@ -122,8 +122,11 @@ class GeneratorCall:
             raise HostError(form.problem)
         if seen and self._guess_used:
             self._guess_used = False
-            self._warn(contradiction(self._generator, self.guess, form))
-        self._warn(form.note)
+            if other := contradiction(self._generator, self.guess, form):
+                warn(other)
+        if form.note and not self._noted:  # its figures change with every look at the loop
+            self._noted = True
+            warn(form.note)
         try:
             rows: Tensor = form.call(self._generator, class_ids)
         except torch.cuda.OutOfMemoryError:
@@ -146,11 +149,6 @@ class GeneratorCall:
         if isinstance(rows, Tensor) and rows.ndim > 2 and max(rows.shape[1:]) == rows[0].numel():
             return rows.flatten(1)  # (N, 1, D), of a loop whose inputs are (N, 1, Z) and (N, 1, A)
         return rows
-
-    def _warn(self, sentence: str) -> None:
-        if sentence and sentence not in self._said:
-            self._said.add(sentence)
-            warn(sentence)
 
 
 def _in_place_of(other: Part, part: Part) -> Part:
