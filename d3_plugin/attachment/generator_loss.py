@@ -112,11 +112,8 @@ class GeneratorLoss:
         start = time.perf_counter()
         settings, share = self.settings, self.share
         reached = settings.weight > 0 and self._generator_is_reached()
-        if not settings.gradient_share:
-            share.weight = settings.weight
-        elif update:  # a closure's further passes keep the weight
-            gather = self.distiller.gather
-            share.follow(settings.gradient_share, settings.weight, gather=gather)
+        if update or not settings.gradient_share:  # a closure's further passes keep the weight
+            share.follow(settings, gather=self.distiller.gather)
         with self.stream.drawing(again=not update), torch.enable_grad():
             real, real_labels = self._real_rows(features, labels, attributes)
             classes = self._unseen_classes()

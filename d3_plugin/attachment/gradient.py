@@ -95,15 +95,15 @@ class GradientShare:
         self.weight: float | Tensor = weight
         self._warned = False
 
-    def follow(self, target: float, start: float, *, gather: bool) -> None:
-        """Set the weight at which the share is ``target``, or ``start`` if none was measured."""
-        if not self.per_weight:
-            self.weight = start
-            return
-        share = torch.stack([*self.per_weight]).nanmedian()
-        if gather:
-            (share,) = average([share])
-        self.weight = torch.where(share.isnan(), start, target / share)
+    def follow(self, settings: D3Settings, *, gather: bool) -> None:
+        """Set the weight: that of the settings, or the one at which the share is as they say."""
+        self.weight = settings.weight
+        if settings.gradient_share and self.per_weight:
+            share = torch.stack([*self.per_weight]).nanmedian()
+            if gather:
+                (share,) = average([share])
+            followed = settings.gradient_share / share
+            self.weight = torch.where(share.isnan(), settings.weight, followed)
 
     def add(self, parts: Mapping[Tensor, Tensor]) -> None:
         """Measure from D³'s part of each parameter's gradient; its ``.grad`` is the whole."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -149,6 +149,8 @@ class Scored:
                 host_scores += [] if of_host is None else [of_host]
                 if len(scores) == draws:
                     break
+            known = None if self.distiller is None else _in_distribution(self.distiller, rows)
+            seen = len(data.test_seen_labels)
             advised = final.host is not None and final.host.source == "default"
             evaluation = Evaluation(
                 mean_metrics(_array(scores), labels, *classes),
@@ -157,12 +159,11 @@ class Scored:
                 *classes,
                 host_scores=_array(host_scores) if host_scores else None,
                 prior=None if final.host is None else final.host.prior,
+                teacher_score=known,
+                teacher_auroc=None if known is None else ood_auroc(known[:seen], known[seen:]),
                 student_scores=None if of_student is None else _array([of_student])[0],
                 classifier=final.name + ADVICE * advised,
             )
-            if self.distiller is not None:
-                seen_rows = len(data.test_seen_labels)
-                evaluation = _with_teacher(evaluation, self.distiller, rows, seen_rows)
             doubts = doubts_of_classifier(final.host, evaluation)
             if self.trained:
                 doubts += doubts_of_chance(evaluation) + self._doubts_of_rows()
@@ -234,15 +235,12 @@ class Scored:
         return check_seen_classes(self.host, self.hooks, self.seed).warnings
 
 
-def _with_teacher(
-    evaluation: Evaluation, distiller: Distiller, rows: Tensor, seen_rows: int
-) -> Evaluation:
-    """With the teacher's in-distribution scores; seen test rows come first."""
+def _in_distribution(distiller: Distiller, rows: Tensor) -> npt.NDArray[np.float64]:
+    """(N,) score of the teacher, higher for rows that are more like seen data."""
     o2dbd = distiller.o2dbd
     score = id_score(distiller.teacher(rows)[0], o2dbd.score, o2dbd.score_temperature)
-    known = score.cpu().double().numpy()
-    auroc = ood_auroc(known[:seen_rows], known[seen_rows:])
-    return replace(evaluation, teacher_score=known, teacher_auroc=auroc)
+    known: npt.NDArray[np.float64] = score.cpu().double().numpy()
+    return known
 
 
 def _array(scores: Sequence[Tensor]) -> npt.NDArray[np.float32]:
