@@ -103,11 +103,12 @@ def check_of(loss: GeneratorLoss, seed: int, *, prove: bool) -> Check:
         lines = call_lines(call.form(), given=by == "user", guessed=not call.seen)
     lines += host_lines(host, hooks)
     lines.append(Line("labels", *loss.batches.finding))
-    share = loss.values.get("gradient_share")
+    to_generator = loss.to_generator
+    shares = to_generator.shares
     lines += generator_lines(
-        weight=float(loss.share.weight),
-        reached=bool(loss.share.recent) or loss.arrival.reached,
-        gradient_share=None if share is None else share.item(),
+        weight=float(to_generator.weight),
+        reached=bool(shares) or to_generator.reached,
+        gradient_share=shares[-1].item() if shares else None,
         steps=loss.student.steps,
     )
     if (seconds := loss.clock.seconds) is not None:

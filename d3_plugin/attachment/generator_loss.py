@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 
-from d3_plugin.attachment.gradient import MEASURE_EVERY, Arrival, GivenGradient, GradientShare
+from d3_plugin.attachment.gradient import MEASURE_EVERY, GradientToGenerator
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
@@ -68,7 +68,7 @@ class GeneratorLoss:
         settings, stream: those in use.
         batches: reads the host's rows and labels.
         student: the trainer of the student.
-        share, arrival: of D³'s gradient in the generator.
+        to_generator: how D³'s gradient comes to the generator.
         clock: of the last steps.
     """
 
@@ -87,7 +87,7 @@ class GeneratorLoss:
         self.stream, self.hooked = stream, hooked
         self.batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
-        self.share, self.arrival = GradientShare(settings.weight), Arrival(host.generator)
+        self.to_generator = GradientToGenerator(host.generator, settings.weight)
         self._script_hooks = set[str]()
         self.clock = Clock()
         self._terms: dict[str, Tensor] = {}
@@ -110,10 +110,10 @@ class GeneratorLoss:
                 "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
             )
         start = time.perf_counter()
-        settings, share = self.settings, self.share
+        settings, to_generator = self.settings, self.to_generator
         reached = settings.weight > 0 and self._generator_is_reached()
         if update or not settings.gradient_share:  # a closure's further passes keep the weight
-            share.follow(settings, gather=self.distiller.gather)
+            to_generator.follow(settings, gather=self.distiller.gather)
         with self.stream.drawing(again=not update), torch.enable_grad():
             real, real_labels = self._real_rows(features, labels, attributes)
             classes = self._unseen_classes()
@@ -135,17 +135,12 @@ class GeneratorLoss:
             self.clock.add(start)
         if not settings.weight:  # with a graph, for loops that call backward() on it alone
             return torch.zeros_like(total, requires_grad=torch.is_grad_enabled())
-        value = share.weight * total.detach().masked_fill(~finite, 0.0)
+        value = to_generator.weight * total.detach().masked_fill(~finite, 0.0)
         if gradient is None:
             return value
-        loss: Tensor = GivenGradient.apply(  # type: ignore[no-untyped-call]
-            synthetic, value, share.weight * gradient
-        )
-        loss.register_hook(self.arrival.note)
-        measured = settings.gradient_share or self.student.steps % MEASURE_EVERY == 1
-        if update and measured and not self.hooked:
-            loss.register_hook(share.watch(synthetic))
-        return loss
+        due = bool(settings.gradient_share) or self.student.steps % MEASURE_EVERY == 1
+        measured = update and due and not self.hooked
+        return to_generator.pass_on(synthetic, value, gradient, measured=measured)
 
     def change(self, settings: D3Settings) -> None:
         """Continue with these settings, see :attr:`d3_plugin.D3.settings`."""
@@ -166,8 +161,8 @@ class GeneratorLoss:
         values = {name: term.clone() for name, term in self._terms.items()}
         for name, logits in self._teacher_logits.items():
             values[f"teacher_{name}"] = logits.softmax(dim=1).amax(dim=1).mean()
-        if self.share.recent:
-            values["gradient_share"] = self.share.recent[-1].clone()
+        if self.to_generator.shares:
+            values["gradient_share"] = self.to_generator.shares[-1].clone()
         return values
 
     def warn_if_never_called(self) -> None:
@@ -227,9 +222,9 @@ class GeneratorLoss:
     def _look(self) -> None:
         """Make the checks that a GPU waits for: of batches, D³'s share, and where it arrives."""
         self.batches.look()
-        known = self.share.look(self.settings, hooked=self.hooked)
-        if self.settings.weight and known and not self._warned_unreachable:
-            self.arrival.look(LOOK_EVERY)
+        self.to_generator.look(
+            self.settings, LOOK_EVERY, hooked=self.hooked, reachable=not self._warned_unreachable
+        )
 
     def _prove(self) -> None:
         """Warns of a wrong call or scale of the data while the training can still be stopped."""

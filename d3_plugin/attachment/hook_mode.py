@@ -126,4 +126,4 @@ class OptimizerHook:
         reached = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
         for parameter, gradient in reached.items():
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        self._loss.share.add(reached)
+        self._loss.to_generator.add(reached)

@@ -25,8 +25,8 @@ def state_of(loss: GeneratorLoss, hook: OptimizerHook | None) -> dict[str, Any]:
         "steps": loss.student.steps,
         "random": loss.stream.state_dict(),
         "rank": process_rank() if loss.distiller.gather else 0,
-        "gradient_shares": [*loss.share.recent],
-        "shares_per_weight": [*loss.share.per_weight],
+        "gradient_shares": [*loss.to_generator.shares],
+        "shares_per_weight": [*loss.to_generator.shares_per_weight],
         "host_steps": 0 if hook is None else hook.host_steps,
         "settings": asdict(loss.settings),
         "seen_classes": loss.host.data.seen_classes,
@@ -54,12 +54,12 @@ def continue_from(
 def _take(
     state: Mapping[str, Any], loss: GeneratorLoss, hook: OptimizerHook | None, seed: int
 ) -> None:
-    host, share = loss.host, loss.share
+    host, to_generator = loss.host, loss.to_generator
     loss.distiller.load_state_dict(state["distiller"])
     loss.student.load_state_dict(state["optimizer"], int(state["steps"]))
     for own, saved in (
-        (share.recent, state["gradient_shares"]),
-        (share.per_weight, state["shares_per_weight"]),
+        (to_generator.shares, state["gradient_shares"]),
+        (to_generator.shares_per_weight, state["shares_per_weight"]),
     ):
         own.clear()
         own.extend(each.to(host.device) for each in saved)

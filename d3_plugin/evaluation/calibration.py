@@ -64,7 +64,7 @@ def rescored(evaluation: Evaluation, *, ensemble_weight: float, seen_offset: flo
         ensemble_weight=ensemble_weight,
         seen_offset=seen_offset,
     )
-    scores = combined.view(evaluation.scores.shape).numpy()
+    scores = combined.view(-1, *combined.shape[-2:]).numpy()  # (draws, N, C)
     return replace(evaluation, scores=scores, metrics=evaluation.metrics_of(scores))
 
 
