@@ -236,3 +236,34 @@ def some(values: Tensor | Sequence[str], noun: str) -> str:
     first = values[:10].tolist() if isinstance(values, Tensor) else values[:10]
     shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in first]
     return f"{len(values)} {noun} ({', '.join(shown)}{', ...' if len(values) > 10 else ''})"
+
+
+Given = TypeVar("Given")
+
+
+def takes(arguments: Callable[P, Given]) -> Callable[[Callable[[Given], R]], Callable[P, R]]:
+    """Decorator of a function of one dataclass: it is called with the fields as arguments.
+
+    They have their names, types and defaults in the dataclass alone; type checkers, ``help()`` and
+    ``inspect.signature`` show them.
+    """
+    signature = inspect.signature(arguments)
+    names = list(signature.parameters)
+
+    def decorate(function: Callable[[Given], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs.keys() - signature.parameters.keys():
+                raise TypeError(
+                    f"{function.__name__}() has no argument {name!r}{did_you_mean(name, names)}"
+                )
+            return function(arguments(*args, **kwargs))
+
+        answer = inspect.signature(function).return_annotation
+        shown = signature.replace(return_annotation=answer)
+        vars(call).update(__signature__=shown, options=arguments)
+        hints = get_type_hints(arguments, include_extras=True)
+        call.__annotations__ = {name: hints[name] for name in names} | {"return": answer}
+        return call
+
+    return decorate

@@ -26,7 +26,6 @@ process group times out.
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Sequence
 
@@ -35,7 +34,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from d3_plugin.errors import D3Warning, HostError, InputError, Problems
+from d3_plugin.errors import HostError, InputError, Problems, warn
 
 
 def process_count() -> int:
@@ -135,11 +134,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def warn_alone() -> None:
     """Warn that without ``gather`` every process trains its own student."""
     if process_count() > 1:
-        warnings.warn(
+        warn(
             f"the generator is trained by {process_count()} processes, but each trains its own "
-            "student, with the same synthetic classes and noise; attach(gather=True) shares one",
-            D3Warning,
-            stacklevel=5,
+            "student, with the same synthetic classes and noise; attach(gather=True) shares one"
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class D3Error(Exception):
     """Base of every error raised on purpose by d3_plugin."""
@@ -51,6 +54,21 @@ class FailedConditionError(D3Error):
 
 class D3Warning(UserWarning):
     """Something works, but probably not as intended."""
+
+
+def warn(sentence: str) -> None:
+    """Give a :class:`D3Warning` at the line of the script that led here.
+
+    That is the nearest call from outside of d3_plugin and of what calls d3_plugin back.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_between(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, D3Warning, stacklevel=level)
+
+
+def _is_between(module: str) -> bool:
+    return module.partition(".")[0] in ("d3_plugin", "torch", "pluggy", "contextlib")
 
 
 class Problems:

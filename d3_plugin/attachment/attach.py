@@ -2,70 +2,49 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pluggy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.attachment.d3 import D3
+from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import check_free
-from d3_plugin.checks import Count, Seed
+from d3_plugin.checks import takes
 from d3_plugin.data import warn_of_order
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distillation.teacher import pretrain_teacher
 from d3_plugin.distributed import process_rank, same_start, warn_alone
-from d3_plugin.errors import D3Warning
+from d3_plugin.errors import warn
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hooks.user_functions import synthesizes
-from d3_plugin.hosts.call_form import NoiseSource
 from d3_plugin.hosts.generator_call import CallFailedError
-from d3_plugin.hosts.host import Host, Scorer
-from d3_plugin.hosts.host_parts import HostParts, check_optimizers
+from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.host_parts import HostParts, LoopParts, check_optimizers
 from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
-from d3_plugin.hosts.labels import LabelForm
 from d3_plugin.hosts.module_state import modules_noticed, parameters_kept, uncovered
 from d3_plugin.hosts.synthesis import synthesize as synthesize_rows
 
 
 @dataclass(kw_only=True)
-class AttachArguments(HostParts):
+class AttachArguments(LoopParts, HostParts):
     """The arguments of :func:`attach`."""
 
-    needed: ClassVar = ("generator", "optimizer", "data")
+    function: ClassVar[str] = "attach"
+    needed: ClassVar[Sequence[str]] = ("generator", "optimizer", "data")
 
     settings: D3Settings | None = None
-    mode: Mode | None = None
     gather: bool = False
+    strict_plugins: bool = False
     progress: Callable[[str], None] | None = None
 
 
-def attach(
-    trainer: Any = None,
-    *,
-    data: Any = None,
-    generator: nn.Module | None = None,
-    optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None = None,
-    settings: D3Settings | None = None,
-    mode: Mode | None = None,
-    seed: Seed = 0,
-    gather: bool = False,
-    labels_are: LabelForm = "class_ids",
-    noise_dim: Count | None = None,
-    noise: NoiseSource | None = None,
-    synthesize: Callable[[Tensor, Tensor], Tensor] | None = None,
-    modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
-    transform_features: Callable[[Tensor], Tensor] | None = None,
-    train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
-    synthetic_per_class: Count | None = None,
-    plugins: Iterable[object] = (),
-    strict_plugins: bool = False,
-    progress: Callable[[str], None] | None = None,
-) -> D3:
+@takes(AttachArguments)
+def attach(given: AttachArguments) -> D3:
     """Attach D³ to a host: pre-trains the teacher, builds the student, and hooks in.
 
     Two forms::
@@ -141,77 +120,62 @@ def attach(
         InputError: an option outside its range.
         PluginError: a plugin is invalid.
     """
-    given = AttachArguments(
-        function="attach",
-        trainer=trainer,
-        data=data,
-        generator=generator,
-        optimizer=optimizer,
-        settings=settings,
-        mode=mode,
-        seed=seed,
-        gather=gather,
-        labels_are=labels_are,
-        noise_dim=noise_dim,
-        noise=noise,
-        synthesize=synthesize,
-        modules=modules,
-        transform_features=transform_features,
-        train_classifier=train_classifier,
-        synthetic_per_class=synthetic_per_class,
-        plugins=plugins,
-        strict_plugins=strict_plugins,
-        progress=progress,
-    )
-    return attach_with(given)
-
-
-def attach_with(given: AttachArguments) -> D3:
-    """:func:`attach` with these arguments."""
-    host, hooks = host_of(given)
-    with plain_pytorch(host.generator):
-        return _attach(given, host, hooks)
-
-
-def _attach(given: AttachArguments, host: Host, hooks: pluggy.HookRelay) -> D3:
-    warn_of_order(host.data)
-    settings = given.settings or D3Settings()
-    mode = given.mode or ("loss" if given.trainer is None else "hook")
-    optimizers = given.optimizers or [host.optimizer]
-    check_optimizers(host, optimizers)
-    if mode == "hook":
-        check_free(optimizers)
-    if host.in_ddp and not given.gather:
-        warn_alone()
-    if given.trainer is None:  # a trainer may be unable to synthesise before it starts
-        _try_synthesis(host, hooks, reached=settings.weight > 0)
-
-    stream = RandomStream(given.seed, host.device, "training")
-    with stream:
-        distiller = _make_distiller(host, settings, given.progress, gather=given.gather)
-    if given.gather:
-        same_start(distiller)
-        if process_rank():  # rank 0 keeps the stream of a single process
-            stream = stream_of_rank(given.seed, host.device)
-    d3 = D3(
+    host, hooks = host_of(given, given.trainer, given.plugins, strict_plugins=given.strict_plugins)
+    return attach_to(
         host,
         hooks,
-        distiller,
-        settings,
-        stream,
-        mode=mode,
-        labels_are=given.labels_are,
+        given,
+        settings=given.settings or D3Settings(),
         seed=given.seed,
+        gather=given.gather,
+        progress=given.progress,
     )
-    try:
-        if given.trainer is None or synthesizes(hooks, host) == "d3":
-            host.from_noise.watch()
-        if given.progress is not None:
-            for line in d3.check(prove=False).first_lines:
-                given.progress(line)
-    except BaseException:  # Ctrl-C, or an error of progress=
-        d3.detach()
-        raise
+
+
+def attach_to(
+    host: Host,
+    hooks: pluggy.HookRelay,
+    parts: LoopParts,
+    *,
+    settings: D3Settings,
+    seed: int,
+    gather: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> D3:
+    """Attach D³ to a host that is known; arguments as for :func:`attach`."""
+    script = parts.generator is not None
+    hooked = (parts.mode or ("loss" if script else "hook")) == "hook"
+    optimizers = parts.optimizers or [host.optimizer]
+    with plain_pytorch(host.generator):
+        warn_of_order(host.data)
+        check_optimizers(host, optimizers)
+        if hooked:
+            check_free(optimizers)
+        if host.in_ddp and not gather:
+            warn_alone()
+        if script:  # a trainer may be unable to synthesise before it starts
+            _try_synthesis(host, hooks, reached=settings.weight > 0)
+
+        stream = RandomStream(seed, host.device, "training")
+        with stream:
+            distiller = _make_distiller(host, settings, progress, gather=gather)
+        if gather:
+            same_start(distiller)
+            if process_rank():  # rank 0 keeps the stream of a single process
+                stream = stream_of_rank(seed, host.device)
+        loss = GeneratorLoss(
+            host, hooks, distiller, settings, stream, parts.labels_are, hooked=hooked
+        )
+        d3 = D3(loss, seed)
+        try:
+            if script or synthesizes(hooks, host) == "d3":
+                host.from_noise.watch()
+            if progress is not None:
+                for line in d3.check(prove=False).first_lines:
+                    progress(line)
+        except BaseException:  # Ctrl-C, or an error of progress=
+            d3.detach()
+            raise
     return d3
 
 
@@ -243,11 +207,9 @@ def _try_synthesis(host: Host, hooks: pluggy.HookRelay, *, reached: bool) -> Non
     if not changed and not torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True):
         changed = ["something outside its modules"]
     if changed:
-        warnings.warn(
+        warn(
             f"synthesis changes {', '.join(changed)}, which D³ cannot restore: training differs "
-            "from one without D³ even at weight 0",
-            D3Warning,
-            stacklevel=5,
+            "from one without D³ even at weight 0"
         )
 
 

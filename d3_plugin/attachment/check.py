@@ -11,12 +11,7 @@ import pluggy
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.evaluation.seen_class_check import SeenClassCheck, check_seen_classes
-from d3_plugin.hooks.user_functions import (
-    UserHooks,
-    labels_of_classifier,
-    name_of_users,
-    synthesizes,
-)
+from d3_plugin.hooks.user_functions import UserHooks, synthesizes, users_of
 from d3_plugin.hosts.call_form import CallForm
 from d3_plugin.hosts.host import Host
 
@@ -98,10 +93,9 @@ class Check:
         )
 
 
-def check_of(
-    host: Host, hooks: pluggy.HookRelay, loss: GeneratorLoss, seed: int, *, prove: bool
-) -> Check:
+def check_of(loss: GeneratorLoss, seed: int, *, prove: bool) -> Check:
     """See :meth:`d3_plugin.D3.check`."""
+    host, hooks = loss.host, loss.hooks
     call, by = host.from_noise, synthesizes(hooks, host)
     if by == "plugin":
         lines = [Line("generator's call", f"as the plugin of {host.name} calls it")]
@@ -109,11 +103,12 @@ def check_of(
         lines = call_lines(call.form(), given=by == "user", guessed=not call.seen)
     lines += host_lines(host, hooks)
     lines.append(Line("labels", *loss.batches.finding))
-    share = loss.values.get("gradient_share")
+    to_generator = loss.to_generator
+    shares = to_generator.shares
     lines += generator_lines(
-        weight=float(loss.share.weight),
-        reached=bool(loss.share.recent) or loss.arrival.reached,
-        gradient_share=None if share is None else share.item(),
+        weight=float(to_generator.weight),
+        reached=bool(shares) or to_generator.reached,
+        gradient_share=shares[-1].item() if shares else None,
         steps=loss.student.steps,
     )
     if (seconds := loss.clock.seconds) is not None:
@@ -187,13 +182,14 @@ def host_lines(host: Host, hooks: pluggy.HookRelay) -> list[Line]:
     lengths = f"lengths {norms.min().item():.3g} to {norms.max().item():.3g}"
     length = rows.norm(dim=1).mean().item()
     names = ", ".join(dict.fromkeys(type(module).__name__ for module in host.modules))
-    own = name_of_users(hooks, "train_classifier")
+    users = users_of(hooks)
+    own = users.named("train_classifier")
     if not own:
         others = [h.plugin for h in hooks.d3_train_classifier.get_hookimpls()]
         plugin = any(not isinstance(each, UserHooks) for each in others)
         own = f"classifier of {host.name}" if plugin else "default softmax; train_classifier= none"
     labels = f"gets class ids 0 to {data.num_classes - 1}, unseen ones too"
-    if labels_of_classifier(hooks) == "mapped" and own.startswith("train_classifier="):
+    if users.train_classifier is not None and users.labels_are == "mapped":
         labels = f"gets mapped labels, unseen classes as {len(data.seen_classes)} and on"
     return [
         Line("attributes", f"{shape}, {lengths}", "data="),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-import pluggy
 import torch
 from torch import Tensor, nn
 
@@ -15,20 +15,15 @@ from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.attachment.saved_state import continue_from, state_of
 from d3_plugin.checks import Count, NonNegative, checked
-from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings, FinalClassifier
 from d3_plugin.errors import HostError
 from d3_plugin.evaluation.calibration import Chosen, choose_ensemble
 from d3_plugin.evaluation.classifier import Classifier
-from d3_plugin.evaluation.protocol import make_classifier, score_host
+from d3_plugin.evaluation.protocol import Scored
 from d3_plugin.evaluation.result import Evaluation
 from d3_plugin.hosts.batch_values import Rows
-from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
-from d3_plugin.hosts.labels import LabelForm
+from d3_plugin.hosts.isolation import plain_pytorch
 from d3_plugin.hosts.module_state import weights_from
-
-Mode = Literal["loss", "hook"]
 
 _BEGUN = 50  # steps after which the generator counts as trained, and its rows are checked
 
@@ -41,27 +36,11 @@ class D3:
         distiller: teacher, student and losses.
     """
 
-    def __init__(
-        self,
-        host: Host,
-        hooks: pluggy.HookRelay,
-        distiller: Distiller,
-        settings: D3Settings,
-        stream: RandomStream,
-        *,
-        mode: Mode,
-        labels_are: LabelForm,
-        seed: int,
-    ) -> None:
-        self.host, self.distiller = host, distiller
-        self._hooks, self._seed = hooks, seed
-        self._loss = GeneratorLoss(
-            host, hooks, distiller, settings, stream, labels_are, hooked=mode == "hook"
-        )
-        self._optimizer_hook = None
-        if mode == "hook":
-            self._optimizer_hook = OptimizerHook(host, self._loss, gather=distiller.gather)
-        else:  # a compiled step calls it outside its graph
+    def __init__(self, loss: GeneratorLoss, seed: int) -> None:
+        self.host, self.distiller = loss.host, loss.distiller
+        self._loss, self._hooks, self._seed = loss, loss.hooks, seed
+        self._optimizer_hook = OptimizerHook(loss) if loss.hooked else None
+        if not loss.hooked:  # a compiled step calls it outside its graph
             self.loss = torch.compiler.disable(self.loss)  # type: ignore[method-assign]
         self._attached = True
 
@@ -176,17 +155,8 @@ class D3:
         Warns:
             D3Warning: D³ has made no step, or synthesis looks wrong, see :meth:`check`.
         """
-        settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
-            return score_host(
-                self.host,
-                self._hooks,
-                seed=self._seed,
-                draws=draws,
-                distiller=self.distiller,
-                settings=settings,
-                trained=self.steps >= _BEGUN,
-            )
+        with self._scored(generator, final_classifier, ensemble_weight, seen_offset) as scored:
+            return scored.evaluation(draws)
 
     @checked
     def classifier(
@@ -208,24 +178,18 @@ class D3:
         Raises:
             InputError, HostError, NotFiniteError: as :meth:`evaluate`.
         """
-        settings = self._scoring(final_classifier, ensemble_weight, seen_offset)
-        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
-            return make_classifier(
-                self.host,
-                self._hooks,
-                seed=self._seed,
-                distiller=self.distiller,
-                settings=settings,
-                trained=self.steps >= _BEGUN,
-            )
+        with self._scored(generator, final_classifier, ensemble_weight, seen_offset) as scored:
+            return scored.classifier()
 
-    def _scoring(
+    @contextmanager
+    def _scored(
         self,
+        generator: nn.Module | None,
         final_classifier: FinalClassifier | None,
         ensemble_weight: float | None,
         seen_offset: float | None,
-    ) -> D3Settings:
-        """The settings, with those of scoring that are given; warns if D³ has made no step."""
+    ) -> Iterator[Scored]:
+        """What is scored, with the weights of ``generator``; warns if D³ has made no step."""
         self._loss.student.look()
         own = self.settings
         settings = replace(
@@ -236,7 +200,9 @@ class D3:
         )
         if settings.weight or settings.final_classifier != "host":
             self._loss.warn_if_never_called()
-        return settings
+        trained = self.steps >= _BEGUN
+        with plain_pytorch(self.host.generator), weights_from(self.host.generator, generator):
+            yield Scored(self.host, self._hooks, self._seed, self.distiller, settings, trained)
 
     def __repr__(self) -> str:
         return f"D3({self.host.name}, {self.steps} steps, {self.host.data!r}, {self.settings!r})"
@@ -268,7 +234,7 @@ class D3:
         ``prove`` also synthesises seen classes and compares them with the training rows.
         """
         with plain_pytorch(self.host.generator):
-            return check_of(self.host, self._hooks, self._loss, self._seed, prove=prove)
+            return check_of(self._loss, self._seed, prove=prove)
 
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""
@@ -281,7 +247,7 @@ class D3:
 
     def state_dict(self) -> dict[str, Any]:
         """What resumes a run, also of plugins that have ``state_dict`` and ``load_state_dict``."""
-        return state_of(self.host, self._hooks, self._loss, self._optimizer_hook)
+        return state_of(self._loss, self._optimizer_hook)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
@@ -292,7 +258,7 @@ class D3:
             HostError: the state is damaged, or of other classes, features or settings; nothing is
                 changed then.
         """
-        continue_from(state, self.host, self._hooks, self._loss, self._optimizer_hook, self._seed)
+        continue_from(state, self._loss, self._optimizer_hook, self._seed)
 
     def __reduce__(self) -> NoReturn:
         """Refuse pickle and copy: the copy would hold a copy of the host that nobody trains."""

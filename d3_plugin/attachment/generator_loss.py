@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import itertools
 import time
-import warnings
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import asdict
 from statistics import median
-from typing import Any
 
 import pluggy
 import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 
-from d3_plugin.attachment.gradient import MEASURE_EVERY, Arrival, GivenGradient, GradientShare
+from d3_plugin.attachment.gradient import MEASURE_EVERY, GradientToGenerator
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
-from d3_plugin.distributed import process_rank
-from d3_plugin.errors import D3Warning, HostError, InputError
+from d3_plugin.errors import HostError, InputError, warn
 from d3_plugin.evaluation.seen_class_check import check_seen_classes
 from d3_plugin.hooks.calls import after_step, extra_terms
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host, StepBatch
-from d3_plugin.hosts.isolation import RandomStream, plain_pytorch, stream_of_rank
+from d3_plugin.hosts.isolation import RandomStream, plain_pytorch
 from d3_plugin.hosts.labels import HostBatches, LabelForm
 from d3_plugin.hosts.module_state import keeping_hooks
 from d3_plugin.hosts.synthesis import synthesize
@@ -58,18 +54,22 @@ class GeneratorLoss:
     """The extra loss of the generator, see :meth:`d3_plugin.D3.loss`.
 
     Args:
-        host, hooks, distiller, settings: as in :class:`d3_plugin.D3`.
+        host: with the generator.
+        hooks: ``manager.hook``.
+        distiller: teacher, student and losses.
+        settings: to start with.
         stream: where D³'s random numbers come from.
         labels_are: form of the labels in the host's batch.
         hooked: whether the optimiser's hook measures D³'s share of the gradient; otherwise it is
             measured in the host's backward pass.
 
     Attributes:
-        settings: the settings in use.
-        stream: the random stream in use.
-        distiller: as given.
+        host, hooks, distiller, hooked: as given.
+        settings, stream: those in use.
+        batches: reads the host's rows and labels.
         student: the trainer of the student.
-        share: D³'s share of the generator's gradient.
+        to_generator: how D³'s gradient comes to the generator.
+        clock: of the last steps.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class GeneratorLoss:
         *,
         hooked: bool,
     ) -> None:
-        self._host, self._hooks, self.distiller, self.settings = host, hooks, distiller, settings
-        self.stream, self._hooked = stream, hooked
+        self.host, self.hooks, self.distiller, self.settings = host, hooks, distiller, settings
+        self.stream, self.hooked = stream, hooked
         self.batches = HostBatches(host.data, distiller.teacher, labels_are)
         self.student = StudentTrainer(distiller, host.generator, settings.student_lr)
-        self.share, self.arrival = GradientShare(settings.weight), Arrival(host.generator)
+        self.to_generator = GradientToGenerator(host.generator, settings.weight)
         self._script_hooks = set[str]()
         self.clock = Clock()
         self._terms: dict[str, Tensor] = {}
         self._teacher_logits: dict[str, Tensor] = {}  # of real and of synthetic rows
-        self._warned_unreachable = self._warned_share = False
+        self._warned_unreachable = False
 
     def __call__(
         self,
@@ -110,17 +110,14 @@ class GeneratorLoss:
                 "loss() cannot run inside torch.func: use backward() or torch.autograd.grad"
             )
         start = time.perf_counter()
-        settings, share = self.settings, self.share
+        settings, to_generator = self.settings, self.to_generator
         reached = settings.weight > 0 and self._generator_is_reached()
-        if not settings.gradient_share:
-            share.weight = settings.weight
-        elif update:  # a closure's further passes keep the weight
-            gather = self.distiller.gather
-            share.follow(settings.gradient_share, settings.weight, gather=gather)
+        if update or not settings.gradient_share:  # a closure's further passes keep the weight
+            to_generator.follow(settings, gather=self.distiller.gather)
         with self.stream.drawing(again=not update), torch.enable_grad():
             real, real_labels = self._real_rows(features, labels, attributes)
             classes = self._unseen_classes()
-            synthetic = synthesize(self._host, self._hooks, classes, differentiable=reached)
+            synthetic = synthesize(self.host, self.hooks, classes, differentiable=reached)
             # float32: the gradient of a half-precision leaf would underflow before it is scaled.
             rows = synthetic.detach().float().requires_grad_(reached)
             batch = self.distiller.batch(rows, real, torch.cat([classes, real_labels]))
@@ -133,25 +130,17 @@ class GeneratorLoss:
         if update and features is not None:
             self.batches.note(real, real_labels, of_teacher[n:])
         self._teacher_logits = {"synthetic": of_teacher[:n], "real": of_teacher[n:]}
-        value = self._terms["total"]
-        value = (
-            share.weight * value.masked_fill(~finite, 0.0)
-            if settings.weight
-            else torch.zeros_like(value)
-        )
         if update:
             self._after_step()
             self.clock.add(start)
-        if gradient is None:  # at weight 0 with a graph, for loops that call backward() on it alone
-            alone = not settings.weight and torch.is_grad_enabled()
-            return value.requires_grad_() if alone else value
-        loss: Tensor = GivenGradient.apply(  # type: ignore[no-untyped-call]
-            synthetic, value, share.weight * gradient, self.arrival.note
-        )
-        measured = settings.gradient_share or self.student.steps % MEASURE_EVERY == 1
-        if update and measured and not self._hooked:
-            loss.register_hook(share.watch(synthetic))
-        return loss
+        if not settings.weight:  # with a graph, for loops that call backward() on it alone
+            return torch.zeros_like(total, requires_grad=torch.is_grad_enabled())
+        value = to_generator.weight * total.detach().masked_fill(~finite, 0.0)
+        if gradient is None:
+            return value
+        due = bool(settings.gradient_share) or self.student.steps % MEASURE_EVERY == 1
+        measured = update and due and not self.hooked
+        return to_generator.pass_on(synthetic, value, gradient, measured=measured)
 
     def change(self, settings: D3Settings) -> None:
         """Continue with these settings, see :attr:`d3_plugin.D3.settings`."""
@@ -172,33 +161,27 @@ class GeneratorLoss:
         values = {name: term.clone() for name, term in self._terms.items()}
         for name, logits in self._teacher_logits.items():
             values[f"teacher_{name}"] = logits.softmax(dim=1).amax(dim=1).mean()
-        if self.share.recent:
-            values["gradient_share"] = self.share.recent[-1].clone()
+        if self.to_generator.shares:
+            values["gradient_share"] = self.to_generator.shares[-1].clone()
         return values
 
     def warn_if_never_called(self) -> None:
         """Warn, in an evaluation, if D³ has made no step: nothing can have been learnt."""
         if self.student.steps == 0:
             why = "d3.loss() was never called"
-            if self._hooked:
+            if self.hooked:
                 why = "the optimizer given to attach was never stepped; was it created again later?"
-            warnings.warn(
-                f"D³ has made no step, so neither generator nor student learnt from it: {why}",
-                D3Warning,
-                stacklevel=5,
-            )
+            warn(f"D³ has made no step, so neither generator nor student learnt from it: {why}")
 
     def _generator_is_reached(self) -> bool:
-        parameters = self._host.generator.parameters()
+        parameters = self.host.generator.parameters()
         reached = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         if not reached and not self._warned_unreachable:
             self._warned_unreachable = True
-            warnings.warn(
+            warn(
                 "loss() was called where no gradient can reach the generator (under no_grad, or "
                 "with requires_grad off in all its parameters); the student learns, the generator "
-                "does not. Call it in the generator's step.",
-                D3Warning,
-                stacklevel=5,
+                "does not. Call it in the generator's step."
             )
         return reached
 
@@ -206,19 +189,19 @@ class GeneratorLoss:
         """Those of the host's batch, or drawn from the training rows; and their class ids."""
         if features is not None or labels is not None or attributes is not None:
             return self.batches.read(features, labels, attributes)
-        rows, ids = self._host.data.train_features, self._host.data.train_labels
+        rows, ids = self.host.data.train_features, self.host.data.train_labels
         drawn = torch.randint(len(ids), (self.settings.real_rows,), device=ids.device)
         return rows[drawn], ids[drawn]
 
     def _unseen_classes(self) -> Tensor:
-        unseen = self._host.data.unseen_classes
+        unseen = self.host.data.unseen_classes
         number = self.settings.synthetic_rows
         return unseen[torch.randint(len(unseen), (number,), device=unseen.device)]
 
     def _total(self, batch: StepBatch) -> Tensor:
         terms = self.distiller.terms(batch)
-        if self._hooks.d3_extra_terms.get_hookimpls():
-            terms |= extra_terms(self._hooks, self._host, batch, terms)
+        if self.hooks.d3_extra_terms.get_hookimpls():
+            terms |= extra_terms(self.hooks, self.host, batch, terms)
         # By name: hooks answer in reverse order of registration, and float sums depend on order.
         total = sum([terms[name] for name in sorted(terms)], start=batch.features.new_zeros(()))
         self._terms = {name: term.detach() for name, term in terms.items()}
@@ -227,8 +210,8 @@ class GeneratorLoss:
 
     def _after_step(self) -> None:
         steps = self.student.steps
-        if self._hooks.d3_after_step.get_hookimpls():
-            after_step(self._hooks, self._host, steps, self.values)
+        if self.hooks.d3_after_step.get_hookimpls():
+            after_step(self.hooks, self.host, steps, self.values)
         if not self.settings.weight and steps % LOOK_EVERY == 1:
             self._warn_of_script_hooks()
         if steps % LOOK_EVERY == 0:
@@ -238,59 +221,24 @@ class GeneratorLoss:
 
     def _look(self) -> None:
         """Make the checks that a GPU waits for: of batches, D³'s share, and where it arrives."""
-        settings = self.settings
         self.batches.look()
-        if settings.gradient_share and not self._warned_share:
-            self._warned_share = self.share.warn_unknown()
-        elif not self._warned_share:
-            self._warned_share = self.share.warn(settings.weight, self._hooked)
-        unknown = settings.gradient_share and self._warned_share  # which says the same
-        if settings.weight and not self._warned_unreachable and not unknown:
-            self.arrival.look(LOOK_EVERY)
+        self.to_generator.look(
+            self.settings, LOOK_EVERY, hooked=self.hooked, reachable=not self._warned_unreachable
+        )
 
     def _prove(self) -> None:
         """Warns of a wrong call or scale of the data while the training can still be stopped."""
-        with plain_pytorch(self._host.generator):
-            proof = check_seen_classes(self._host, self._hooks, _SHOWN_AFTER)
+        with plain_pytorch(self.host.generator):
+            proof = check_seen_classes(self.host, self.hooks, _SHOWN_AFTER)
         for sentence in proof.warnings_of_the_call:
-            warnings.warn(sentence, D3Warning, stacklevel=6)
+            warn(sentence)
 
     def _warn_of_script_hooks(self) -> None:
-        found = keeping_hooks(self._host.modules) - self._script_hooks
+        found = keeping_hooks(self.host.modules) - self._script_hooks
         self._script_hooks |= found
         if found:
-            warnings.warn(
+            warn(
                 f"D³'s calls of the generator run hooks of the script, too: {', '.join(found)}. "
                 "What such a hook keeps is then of D³'s rows, and training may differ from one "
-                "without D³ even at weight 0: read it before d3.loss()",
-                D3Warning,
-                stacklevel=6,
+                "without D³ even at weight 0: read it before d3.loss()"
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The student's optimiser and steps, the random stream and the latest gradient shares."""
-        return {
-            "optimizer": self.student.optimizer.state_dict(),
-            "random": self.stream.state_dict(),
-            "rank": process_rank() if self.distiller.gather else 0,
-            "steps": self.student.steps,
-            "gradient_shares": [*self.share.recent],
-            "shares_per_weight": [*self.share.per_weight],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any], seed: int) -> None:
-        """Continue from :meth:`state_dict`; ``seed`` as in ``attach``."""
-        self.student.load_state_dict(state["optimizer"], int(state["steps"]))
-        for own, saved in (
-            (self.share.recent, state["gradient_shares"]),
-            (self.share.per_weight, state["shares_per_weight"]),
-        ):
-            own.clear()
-            own.extend(share.to(self._host.device) for share in saved)
-        if self.distiller.gather and state["rank"] != process_rank():
-            # Another process saved it: with its stream both would draw the same rows.
-            self.stream = stream_of_rank(seed, self._host.device, self.student.steps)
-        else:
-            self.stream.load_state_dict(state["random"])
-        with self.stream:
-            pass  # a damaged one shows here, not in the next step

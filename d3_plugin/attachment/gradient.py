@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.distributed import average
-from d3_plugin.errors import D3Warning
+from d3_plugin.errors import warn
 
 LARGE_SHARE = 0.04
 """Share above which D³ warns: 6 % spoilt the training of a flow; most hosts are below 3 %."""
@@ -27,90 +27,71 @@ class GivenGradient(torch.autograd.Function):
     """A value whose gradient with respect to ``synthetic`` is already known."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        synthetic: Tensor,
-        value: Tensor,
-        gradient: Tensor,
-        arrived: Callable[[], None],
-    ) -> Tensor:
+    def forward(ctx: Any, synthetic: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
-        ctx.arrived = arrived  # called in the backward pass
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        ctx.arrived()
-        return outer[0] * gradient, None, None, None
+        return outer[0] * gradient, None, None
 
 
-class Arrival:
-    """Notes whether D³'s gradient reaches the generator, and whether the generator changes.
+class GradientToGenerator:
+    """D³'s part of the generator's gradient: how large it is, and whether it arrives.
 
     Args:
         generator: its parameters are compared between two looks.
-
-    Attributes:
-        reached: whether gradient came in a backward pass; None before the first look.
-    """
-
-    def __init__(self, generator: nn.Module) -> None:
-        self._generator, self._came, self._warned = generator, False, False
-        self._lengths: Tensor | None = None
-        self.reached: bool | None = None
-
-    def note(self) -> None:
-        """A backward pass has come through ``loss()``."""
-        self._came = self.reached = True
-
-    def look(self, steps: int) -> None:
-        """Warn once if nothing came, or nothing was learnt, in the last ``steps`` steps."""
-        parameters = [p.detach() for p in self._generator.parameters()]
-        lengths = torch.stack([norm.cpu() for norm in torch._foreach_norm(parameters)])
-        unchanged = self._lengths is not None and torch.equal(lengths, self._lengths)
-        self._lengths = lengths
-        came, self._came = self._came, False
-        self.reached = bool(self.reached) or came
-        if self._warned or (came and not unchanged):
-            return
-        self._warned = True
-        what = (
-            f"no gradient of the last {steps} d3.loss() has reached the generator: add it to the "
-            "generator's loss before backward(), as in errG = errG + d3.loss(...), not detached"
-            if not came
-            else f"the generator has not changed in the last {steps} steps, though D³'s gradient "
-            "has reached it: give attach the optimizer that is stepped, and step it after backward"
-        )
-        warnings.warn(what, D3Warning, stacklevel=7)
-
-
-class GradientShare:
-    """Norm of D³'s gradient over that of the whole, at the parameters that D³ reaches.
-
-    Args:
         weight: of D³'s losses until a share has been measured.
 
     Attributes:
-        recent: the last shares, at most ten, 0-dim on the device.
-        per_weight: each of them divided by the weight it was measured at; NaN if unusable.
         weight: the weight in use.
+        shares: the last ones, at most ten, 0-dim on the device: norm of D³'s gradient over that of
+            the whole, at the parameters that D³ reaches.
+        shares_per_weight: each divided by the weight it was measured at; NaN if unusable.
+        reached: whether gradient came in a backward pass; None before the first look.
     """
 
-    def __init__(self, weight: float) -> None:
-        self.recent: deque[Tensor] = deque(maxlen=10)
-        self.per_weight: deque[Tensor] = deque(maxlen=10)
+    def __init__(self, generator: nn.Module, weight: float) -> None:
+        self._generator = generator
         self.weight: float | Tensor = weight
+        self.shares: deque[Tensor] = deque(maxlen=10)
+        self.shares_per_weight: deque[Tensor] = deque(maxlen=10)
+        self.reached: bool | None = None
+        self._lengths: Tensor | None = None  # of the generator's parameters
+        self._came = self._warned_of_share = self._warned_of_arrival = False
 
-    def follow(self, target: float, start: float, *, gather: bool) -> None:
-        """Set the weight at which the share is ``target``, or ``start`` if none was measured."""
-        if not self.per_weight:
-            self.weight = start
-            return
-        share = torch.stack([*self.per_weight]).nanmedian()
-        if gather:
-            (share,) = average([share])
-        self.weight = torch.where(share.isnan(), start, target / share)
+    def follow(self, settings: D3Settings, *, gather: bool) -> None:
+        """Set the weight: that of the settings, or the one at which the share is as they say."""
+        self.weight = settings.weight
+        if settings.gradient_share and self.shares_per_weight:
+            share = torch.stack([*self.shares_per_weight]).nanmedian()
+            if gather:
+                (share,) = average([share])
+            followed = settings.gradient_share / share
+            self.weight = torch.where(share.isnan(), settings.weight, followed)
+
+    def pass_on(
+        self, synthetic: Tensor, value: Tensor, gradient: Tensor, *, measured: bool
+    ) -> Tensor:
+        """The loss of this value, whose backward gives ``synthetic`` the weight times ``gradient``.
+
+        Args:
+            synthetic: (M, D) rows of the generator, with their graph.
+            value: 0-dim.
+            gradient: (M, D).
+            measured: whether to measure the share, which takes a walk through that graph.
+        """
+        loss: Tensor = GivenGradient.apply(  # type: ignore[no-untyped-call]
+            synthetic, value, self.weight * gradient
+        )
+        loss.register_hook(self._note)
+        if measured:
+            loss.register_hook(self._watch(synthetic))
+        return loss
+
+    def _note(self, _: Tensor) -> None:
+        self._came = self.reached = True
 
     def add(self, parts: Mapping[Tensor, Tensor]) -> None:
         """Measure from D³'s part of each parameter's gradient; its ``.grad`` is the whole."""
@@ -118,10 +99,10 @@ class GradientShare:
         if whole:
             share = _norm([parts[p] for p in whole]) / _norm([*whole.values()])
             usable = share.isfinite() & (share > 0)  # a skipped step has 0
-            self.recent.append(share)
-            self.per_weight.append((share / self.weight).where(usable, torch.nan))
+            self.shares.append(share)
+            self.shares_per_weight.append((share / self.weight).where(usable, torch.nan))
 
-    def watch(self, synthetic: Tensor) -> Callable[[Tensor], None]:
+    def _watch(self, synthetic: Tensor) -> Callable[[Tensor], None]:
         """Measure in the host's backward pass, without another one.
 
         Hooks on D³'s own graph note what it passes to each parameter. After the pass, ``.grad`` of
@@ -156,20 +137,37 @@ class GradientShare:
         engine: Any = torch.autograd.Variable._execution_engine
         return lambda _: engine.queue_callback(finish)
 
-    def warn_unknown(self) -> bool:
-        """Warn if the share that the weight is to follow is unknown. Makes a GPU wait."""
-        if unknown := all(share.isnan() for share in self.per_weight):
-            warnings.warn(
+    def look(self, settings: D3Settings, steps: int, *, hooked: bool, reachable: bool) -> None:
+        """Warn once of a share that is too large, too small or unknown; once if nothing is learnt.
+
+        Makes a GPU wait.
+
+        Args:
+            settings: those in use.
+            steps: since the last look.
+            hooked: whether D³ comes after the loop's clipping.
+            reachable: False where it is known, and was said, that nothing can arrive.
+        """
+        if settings.gradient_share and not self._warned_of_share:
+            self._warned_of_share = self._warn_if_unknown()
+        elif not self._warned_of_share:
+            self._warned_of_share = self._warn_of_size(settings.weight, hooked)
+        unknown = settings.gradient_share and self._warned_of_share  # which says the same
+        if settings.weight and reachable and not unknown:
+            self._look_at_arrival(steps)
+
+    def _warn_if_unknown(self) -> bool:
+        """Warn and return True if there is no share that the weight could follow."""
+        if unknown := all(share.isnan() for share in self.shares_per_weight):
+            warn(
                 "D³'s share of the generator's gradient cannot be measured, so its weight stays "
-                f"{self.weight:g}: no backward() reached the generator through d3.loss()",
-                D3Warning,
-                stacklevel=7,
+                f"{self.weight:g}: no backward() reached the generator through d3.loss()"
             )
         return unknown
 
-    def warn(self, weight: float, hooked: bool) -> bool:
-        """Warn and return True if the median share is too large or small; makes a GPU wait."""
-        share = float(torch.stack([*self.recent]).nanmedian()) if self.recent else 0.0
+    def _warn_of_size(self, weight: float, hooked: bool) -> bool:
+        """Warn and return True if the median share is too large or too small."""
+        share = float(torch.stack([*self.shares]).nanmedian()) if self.shares else 0.0
         if not (0 < share < SMALL_SHARE or share > LARGE_SHARE):
             return False
         found, why = f"{share:.1g}", "in effect the weight is 0"
@@ -179,13 +177,29 @@ class GradientShare:
             why = f"above {LARGE_SHARE:.0%} it may spoil the host's own training"
             clipped = "; if your loop clips the gradient, D³'s comes after that: use mode='loss'"
             other = clipped * hooked
-        warnings.warn(
+        warn(
             f"D³'s part of the generator's gradient is {found}; {why}. Take "
-            f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){other}",
-            D3Warning,
-            stacklevel=7,
+            f"D3Settings(weight={weight * LARGE_SHARE / 4 / share:.1g}){other}"
         )
         return True
+
+    def _look_at_arrival(self, steps: int) -> None:
+        parameters = [p.detach() for p in self._generator.parameters()]
+        lengths = torch.stack([norm.cpu() for norm in torch._foreach_norm(parameters)])
+        unchanged = self._lengths is not None and torch.equal(lengths, self._lengths)
+        self._lengths = lengths
+        came, self._came = self._came, False
+        self.reached = bool(self.reached) or came
+        if self._warned_of_arrival or (came and not unchanged):
+            return
+        self._warned_of_arrival = True
+        warn(
+            f"no gradient of the last {steps} d3.loss() has reached the generator: add it to the "
+            "generator's loss before backward(), as in errG = errG + d3.loss(...), not detached"
+            if not came
+            else f"the generator has not changed in the last {steps} steps, though D³'s gradient "
+            "has reached it: give attach the optimizer that is stepped, and step it after backward"
+        )
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:

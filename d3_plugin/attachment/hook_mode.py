@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-import warnings
 import weakref
 from collections.abc import Sequence
 from itertools import islice
@@ -16,8 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.distributed import average
-from d3_plugin.errors import D3Warning, HostError
-from d3_plugin.hosts.host import Host
+from d3_plugin.errors import HostError, warn
 from d3_plugin.hosts.host_parts import check_optimizers
 
 # A second D³ on the same optimiser, from a notebook cell run twice, would double the gradient.
@@ -42,19 +40,18 @@ class OptimizerHook:
     """A pre-hook of the optimiser's step, which adds D³'s gradient to its parameters.
 
     Args:
-        host: every ``host.interval``-th step of its optimiser gets a gradient.
-        loss: the generator's extra loss, which also measures D³'s share of the gradient.
-        gather: whether to average the gradient over processes; DDP has averaged the host's already.
+        loss: the generator's extra loss, whose gradient every ``host.interval``-th step of the
+            optimiser gets. With ``gather`` it is averaged over processes, as DDP has averaged the
+            host's.
 
     Attributes:
         host_steps: steps of the optimiser so far.
     """
 
-    def __init__(self, host: Host, loss: GeneratorLoss, *, gather: bool) -> None:
-        self._host, self._loss, self._gather = host, loss, gather
+    def __init__(self, loss: GeneratorLoss) -> None:
+        self._host, self._loss, self._gather = loss.host, loss, loss.distiller.gather
         self.host_steps = 0
-        self._handle = host.optimizer.register_step_pre_hook(self._before_step)
-        _hooked.add(host.optimizer)
+        self._join(self._host.optimizer)
         self._of_others = 0  # steps of the generator by other optimisers, since the last of ours
         self._strangers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         noticed = weakref.WeakMethod(self._notice)
@@ -67,8 +64,16 @@ class OptimizerHook:
 
     def remove(self) -> None:
         """Remove the hook from the optimiser."""
-        self._handle.remove()
         self._notices.remove()
+        self._leave()
+
+    def _join(self, optimizer: torch.optim.Optimizer) -> None:
+        self._host.optimizer = optimizer
+        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        _hooked.add(optimizer)
+
+    def _leave(self) -> None:
+        self._handle.remove()
         _hooked.discard(self._host.optimizer)
 
     def _notice(self, optimizer: torch.optim.Optimizer) -> None:
@@ -84,17 +89,13 @@ class OptimizerHook:
             return
         check_free([optimizer])
         check_optimizers(self._host, [optimizer])
-        warnings.warn(
+        warn(
             "the optimizer given to attach is no longer stepped, but another one with the "
-            "generator's parameters is: D³ goes on with that one",
-            D3Warning,
-            stacklevel=6,
+            "generator's parameters is: D³ goes on with that one"
         )
-        self._handle.remove()
-        _hooked.discard(self._host.optimizer)
-        self._host.optimizer, self._of_others = optimizer, 0
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
-        _hooked.add(optimizer)
+        self._leave()
+        self._join(optimizer)
+        self._of_others = 0
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if any(callable(a) for a in (*args, *kwargs.values())):
@@ -125,4 +126,4 @@ class OptimizerHook:
         reached = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
         for parameter, gradient in reached.items():
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        self._loss.share.add(reached)
+        self._loss.to_generator.add(reached)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from d3_plugin.data.dataset import GZSLData
-from d3_plugin.errors import D3Warning
+from d3_plugin.errors import warn
 
 RIDGE = 0.03  # times the mean squared norm of the centred attributes
 DOUBT = 0.01
@@ -46,12 +44,10 @@ def warn_of_order(data: GZSLData) -> None:
         transposed = _own_class_found(data.attributes.T, data)
         if not _no_better_than_chance(transposed, count):
             advice = f"transposed they find {transposed}: pass attributes.T"
-    warnings.warn(
+    warn(
         f"data set {data.name!r}: the attributes may be in another order than the classes. From "
         f"the attributes of the other classes, {own} of {count} seen classes are found, no more "
-        f"than by chance; {advice}",
-        D3Warning,
-        stacklevel=2,
+        f"than by chance; {advice}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distributed import agree, average, check_same_generator
-from d3_plugin.errors import D3Warning, NotFiniteError
+from d3_plugin.errors import NotFiniteError, warn
 from d3_plugin.functional.precision import autocast_off
 
 LOOK_EVERY = 50  # steps; reading values makes a GPU wait
@@ -145,4 +144,4 @@ class StudentTrainer:
             raise NotFiniteError(f"{message}. The last {in_a_row} steps were all skipped")
         if skipped >= self._next_warning:
             self._next_warning = 1 << skipped.bit_length()
-            warnings.warn(message, D3Warning, stacklevel=4)
+            warn(message)

@@ -57,13 +57,14 @@ def rescored(evaluation: Evaluation, *, ensemble_weight: float, seen_offset: flo
         ensemble_weight, seen_offset: see :class:`~d3_plugin.D3Settings`.
     """
     host, student = evaluation.host_scores, evaluation.student_scores
-    scores = final_scores(
-        [] if host is None else list(torch.from_numpy(host)),
+    combined = final_scores(
+        None if host is None else torch.from_numpy(host),
         torch.from_numpy(student),
         torch.from_numpy(evaluation.seen_classes),
         ensemble_weight=ensemble_weight,
         seen_offset=seen_offset,
-    ).numpy()
+    )
+    scores = combined.view(-1, *combined.shape[-2:]).numpy()  # (draws, N, C)
     return replace(evaluation, scores=scores, metrics=evaluation.metrics_of(scores))
 
 

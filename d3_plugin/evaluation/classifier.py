@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import describe
-from d3_plugin.errors import D3Warning, DataError, HostError, InputError
+from d3_plugin.errors import DataError, HostError, InputError, warn
 from d3_plugin.evaluation.captured import Captured
 from d3_plugin.evaluation.classifier_format import packed, unpacked
 from d3_plugin.files import write_atomically
@@ -255,7 +254,7 @@ class Classifier:
                 if not known.unlike(other):
                     state = "unscaled" if scaled else "scaled already"
                     advice = f"they look {state}: pass scaled={not scaled}"
-                warnings.warn(f"these rows are {unlike}; {advice}", D3Warning, stacklevel=3)
+                warn(f"these rows are {unlike}; {advice}")
             scores = rows.new_zeros(0, len(self.classes_))
             if len(rows):  # scikit-learn, for instance, refuses none
                 scores = self._function(rows).to(torch.float32, copy=True)

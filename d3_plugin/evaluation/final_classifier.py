@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError
 from d3_plugin.evaluation.softmax import DefaultClassifier, train_default
-from d3_plugin.hooks.user_functions import name_of_users
+from d3_plugin.hooks.user_functions import users_of
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.module_state import train_mode
 from d3_plugin.hosts.synthesis import synthesize
@@ -48,7 +47,7 @@ class HostScorer:
 
     def __init__(self, host: Host, hooks: pluggy.HookRelay) -> None:
         self._host, self._hooks = host, hooks
-        data, own = host.data, name_of_users(hooks, "train_classifier")
+        data, own = host.data, users_of(hooks).named("train_classifier")
         classes = data.unseen_classes.repeat_interleave(host.synthetic_per_class)
         with train_mode([host.generator] if host.from_noise.form().training else []):
             synthetic = synthesize(host, hooks, classes.clone(), differentiable=False)
@@ -95,7 +94,7 @@ class HostScorer:
         return _as_matrix(self._transform_name(), features, rows.device, number)
 
     def _transform_name(self) -> str:
-        own = name_of_users(self._hooks, "transform_features")
+        own = users_of(self._hooks).named("transform_features")
         return own or f"d3_transform_features of {self._host.name}"
 
     def _scores(self, features: Tensor) -> Tensor:
@@ -189,41 +188,20 @@ class FinalClassifier:
 
     def combined(self, of_host: Tensor | None, of_student: Tensor | None) -> Tensor:
         """(N, C) of both :meth:`parts`."""
-        scores = final_scores(
-            [] if of_host is None else [of_host],
+        return final_scores(
+            of_host,
             of_student,
             self.seen_classes,
             self.settings.ensemble_weight,
             self.settings.seen_offset,
         )
-        return scores[0]
 
     def __call__(self, rows: Tensor) -> Tensor:
         return self.combined(*self.parts(rows))
 
 
-def train_final(
-    host: Host, hooks: pluggy.HookRelay, distiller: Distiller | None, settings: D3Settings
-) -> FinalClassifier:
-    """Synthesise features and train the host's classifier, unless the student needs none.
-
-    Args:
-        host: in eval mode; its generator is used as it stands.
-        hooks: ``manager.hook``.
-        distiller: needed unless ``final_classifier`` is ``host``.
-        settings: ``final_classifier``, ``ensemble_weight`` and ``seen_offset`` are used.
-
-    Raises:
-        HostError: as :class:`HostScorer`.
-    """
-    kind = settings.final_classifier
-    scorer = None if kind == "student" else HostScorer(host, hooks)
-    student = None if kind == "host" else distiller
-    return FinalClassifier(scorer, student, host.data.seen_classes, settings)
-
-
 def final_scores(
-    host_scores: Sequence[Tensor],
+    host_scores: Tensor | None,
     student_scores: Tensor | None,
     seen_classes: Tensor,
     ensemble_weight: float,
@@ -232,7 +210,7 @@ def final_scores(
     """A weighted product of experts (Hinton, 2002), with calibrated stacking (Chao et al., 2016).
 
     Args:
-        host_scores: (N, C) scores of the host's classifier for each draw; may be empty.
+        host_scores: (N, C) or (draws, N, C), of the host's classifier; None for the student alone.
         student_scores: (N, C) log-probabilities of the student; without them the host's scores are
             returned as they are.
         seen_classes: (S,) int64 class ids.
@@ -240,13 +218,11 @@ def final_scores(
         seen_offset: ``seen_offset * log(S)`` is subtracted from the scores of seen classes.
 
     Returns:
-        (draws, N, C); (1, N, C) for the student alone.
+        As ``host_scores``, or else as ``student_scores``.
     """
     if student_scores is None:
-        return torch.stack(list(host_scores))
-    if host_scores:
-        scores = torch.stack(list(host_scores)).log_softmax(dim=2)
-    else:
-        scores = student_scores[None].clone()
-    scores[:, :, seen_classes] -= seen_offset * math.log(len(seen_classes))
-    return scores + ensemble_weight * student_scores if host_scores else scores
+        assert host_scores is not None
+        return host_scores
+    scores = student_scores.clone() if host_scores is None else host_scores.log_softmax(dim=-1)
+    scores[..., seen_classes] -= seen_offset * math.log(len(seen_classes))
+    return scores if host_scores is None else scores + ensemble_weight * student_scores

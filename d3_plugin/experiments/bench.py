@@ -14,12 +14,11 @@ from torch.profiler import profile
 
 from d3_plugin.attachment.attach import attach
 from d3_plugin.attachment.d3 import D3
-from d3_plugin.checks import Effort
+from d3_plugin.checks import Effort, takes
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, HostError, InputError
 from d3_plugin.experiments.families import host_settings
-from d3_plugin.experiments.flags import takes
 from d3_plugin.experiments.options import Options
 from d3_plugin.experiments.training_function import TrainingFunction
 from d3_plugin.hooks.describe import describe_trainer

@@ -8,11 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from d3_plugin.checks import takes
 from d3_plugin.distillation.settings import DISTILLATION, D3Settings
 from d3_plugin.errors import FailedConditionError
 from d3_plugin.experiments.code import digest_of
 from d3_plugin.experiments.comparison_result import Comparison
-from d3_plugin.experiments.flags import command_line, takes
+from d3_plugin.experiments.flags import command_line
 from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.plan import plan, validation_cuts
 from d3_plugin.experiments.run import Outcome

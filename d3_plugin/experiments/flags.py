@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import inspect
 import re
 import shlex
@@ -11,17 +10,7 @@ import types
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    ParamSpec,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.experiments.table_options import TableOptions
@@ -43,32 +32,12 @@ _REPEATED = (  # in the command that gives the same results
     *("device", "threads", "name"),
 )
 
-Arguments = ParamSpec("Arguments")
-Given = TypeVar("Given")
-Result = TypeVar("Result")
-
-
-def takes(
-    options: Callable[Arguments, Given],
-) -> Callable[[Callable[[Given], Result]], Callable[Arguments, Result]]:
-    """Decorator: the function takes the arguments of ``options`` instead of the object."""
-
-    def decorate(function: Callable[[Given], Result]) -> Callable[Arguments, Result]:
-        @functools.wraps(function)
-        def call(*args: Arguments.args, **named: Arguments.kwargs) -> Result:
-            return function(options(*args, **named))
-
-        vars(call).update(__signature__=inspect.signature(options), options=options)
-        return call
-
-    return decorate
-
 
 def add_flags(parser: argparse.ArgumentParser, function: Callable[..., Any]) -> None:
     """A flag for each argument of a function, of its type and with its default.
 
-    For a function that takes options (:func:`takes`), their docstring is used. What follows
-    "In Python" in it is left out.
+    For a function that takes options (:func:`~d3_plugin.checks.takes`), their docstring is used.
+    What follows "In Python" in it is left out.
     """
     documented = getattr(function, "options", function)
     hints, texts = get_type_hints(documented), meanings(documented)

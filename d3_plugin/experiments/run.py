@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from d3_plugin.attachment.attach import attach
-from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.attachment.d3 import D3
 from d3_plugin.data import GZSLData, load, pseudo_unseen, without_test_rows
 from d3_plugin.data.digits import DRAWS, load_digits_gzsl
 from d3_plugin.errors import D3Warning, PluginError
@@ -31,6 +31,7 @@ from d3_plugin.experiments.training_function import LoopTrainer
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hooks.specs import hookimpl
+from d3_plugin.hosts.host_parts import Mode
 from d3_plugin.report.rows import Record
 
 OnStep = Callable[[int], None]

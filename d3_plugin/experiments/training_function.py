@@ -5,29 +5,26 @@ from __future__ import annotations
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from d3_plugin.attachment.attach import AttachArguments, attach_with
-from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.attachment.attach import attach_to
+from d3_plugin.attachment.d3 import D3
+from d3_plugin.checks import takes
 from d3_plugin.data import GZSLData
-from d3_plugin.data.host_data import label_form
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError, InputError, PluginError, Problems
-from d3_plugin.hooks.describe import host_of
+from d3_plugin.hooks.describe import host_of, users_functions
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hooks.user_functions import UserHooks
-from d3_plugin.hosts.call_form import NoiseSource
-from d3_plugin.hosts.generator_call import Synthesis
-from d3_plugin.hosts.host import Host, HostFamily, Scorer
-from d3_plugin.hosts.labels import LabelForm
+from d3_plugin.hosts.host import Host, HostFamily
+from d3_plugin.hosts.host_parts import LoopParts
 
 FORM = "a function train(data, settings, seed, d3)"
 
@@ -106,6 +103,7 @@ class LoopTrainer:
 
     Attributes:
         history: dicts of ``step`` alone, which end the records of D³'s terms.
+        attach: as :func:`d3_plugin.attach`, with the settings and the seed of the run.
         when_attached: called as the loop attaches; may call :meth:`attach_d3`.
         host: the generator and the rest of the loop, from then on.
         d3: attached to it; without D³ in the baseline.
@@ -113,7 +111,7 @@ class LoopTrainer:
 
     host: Host
     d3: D3 | WithoutD3
-    _arguments: AttachArguments
+    _given: LoopParts
     _functions: UserHooks
 
     def __init__(
@@ -122,6 +120,7 @@ class LoopTrainer:
         self._function, self._data, self._settings, self._seed = function, data, settings, seed
         self.history: list[dict[str, float]] = []
         self.when_attached: Callable[[], object] = list
+        self.attach = takes(LoopParts)(self._attach)
 
     @property
     def generator(self) -> nn.Module:
@@ -154,22 +153,7 @@ class LoopTrainer:
                 "is nothing to score"
             )
 
-    def attach(
-        self,
-        *,
-        generator: nn.Module,
-        optimizer: Optimizer | Iterable[Optimizer],
-        data: Any = None,
-        mode: Mode = "loss",
-        labels_are: LabelForm = "class_ids",
-        noise_dim: int | None = None,
-        noise: NoiseSource | None = None,
-        synthesize: Synthesis | None = None,
-        modules: Iterable[nn.Module] | dict[str, nn.Module] = (),
-        transform_features: Callable[[Tensor], Tensor] | None = None,
-        train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None,
-        synthetic_per_class: int | None = None,
-    ) -> D3 | WithoutD3:
+    def _attach(self, given: LoopParts) -> D3 | WithoutD3:
         """As :func:`d3_plugin.attach`, with the settings and the seed of the run.
 
         Raises:
@@ -177,24 +161,11 @@ class LoopTrainer:
         """
         if hasattr(self, "host"):
             raise HostError("a training function calls d3.attach() once")
-        self._arguments = AttachArguments(
-            function="attach",
-            generator=generator,
-            optimizer=optimizer,
-            data=self._data if data is None else data,
-            mode=mode,
-            labels_are=labels_are,
-            noise_dim=noise_dim,
-            noise=noise,
-            synthesize=synthesize,
-            modules=modules,
-            transform_features=transform_features,
-            train_classifier=train_classifier,
-            synthetic_per_class=synthetic_per_class,
-        )
-        form = label_form(self._arguments.data) or labels_are
-        self._functions = UserHooks(synthesize, transform_features, train_classifier, form)
-        self.host, _ = host_of(self._arguments)
+        if given.data is None:
+            given.data = self._data
+        self._given = given
+        self.host, _ = host_of(given)
+        self._functions = users_functions(given, self.host)
         for part in ("unseen_classes", "test_unseen_labels", "test_seen_labels"):
             if not torch.equal(getattr(self.host.data, part), getattr(self._data, part)):
                 raise HostError(
@@ -203,18 +174,16 @@ class LoopTrainer:
                 )
         self.d3 = WithoutD3(self.host.device)
         self.when_attached()
-        if synthesize is None and isinstance(self.d3, WithoutD3):
+        if given.synthesize is None and isinstance(self.d3, WithoutD3):
             self.host.from_noise.watch()  # as D³ does: the evaluation then calls as the loop did
         return self.d3
 
     def attach_d3(self, settings: D3Settings, seed: int, plugins: Sequence[object]) -> D3:
         """Attach D³ where the loop is attaching."""
-        plugins = [*plugins, _Steps(self.history)]
-        self.d3 = attach_with(
-            replace(self._arguments, settings=settings, seed=seed, plugins=plugins)
-        )
-        self.host = self.d3.host
-        return self.d3
+        self.host, hooks = host_of(self._given, plugins=[*plugins, _Steps(self.history)])
+        d3 = attach_to(self.host, hooks, self._given, settings=settings, seed=seed)
+        self.d3 = d3
+        return d3
 
     def loss(self, *batch: Any, **options: Any) -> Tensor:
         """``loss()`` of what :meth:`attach` has returned."""

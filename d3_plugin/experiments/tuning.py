@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from d3_plugin.checks import Effort
+from d3_plugin.checks import Effort, takes
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import D3Error, FailedRunsError, Problems
 from d3_plugin.experiments.families import host_settings
-from d3_plugin.experiments.flags import takes
 from d3_plugin.experiments.options import CutOptions
 from d3_plugin.experiments.parallel import run_all
 from d3_plugin.experiments.run import Outcome

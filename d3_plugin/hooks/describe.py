@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import pluggy
 import torch
 
 from d3_plugin.data import GZSLData
-from d3_plugin.data.host_data import as_gzsl_data, label_form
+from d3_plugin.data.host_data import as_gzsl_data
 from d3_plugin.distributed import unwrapped
-from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.errors import HostError, warn
 from d3_plugin.hooks.manager import bind, make_manager
 from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.host import Host
-from d3_plugin.hosts.host_parts import HostParts
+from d3_plugin.hosts.host_parts import ScriptParts
 from d3_plugin.hosts.isolation import plain_pytorch
 
 
-def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
+def host_of(
+    parts: ScriptParts,
+    trainer: Any = None,
+    plugins: Iterable[object] = (),
+    *,
+    strict_plugins: bool = False,
+) -> tuple[Host, pluggy.HookRelay]:
     """The host that has these parts, and its hooks, which ask the user's functions first.
+
+    Args:
+        parts: what the user says of the host.
+        trainer: that of a host which is no script.
+        plugins, strict_plugins: see :func:`d3_plugin.attach`.
 
     Raises:
         HostError: nothing knows the trainer, or the data are of another problem than the trainer's.
         PluginError: a plugin is invalid.
     """
     with plain_pytorch():
-        manager = make_manager(parts.plugins, strict=parts.strict_plugins)
+        manager = make_manager(plugins, strict=strict_plugins)
         if parts.generator is None:
-            host = describe_trainer(manager, parts.trainer, parts.data)
+            host = describe_trainer(manager, trainer, parts.data)
         else:
             bind(manager, None)
             optimizers = parts.optimizers or [torch.optim.SGD(parts.generator.parameters(), lr=0.0)]
@@ -37,15 +48,20 @@ def host_of(parts: HostParts) -> tuple[Host, pluggy.HookRelay]:
             host.data = host.data.to(host.device)
     host.modules += tuple(map(unwrapped, parts.other_modules))
     host.synthetic_per_class = parts.synthetic_per_class or host.synthetic_per_class
-    synthesize = parts.synthesize
     if parts.noise_dim is not None or parts.noise is not None:
         host.noise_dim, host.noise = parts.noise_dim or host.noise_dim, parts.noise
-        synthesize = synthesize or host.from_noise
-    # Loops map labels for their losses, and many train the final classifier on class ids.
-    labels_are = label_form(parts.data) or parts.labels_are
-    functions = UserHooks(synthesize, parts.transform_features, parts.train_classifier, labels_are)
-    manager.register(functions, "functions of the user")
+    manager.register(users_functions(parts, host), "functions of the user")
     return host, manager.hook
+
+
+def users_functions(parts: ScriptParts, host: Host) -> UserHooks:
+    """The functions that a user gives; what is said of the noise asks for D³'s own synthesis."""
+    synthesize = parts.synthesize
+    if parts.noise_dim is not None or parts.noise is not None:
+        synthesize = synthesize or host.from_noise
+    return UserHooks(
+        synthesize, parts.transform_features, parts.train_classifier, parts.classifier_labels
+    )
 
 
 def describe_trainer(manager: pluggy.PluginManager, trainer: Any, data: Any = None) -> Host:
@@ -86,10 +102,8 @@ def _user_data(own: GZSLData, data: Any) -> GZSLData:
             f"own ({own.name}); leave data= out"
         )
     if not torch.equal(own.train_features.cpu(), given.train_features.cpu()):
-        warnings.warn(
+        warn(
             f"data= ({given.name}) has other training features than the trainer's own "
-            f"({own.name}): is one of them not scaled?",
-            D3Warning,
-            stacklevel=6,
+            f"({own.name}): is one of them not scaled?"
         )
     return given

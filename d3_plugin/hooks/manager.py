@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from typing import Any
 
 import pluggy
 
-from d3_plugin.errors import D3Warning, PluginError
+from d3_plugin.errors import PluginError, warn
 from d3_plugin.hooks import specs
 from d3_plugin.hosts.host import Host, HostFamily
 
@@ -35,7 +34,7 @@ def make_manager(plugins: Iterable[object] = (), *, strict: bool = False) -> plu
             message = f"{_named(point.name)} is left out: {type(error).__name__}: {error}"
             if strict:
                 raise PluginError(message) from error
-            warnings.warn(message, D3Warning, stacklevel=2)
+            warn(message)
     for plugin in plugins:
         try:
             if not manager.is_registered(plugin):
@@ -99,7 +98,7 @@ def host_families(manager: pluggy.PluginManager) -> dict[str, HostFamily]:
                 raise TypeError(f"d3_host_families returned {answer}, not a list of HostFamily")
         except (Exception, SystemExit) as error:  # a third party's code
             message = f"{_named(implementation.plugin_name)} offers no host family"
-            warnings.warn(f"{message}: {type(error).__name__}: {error}", D3Warning, stacklevel=2)
+            warn(f"{message}: {type(error).__name__}: {error}")
             continue
         for family in answer:
             if family.name in families:

@@ -10,7 +10,6 @@ import pluggy
 import torch
 from torch import Tensor
 
-from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
 from d3_plugin.hooks.specs import hookimpl
 from d3_plugin.hosts.generator_call import Synthesis
@@ -34,6 +33,12 @@ class UserHooks:
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None
     labels_are: LabelForm = "class_ids"
 
+    def named(self, argument: Literal["train_classifier", "transform_features"]) -> str:
+        """``argument=function`` if the user gave one to ``attach``; otherwise empty."""
+        given = getattr(self, argument)
+        name = getattr(given, "__name__", type(given).__name__)
+        return "" if given is None else f"{argument}={name}"
+
     @hookimpl(tryfirst=True)
     def d3_synthesize_features(self, host: Host, class_ids: Tensor) -> Tensor | None:
         given, attributes = self.synthesize, host.data.attributes
@@ -53,14 +58,10 @@ class UserHooks:
             return None
         if self.labels_are == "class_ids":
             return _answer("train_classifier", given(features, labels, num_classes))
-        place = mapped_with_unseen(host.data)
+        # Of each class among the mapped labels: seen ones 0..S-1, unseen ones behind them.
+        place = torch.cat([host.data.seen_classes, host.data.unseen_classes]).argsort()
         scorer = _answer("train_classifier", given(features, place[labels], num_classes))
         return _by_class_id(scorer, place) if callable(scorer) else scorer
-
-
-def mapped_with_unseen(data: GZSLData) -> Tensor:
-    """(C,) label of each class in a mapped script: seen ones 0..S-1, unseen ones behind them."""
-    return torch.cat([data.seen_classes, data.unseen_classes]).argsort()
 
 
 def _by_class_id(scorer: Scorer, place: Tensor) -> Scorer:
@@ -76,7 +77,7 @@ def _by_class_id(scorer: Scorer, place: Tensor) -> Scorer:
     return scores
 
 
-def _functions_of(hooks: pluggy.HookRelay) -> UserHooks:
+def users_of(hooks: pluggy.HookRelay) -> UserHooks:
     """Those that a user gave; none in a manager without them."""
     plugins = [each.plugin for each in hooks.d3_synthesize_features.get_hookimpls()]
     users = (plugin for plugin in plugins if isinstance(plugin, UserHooks))
@@ -85,24 +86,11 @@ def _functions_of(hooks: pluggy.HookRelay) -> UserHooks:
 
 def synthesizes(hooks: pluggy.HookRelay, host: Host) -> str:
     """Who makes the rows: the ``user``'s function, a ``plugin``, or ``d3``, which calls alone."""
-    given = _functions_of(hooks).synthesize
+    given = users_of(hooks).synthesize
     if given is not None:
         return "d3" if given is host.from_noise else "user"
     plugins = [each.plugin for each in hooks.d3_synthesize_features.get_hookimpls()]
     return "d3" if all(isinstance(plugin, UserHooks) for plugin in plugins) else "plugin"
-
-
-def name_of_users(
-    hooks: pluggy.HookRelay, argument: Literal["train_classifier", "transform_features"]
-) -> str:
-    """``argument=function`` if the user gave one to ``attach``; otherwise empty."""
-    given = getattr(_functions_of(hooks), argument)
-    return "" if given is None else f"{argument}={getattr(given, '__name__', type(given).__name__)}"
-
-
-def labels_of_classifier(hooks: pluggy.HookRelay) -> LabelForm:
-    """The form of the labels that a ``train_classifier`` of the user's gets."""
-    return _functions_of(hooks).labels_are
 
 
 def _answer(argument: str, answer: T | None) -> T:

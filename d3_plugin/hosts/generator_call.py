@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d3_plugin.data import GZSLData
-from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.errors import HostError, warn
 from d3_plugin.hosts.call_form import (
     Attributes,
     CallForm,
@@ -65,7 +64,7 @@ class GeneratorCall:
         self.guess = guessed_form(generator, data.attributes, width)
         self._width, self._data = width, data
         self.loop = LoopCalls.of(generator, data)
-        self._guess_used, self._said = False, set[str]()
+        self._guess_used = self._noted = False
 
     def watch(self) -> None:
         """Learn from the loop's own calls from now on."""
@@ -123,8 +122,11 @@ class GeneratorCall:
             raise HostError(form.problem)
         if seen and self._guess_used:
             self._guess_used = False
-            self._warn(contradiction(self._generator, self.guess, form))
-        self._warn(form.note)
+            if other := contradiction(self._generator, self.guess, form):
+                warn(other)
+        if form.note and not self._noted:  # its figures change with every look at the loop
+            self._noted = True
+            warn(form.note)
         try:
             rows: Tensor = form.call(self._generator, class_ids)
         except torch.cuda.OutOfMemoryError:
@@ -147,11 +149,6 @@ class GeneratorCall:
         if isinstance(rows, Tensor) and rows.ndim > 2 and max(rows.shape[1:]) == rows[0].numel():
             return rows.flatten(1)  # (N, 1, D), of a loop whose inputs are (N, 1, Z) and (N, 1, A)
         return rows
-
-    def _warn(self, sentence: str) -> None:
-        if sentence and sentence not in self._said:
-            self._said.add(sentence)
-            warnings.warn(sentence, D3Warning, stacklevel=2)
 
 
 def _in_place_of(other: Part, part: Part) -> Part:

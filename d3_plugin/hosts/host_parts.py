@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -12,11 +12,14 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.checks import Count, Seed, setting_problems
+from d3_plugin.data.host_data import label_form
 from d3_plugin.errors import HostError, InputError
 from d3_plugin.hosts.call_form import NoiseSource
 from d3_plugin.hosts.generator_call import Synthesis
 from d3_plugin.hosts.host import Host, Scorer
 from d3_plugin.hosts.labels import LabelForm
+
+Mode = Literal["loss", "hook"]
 
 _PLAIN_CONTAINER = (
     "networks in a plain dict or list belong to no module. Pass the one that makes the features as "
@@ -25,27 +28,20 @@ _PLAIN_CONTAINER = (
 
 
 @dataclass(kw_only=True)
-class HostParts:
-    """A trainer, or the parts of a script, and what the user says of its functions.
-
-    Attributes:
-        function: the one that was called, for messages.
-        trainer, generator, ..., plugins: see :func:`d3_plugin.attach`.
+class ScriptParts:
+    """The parts of a script, and what the user says of its functions; see :func:`d3_plugin.attach`.
 
     Raises:
         InputError: lists every argument of a wrong type or outside its range.
         HostError: parts are missing or given twice, or the generator has no parameters.
     """
 
-    needed: ClassVar[Sequence[str]] = ("generator", "data")  # of a script
+    function: ClassVar[str]
+    """The one that was called, for messages."""
+    needed: ClassVar[Sequence[str]] = ("generator", "data")
 
-    function: str
-    trainer: Any = None
     generator: nn.Module | None = None
-    optimizer: Optimizer | Iterable[Optimizer] | None = None
     data: Any = None
-    seed: Seed = 0
-    labels_are: LabelForm = "class_ids"
     noise_dim: Count | None = None
     noise: NoiseSource | None = None
     synthesize: Synthesis | None = None
@@ -53,13 +49,10 @@ class HostParts:
     transform_features: Callable[[Tensor], Tensor] | None = None
     train_classifier: Callable[[Tensor, Tensor, int], Scorer] | None = None
     synthetic_per_class: Count | None = None
-    plugins: Iterable[object] = ()
-    strict_plugins: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.generator, (dict, list, tuple)):
             raise HostError(f"generator= takes one nn.Module: {_PLAIN_CONTAINER}")
-        self.optimizer = _bare(self.optimizer)
         if isinstance(self.modules, nn.Module):
             self.modules = [self.modules]
         elif isinstance(self.modules, Iterator):
@@ -67,20 +60,13 @@ class HostParts:
         setting_problems(f"{self.function}()", type(self), vars(self)).raise_as(InputError)
         self._check_complete()
 
-    def _check_complete(self) -> None:
-        if self.trainer is not None:
-            if self.generator is not None or self.optimizers:
-                raise HostError(
-                    "give a trainer, or a script's generator= and other parts, not both"
-                )
-            return
-        given = {"generator": self.generator, "optimizer": self.optimizers or None}
-        missing = [name for name in self.needed if given.get(name, self.data) is None]
+    def _check_complete(self, or_else: str = "") -> None:
+        missing = [f"{name}=" for name in self.needed if getattr(self, name) is None]
         if missing or self.generator is None:
             *others, last = (f"{name}=" for name in self.needed)
             raise HostError(
-                f"{self.function}() needs a trainer, or {', '.join(others)} and {last}; missing: "
-                f"{', '.join(f'{name}=' for name in missing)}"
+                f"{self.function}() needs {or_else}{', '.join(others)} and {last}; missing: "
+                f"{', '.join(missing)}"
             )
         if next(self.generator.parameters(), None) is None:
             raise HostError(f"the generator has no parameters: {_PLAIN_CONTAINER}")
@@ -91,15 +77,61 @@ class HostParts:
 
     @property
     def optimizers(self) -> list[Optimizer]:
+        """Those of the generator; none where it is only scored."""
+        return []
+
+    @property
+    def classifier_labels(self) -> LabelForm:
+        """Form of the labels that ``train_classifier`` gets."""
+        return label_form(self.data) or "class_ids"
+
+
+@dataclass(kw_only=True)
+class HostParts(ScriptParts):
+    """A trainer, or the parts of a script."""
+
+    trainer: Any = field(default=None, kw_only=False)
+    seed: Seed = 0
+    plugins: Iterable[object] = ()
+
+    def _check_complete(self, or_else: str = "a trainer, or ") -> None:
+        if self.trainer is None:
+            super()._check_complete(or_else)
+        elif self.generator is not None or self.optimizers:
+            raise HostError("give a trainer, or a script's generator= and other parts, not both")
+
+
+@dataclass(kw_only=True)
+class LoopParts(ScriptParts):
+    """The parts of a script that trains its generator, and how D³ joins in."""
+
+    function: ClassVar[str] = "d3.attach"
+    needed: ClassVar[Sequence[str]] = ("generator", "optimizer")
+
+    optimizer: Optimizer | Iterable[Optimizer] | None = None
+    mode: Mode | None = None
+    labels_are: LabelForm = "class_ids"
+
+    def __post_init__(self) -> None:
+        self.optimizer = _bare(self.optimizer)
+        super().__post_init__()
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
         if self.optimizer is None:
             return []
         return [self.optimizer] if isinstance(self.optimizer, Optimizer) else [*self.optimizer]
+
+    @property
+    def classifier_labels(self) -> LabelForm:
+        # Loops map labels for their losses, and many train the final classifier on class ids.
+        return label_form(self.data) or self.labels_are
 
 
 def _bare(given: Any) -> Any:
     """An optimiser, or a list of them, without the wrappers of accelerate and Lightning."""
     if isinstance(given, (list, tuple, Iterator)):
-        return [_bare(each) for each in given]
+        return [_bare(each) for each in given] or None
     return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from typing import Literal
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from d3_plugin.checks import describe, is_integer
 from d3_plugin.data import GZSLData
-from d3_plugin.errors import D3Warning, HostError
+from d3_plugin.errors import HostError, warn
 from d3_plugin.functional.precision import autocast_off
 from d3_plugin.hosts.batch_values import Rows, as_tensor, check_no_words, label_column
 from d3_plugin.hosts.loop_evidence import SAME
@@ -133,13 +132,11 @@ class HostBatches:
         strange = expected > 0.5 and share < _AGREES * expected - number**-0.5
         if strange or not _LENGTHS[0] <= length <= _LENGTHS[1]:
             self._warned = True
-            warnings.warn(
+            warn(
                 f"rows given to loss() in the last steps do not fit the classes given with them: "
                 f"the teacher agrees with {share:.0%}, on the training rows with {expected:.0%}, "
                 f"and they are {length:.2g} times as long. Look for rows and labels in another "
-                "order, and scale data= as the loop does",
-                D3Warning,
-                stacklevel=7,
+                "order, and scale data= as the loop does"
             )
 
     @cached_property
@@ -237,12 +234,10 @@ class HostBatches:
         by_chance = len(ids) ** -0.5
         same = _LENGTHS[0] <= length <= _LENGTHS[1] and shift <= _SHIFT + by_chance
         if length.isfinite() and not same:
-            warnings.warn(
+            warn(
                 f"the features given to loss() are {length:.2g} times as long as the rows of these "
                 f"classes in data=, and their mean is {shift:.0%} of the rows' spread away from "
-                "theirs. Scale data= as the loop does: D³'s teacher and evaluate() see data=",
-                D3Warning,
-                stacklevel=8,
+                "theirs. Scale data= as the loop does: D³'s teacher and evaluate() see data="
             )
 
     def _wrong_form(self, labels: Tensor, why: str) -> str:

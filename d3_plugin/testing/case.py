@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin.attachment.attach import attach
-from d3_plugin.attachment.d3 import D3, Mode
+from d3_plugin.attachment.d3 import D3
 from d3_plugin.checks import describe, setting_problems
 from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
@@ -26,6 +26,7 @@ from d3_plugin.experiments.unchanged_training import Held, held, value_digest
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host
+from d3_plugin.hosts.host_parts import Mode
 from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.module_state import ModuleState
 

@@ -55,6 +55,19 @@ def trained(net: nn.Module, data: GZSLData, loop: Loop, steps: int = 9, **how: A
 
 
 @UNTRAINED
+def test_codes_of_an_encoder_are_said_once(toy_data: GZSLData) -> None:
+    """Though their figures are others whenever D³ looks at the loop's calls."""
+    encoder, scale = nn.Linear(12, 5), iter(torch.linspace(1, 3, 40))
+
+    def loop(net: nn.Module, attributes: Tensor) -> None:
+        net(next(scale) * encoder(torch.randn(len(attributes), 12)), attributes)
+
+    with pytest.warns(D3Warning, match="codes of another network") as found:
+        trained(PlainGenerator(), toy_data, loop, steps=40)
+    assert sum("codes of another network" in str(each.message) for each in found) == 1
+
+
+@UNTRAINED
 @pytest.mark.parametrize("name", LOOPS)
 def test_call_of_the_loop(toy_data: GZSLData, name: str) -> None:
     loop, expected, place = LOOPS[name]

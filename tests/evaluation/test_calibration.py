@@ -101,7 +101,7 @@ def test_the_offset_has_the_unit_of_the_setting() -> None:
     chosen = choose_ensemble([cut])
     few = replace(cut, seen_classes=SEEN[:2], unseen_classes=np.array([1, 3, 4]))
     scores = final_scores(
-        list(torch.from_numpy(few.host_scores)),
+        torch.from_numpy(few.host_scores),
         torch.from_numpy(few.student_scores),
         torch.from_numpy(few.seen_classes),
         **chosen,
