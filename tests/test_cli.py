@@ -116,7 +116,7 @@ def test_tune_has_defaults_that_it_accepts() -> None:
 def test_settings_are_listed_with_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings", "--adapter", "fclswgan"]) == 0
     out = capsys.readouterr().out
-    count = "(at least 1 and below 2**31)"
+    count = "(at least 1)"
     assert f"  embedding_dim=1024 {count}: K, width of the embeddings of teacher and st" in out
     assert "  od_target=domain (domain | class): of L_od, see O2DBDLoss.\n" in out
     assert "predict_unseen" in out

@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from d3_plugin.checks import Measured, NonNegative
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.evaluation.calibration import (
     choose_ensemble,
@@ -20,7 +21,7 @@ from d3_plugin.evaluation.calibration import (
 from d3_plugin.evaluation.result import Evaluation
 
 Scores = npt.NDArray[np.floating]
-History = list[dict[str, float]]
+History = list[dict[str, Measured]]
 """Dicts of ``step`` and mean values since the entry before."""
 
 
@@ -31,8 +32,8 @@ class Projection(TypedDict):
     """
 
     classes: list[int]
-    real: list[list[list[float]]]
-    synthetic: list[list[list[float]]]
+    real: list[list[list[Measured]]]
+    synthetic: list[list[list[Measured]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +58,10 @@ class Record:
     class_names: list[str]
     history: History
     d3_history: History
-    generator_start: float
-    generator_mean: float
+    generator_start: Measured
+    generator_mean: Measured
     projection: Projection | None
-    seconds: float
+    seconds: NonNegative
     finished: str
 
 
