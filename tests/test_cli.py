@@ -121,9 +121,7 @@ def test_settings_are_listed_with_default_and_meaning(capsys: pytest.CaptureFixt
     assert "  od_target=domain (domain | class): of L_od, see O2DBDLoss.\n" in out
     assert "predict_unseen" in out
     assert ".networks" not in out, "a private path"
-    assert (
-        "  critic_steps=5 (at least 1 and below 2**31): critic steps per generator step.\n" in out
-    )
+    assert f"  critic_steps=5 {count}: critic steps per generator step.\n" in out
     for family, kind in (("D³", D3Settings), ("fclswgan", find_family("fclswgan").settings)):
         section = out[out.index(f"{family}, ") :]
         for field in fields(kind):
