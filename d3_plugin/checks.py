@@ -176,7 +176,7 @@ def _words(hint: Any) -> str:
     if origin is collections.abc.Callable:
         return "a function"
     if origin is collections.abc.Iterable:
-        return f"a list of {_words(inner[0])}s"
+        return f"a list of {_words(inner[0]).removeprefix('a ')}s"
     if is_typeddict(hint):
         return _WORDS[dict]
     return _WORDS.get(origin) or str(getattr(hint, "__name__", hint))
