@@ -24,6 +24,9 @@ from d3_plugin.report.results import Comparison, results, write_results
 from d3_plugin.report.rows import TEXTS, FinishedRun, added, rows_of, with_additions
 from d3_plugin.report.verdict import failures, read_conditions
 
+_OPTIONAL = ("name", "attributes", "plugins", "validation")
+"""Settings that a file with results only has if they are used."""
+
 
 @dataclass(frozen=True)
 class TableOptions(RunOptions):
@@ -134,7 +137,7 @@ def compare(options: CompareOptions) -> Comparison:
         "cuts": options.cuts,
         "d3": asdict(options.d3_settings),
         "released": released and asdict(released),
-        **({"validation": True} if options.validation else {}),
+        "validation": options.validation,
     }
     return _made(options, variants, facts)
 
@@ -209,19 +212,20 @@ def _made(
     done = run_all(runs, RunStore(out), options, rerun=options.rerun)
     finished = [_for_report(outcome) for outcome in done.values()]
     settings = {
-        **({"name": options.name} if options.name else {}),
+        "name": options.name,
         "adapters": list(options.hosts),
         "data": data,
         "seeds": options.seeds,
         "draws": options.draws,
         "device": options.device,
         "threads": options.threads,
-        **({"attributes": str(options.attributes)} if options.attributes else {}),
+        "attributes": options.attributes and str(options.attributes),
         "machine": platform.machine(),
         "hosts": options.hosts,
-        **({"plugins": list(options.added)} if options.added else {}),
+        "plugins": list(options.added),
         **facts,
     }
+    settings = {name: value for name, value in settings.items() if value or name not in _OPTIONAL}
     # The runs of one seed and split are made by all the code that takes part.
     codes = [run.code for run in runs if (run.seed, run.split) == (0, "test")]
     digests = {"data": firsts[0].data_digest, "code": digest_of(codes)}
