@@ -49,6 +49,8 @@ class TableOptions(RunOptions):
         name: of the experiment, the title of its report.
     """
 
+    results_file: ClassVar[str]
+
     _: KW_ONLY
     seeds: Effort = 3
     name: str | None = None
@@ -64,6 +66,10 @@ class TableOptions(RunOptions):
     def added(self) -> dict[str, Any]:
         """What is added to +D³, by the name of its row."""
         return find_plugins(self.plugins)
+
+    def chosen_on(self, data: str) -> Mapping[int, Collection[int]]:
+        """For each seed, the seeds of the validation runs that its test run chooses on: none."""
+        return dict.fromkeys(range(self.seeds), ())
 
     @property
     def plugin_paths(self) -> list[str]:
@@ -85,6 +91,7 @@ class CompareOptions(CutOptions, TableOptions):
     """
 
     command: ClassVar[str] = "compare"
+    results_file: ClassVar[str] = "results.json"
 
     out: str | Path = Path("runs/compare")
     _: KW_ONLY
@@ -96,6 +103,9 @@ class CompareOptions(CutOptions, TableOptions):
         """All settings of D³."""
         presets = {"end-to-end": D3Settings.end_to_end, "released": D3Settings.released}
         return presets.get(self.preset, D3Settings)(**self.d3_changes)
+
+    def chosen_on(self, data: str) -> Mapping[int, Collection[int]]:
+        return validation_cuts(data, self.seeds, self.cuts)
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ class AblateOptions(TableOptions):
     """
 
     command: ClassVar[str] = "ablate"
+    results_file: ClassVar[str] = "ablation.json"
 
     out: str | Path = Path("runs/ablate")
 
@@ -179,7 +190,7 @@ def ablation(d3: D3Settings, released: D3Settings) -> dict[str, D3Settings | Non
 
 
 def _made(
-    options: CompareOptions | AblateOptions,
+    options: TableOptions,
     variants: Mapping[str, D3Settings | None],
     facts: Mapping[str, Any],
 ) -> Comparison:
@@ -195,8 +206,7 @@ def _made(
     """
     from d3_plugin.report.page import write_report
 
-    file = "results.json" if isinstance(options, CompareOptions) else "ablation.json"
-    known, notes = TEXTS[file]
+    known, notes = TEXTS[options.results_file]
     plugins = {added("d3", name): plugin for name, plugin in options.added.items()}
     variants = {**variants, **dict.fromkeys(plugins, variants["d3"])}
     rows = rows_of(with_additions(known, options.added), variants, options.draws)
@@ -204,9 +214,7 @@ def _made(
     conditions = read_conditions(options.fail_if, options.hosts, keys, options.seeds)
     firsts = options.first_runs()
     data = firsts[0].data
-    chosen_on: Mapping[int, Collection[int]] = dict.fromkeys(range(options.seeds), ())
-    if isinstance(options, CompareOptions):
-        chosen_on = validation_cuts(data, options.seeds, options.cuts)
+    chosen_on = options.chosen_on(data)
     runs = plan(firsts, options.seeds, variants, set().union(*chosen_on.values()), plugins)
     out = Path(options.out)
     done = run_all(runs, RunStore(out), options, rerun=options.rerun)
@@ -238,8 +246,9 @@ def _made(
         notes=notes,
         digests={name: value for name, value in digests.items() if value},
     )
-    content = write_results(out / file, made)
-    comparison = Comparison(content, out / file, write_report(out, file, content))
+    content = write_results(out / options.results_file, made)
+    page = write_report(out, options.results_file, content)
+    comparison = Comparison(content, out / options.results_file, page)
     if lines := failures(conditions, content["summary"]):
         failed = FailedConditionError("\n".join(f"failed: {line}" for line in lines))
         failed.results = comparison
