@@ -145,21 +145,25 @@ def _is(value: Any, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
-    if origin is Annotated:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if origin is Annotated and inner[1] in _IN_RANGE:
         return _is_number(value, inner[0]) and _IN_RANGE[inner[1]](value)
+    if origin is Annotated:  # a third party's note on its setting
+        return _is(value, inner[0])
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in inner)
     if origin in (Union, types.UnionType):
         return any(_is(value, part) for part in inner)
     if hint in (int, float):
-        return _is_number(value, hint) and bool(abs(value) <= _LARGEST)
+        return _is_number(value, hint) and abs(value) <= _LARGEST
     if origin is collections.abc.Iterable and isinstance(value, str):
         return False
     return isinstance(value, dict if is_typeddict(hint) else origin or hint)
 
 
 def _is_number(value: Any, kind: type) -> bool:
-    numbers = (int, np.integer) if kind is int else (int, float, np.integer, np.floating)
+    numbers = int if kind is int else (int, float)
     return isinstance(value, numbers) and not isinstance(value, bool)
 
 
@@ -176,7 +180,7 @@ def _words(hint: Any) -> str:
     if origin is collections.abc.Callable:
         return "a function"
     if origin is collections.abc.Iterable:
-        return f"a list of {_words(inner[0]).removeprefix('a ')}s"
+        return f"a list of {_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
     if is_typeddict(hint):
         return _WORDS[dict]
     return _WORDS.get(origin) or str(getattr(hint, "__name__", hint))
