@@ -5,10 +5,13 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import reprlib
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import (
     Annotated,
     Any,
@@ -19,6 +22,7 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
+    is_typeddict,
 )
 
 import numpy as np
@@ -31,21 +35,29 @@ Positive = Annotated[float, "above 0"]
 Share = Annotated[float, "0 to 1"]
 Part = Annotated[float, "at least 0 and below 1"]
 NonNegative = Annotated[float, "at least 0"]
-Count = Annotated[int, "at least 1 and below 2**31"]
+Count = Annotated[int, "at least 1"]
 Effort = Annotated[int, "1 to 10000"]
 Seed = Annotated[int, "0 to 2**32 - 1"]
+Measured = Annotated[float, "NaN and Inf included"]
+"""Of a training, which may diverge."""
 
+_LARGEST = sys.float_info.max
 _IN_RANGE: dict[str, Callable[[float], bool]] = {
-    "above 0": lambda value: value > 0,
-    "at least 0": lambda value: value >= 0,
-    "at least 1 and below 2**31": lambda value: 1 <= value < 2**31,
+    "above 0": lambda value: 0 < value <= _LARGEST,
+    "at least 0": lambda value: 0 <= value <= _LARGEST,
+    "at least 1": lambda value: 1 <= value < 2**31,
     "0 to 1": lambda value: 0 <= value <= 1,
     "at least 0 and below 1": lambda value: 0 <= value < 1,
     "1 to 10000": lambda value: 1 <= value <= 10_000,
     "0 to 2**32 - 1": lambda value: 0 <= value < 2**32,
+    "NaN and Inf included": lambda value: True,
 }
-_WORDS = {float: "a finite number", int: "an int", bool: "True or False", type(None): "None"}
-
+_WORDS: dict[Any, str] = {
+    **{float: "a finite number", Measured: "a number", int: "an int", bool: "True or False"},
+    **{str: "a text", dict: "a dict", list: "a list", type(None): "None"},
+}
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,78 +73,123 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        hints = get_type_hints(function, include_extras=True)
         given = signature.bind(*args, **kwargs).arguments
         given.pop("self", None)
-        _misfits(name, given, hints).raise_as(InputError)
+        setting_problems(name, function, given).raise_as(InputError)
         return function(*args, **kwargs)
 
     return call
 
 
-def setting_problems(subject: str, settings: type[Any], values: Mapping[str, Any]) -> Problems:
-    """Problems of ``values`` as fields of the dataclass ``settings``: names, types, ranges.
+def setting_problems(subject: str, described: Any, values: Mapping[str, Any]) -> Problems:
+    """Problems of some settings or arguments: names, types, ranges.
 
     Args:
         subject: starts the message.
-        settings: a dataclass.
-        values: by field name.
+        described: a dataclass with these fields, or a function with these arguments.
+        values: by name; others may be missing.
     """
-    return _misfits(subject, values, get_type_hints(settings, include_extras=True))
-
-
-def _misfits(subject: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> Problems:
     problems = Problems(subject)
+    hints = get_type_hints(described, include_extras=True)
     for name, value in values.items():
-        if name not in hints:
+        if name in hints:
+            problems.found += _misfits(value, hints[name], name)
+        else:
             problems.add(f"no setting {name!r}{did_you_mean(name, list(hints))}")
-        elif not _fits(value, hints[name]):
-            problems.add(f"{name} must be {_words(hints[name])}, got {value!r}")
     return problems
+
+
+def first_misfits(value: Any, description: Any, place: str = "") -> str:
+    """What is wrong with a value from a file, each with its place; empty if nothing is.
+
+    Args:
+        value: of JSON types; in a checkpoint also tensors.
+        description: its type; a dataclass or a ``TypedDict`` for a dict with exactly these entries.
+        place: of the value in the file.
+    """
+    whole = _entry_misfits if is_dataclass(description) else _misfits
+    return "; ".join(islice(whole(value, description, place), 5))
+
+
+def _entry_misfits(values: Any, description: Any, place: str) -> Iterator[str]:
+    hints = get_type_hints(description, include_extras=True)
+    for name in hints.keys() - values.keys():
+        yield f"{place}.{name} is missing".lstrip(".")
+    for name, value in values.items():
+        if name in hints:
+            yield from _misfits(value, hints[name], f"{place}.{name}".lstrip("."))
+        else:
+            yield f"{place or 'it'} has no entry {name!r}{did_you_mean(str(name), list(hints))}"
+
+
+def _misfits(value: Any, hint: Any, place: str) -> Iterator[str]:
+    """Where a value, or what it holds, is not of this type or range."""
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next((part for part in get_args(hint) if _is(value, part)), hint)
+    origin, inner = get_origin(hint), get_args(hint)
+    if not _is(value, hint):
+        yield f"{place or 'it'} must be {_words(hint)}, got {_SHORT.repr(value)}"
+    elif is_typeddict(hint):
+        yield from _entry_misfits(value, hint, place)
+    elif origin in (list, collections.abc.Iterable) and isinstance(value, (list, tuple)):
+        for position, each in enumerate(value):
+            yield from _misfits(each, inner[0], f"{place}[{position}]")
+    elif origin is dict:
+        for name, each in value.items():
+            yield from _misfits(name, inner[0], f"a name in {place}")
+            yield from _misfits(each, inner[1], f"{place}.{name}".lstrip("."))
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value is of this type and range; what it holds is not looked at."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if isinstance(value, np.generic):
+        value = value.item()
+    if origin is Annotated and inner[1] in _IN_RANGE:
+        return _is_number(value, inner[0]) and _IN_RANGE[inner[1]](value)
+    if origin is Annotated:  # a third party's note on its setting
+        return _is(value, inner[0])
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in inner)
+    if origin in (Union, types.UnionType):
+        return any(_is(value, part) for part in inner)
+    if hint in (int, float):
+        return _is_number(value, hint) and abs(value) <= _LARGEST
+    if origin is collections.abc.Iterable and isinstance(value, str):
+        return False
+    return isinstance(value, dict if is_typeddict(hint) else origin or hint)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    numbers = int if kind is int else (int, float)
+    return isinstance(value, numbers) and not isinstance(value, bool)
+
+
+def _words(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if origin is Annotated:
+        return f"{_words(inner[0])}, {inner[1]}"
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inner))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is collections.abc.Callable:
+        return "a function"
+    if origin is collections.abc.Iterable:
+        return f"a list of {_words(inner[0]).removeprefix('an ').removeprefix('a ')}s"
+    if is_typeddict(hint):
+        return _WORDS[dict]
+    return _WORDS.get(origin) or str(getattr(hint, "__name__", hint))
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
     """``; did you mean 'x'?``, or all known names if none is close."""
     close = get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if hint is Any:
-        return True
-    if origin is Annotated:
-        kind, bound = get_args(hint)
-        return _fits(value, kind) and _IN_RANGE[bound](value)
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in get_args(hint))
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if hint in (int, float):
-        numbers = (int, np.integer) if hint is int else (int, float, np.integer, np.floating)
-        fits = isinstance(value, numbers) and not isinstance(value, bool)
-        return fits and bool(abs(value) <= sys.float_info.max)
-    if origin is collections.abc.Iterable and isinstance(value, (str, list, tuple)):
-        return not isinstance(value, str) and all(_fits(v, *get_args(hint)) for v in value)
-    if origin is dict and isinstance(value, dict):
-        return all(_fits(v, get_args(hint)[1]) for v in value.values())
-    return isinstance(value, origin or hint)
-
-
-def _words(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin is Annotated:
-        kind, bound = get_args(hint)
-        return f"{_words(kind)}, {bound}"
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_words(part) for part in get_args(hint))
-    if origin is collections.abc.Callable:
-        return "a function"
-    if origin is collections.abc.Iterable:
-        return f"a list of {_words(get_args(hint)[0])}s"
-    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def check_matrices(function: str, *tensors: Tensor) -> None:
@@ -192,34 +249,6 @@ def is_integer(tensor: object) -> bool:
 
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def check_arrays(function: str, **arrays: tuple[str, Any]) -> Problems:
-    """Problems of NumPy arrays: finite numbers if named ``scores``, otherwise class ids.
-
-    Args:
-        function: starts the message.
-        arrays: by name, the letters of the dimensions, such as ``"NC"``, and the array. A letter
-            stands for the same positive size in all arrays.
-
-    Raises:
-        InputError: a value is not such an array.
-    """
-    problems = Problems(function)
-    sizes: dict[str, int] = {}
-    for name, (letters, array) in arrays.items():
-        numbers = name.endswith("scores")
-        what = f"a NumPy array ({', '.join(letters)}) of {'numbers' if numbers else 'class ids'}"
-        fits = isinstance(array, np.ndarray) and array.dtype.kind in ("fiu" if numbers else "iu")
-        if not fits or array.ndim != len(letters) or array.dtype == np.uint64:
-            problems.add(f"{name} must be {what}; got {describe(array)}")
-    problems.raise_as(InputError)
-    for name, (letters, array) in arrays.items():
-        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
-        problems.check(array.shape == expected, f"{name} is {array.shape}, expected {expected}")
-        problems.check(array.size > 0, f"{name} is empty")
-        problems.check(bool(np.isfinite(array).all()), f"{name} contain NaN or Inf")
-    return problems
 
 
 def describe(value: Any) -> str:

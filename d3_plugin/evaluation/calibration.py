@@ -1,9 +1,13 @@
-"""What is chosen on validation classes: D³'s weight and offset, constants of the cheap rivals."""
+"""How the rows of a comparison are scored, and what they choose on validation classes.
+
+Calibrated stacking, logit adjustment and an ensemble of draws are the cheap rivals of D³, whose own
+weight and offset can be chosen in the same way.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypedDict
 
@@ -11,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.evaluation.final_classifier import final_scores
 from d3_plugin.evaluation.metrics import harmonic_means, seen_unseen_curve
 from d3_plugin.evaluation.result import Evaluation
@@ -19,6 +24,53 @@ WEIGHTS = (0.0, 0.25, 0.5, 0.7, 1.0, 2.0)
 """Of the student, to choose from. 0 is the host's classifier alone."""
 
 _STRENGTHS = np.linspace(-2.0, 2.0, 81)
+
+
+Scores = npt.NDArray[np.floating]
+MakeScores = Callable[[Evaluation, Sequence[Evaluation], D3Settings], Scores]
+"""The (draws, N, C) scores of a row.
+
+From a test evaluation, the evaluations to choose on, and the settings of D³.
+"""
+
+
+def as_scored(test: Evaluation, validations: Sequence[Evaluation], d3: D3Settings) -> Scores:
+    return test.scores
+
+
+def calibrated_stacking(
+    test: Evaluation, validations: Sequence[Evaluation], d3: D3Settings
+) -> Scores:
+    """Chao, Changpinyo, Gong, Sha, ECCV 2016: a constant less for every seen class."""
+    scores = test.scores.astype(np.float64)
+    scores[:, :, test.seen_classes] -= choose_offset(validations)
+    return scores
+
+
+def logit_adjustment(test: Evaluation, validations: Sequence[Evaluation], d3: D3Settings) -> Scores:
+    """Menon et al., ICLR 2021, post hoc: less for classes with many training rows."""
+    return prior_adjusted(test, choose_strength(validations))
+
+
+def summed_draws(test: Evaluation, validations: Sequence[Evaluation], d3: D3Settings) -> Scores:
+    """One ensemble of the classifiers of all draws: what lower variance alone gives.
+
+    Logits can be added without normalising them: a row's normaliser is the same for all classes.
+    """
+    summed: Scores = test.scores.sum(axis=0, keepdims=True, dtype=np.float64)
+    return summed
+
+
+def tuned_ensemble(test: Evaluation, validations: Sequence[Evaluation], d3: D3Settings) -> Scores:
+    return rescored(test, **choose_ensemble(validations)).scores
+
+
+def host_classifier(test: Evaluation, validations: Sequence[Evaluation], d3: D3Settings) -> Scores:
+    return np.asarray(test.host_scores)
+
+
+def without_offset(test: Evaluation, validations: Sequence[Evaluation], d3: D3Settings) -> Scores:
+    return rescored(test, ensemble_weight=d3.ensemble_weight, seen_offset=0.0).scores
 
 
 class Chosen(TypedDict):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from d3_plugin.checks import Share, check_arrays, checked
+from d3_plugin.checks import Share, checked, describe
 from d3_plugin.errors import InputError, Problems
 
 Floats = npt.NDArray[np.float64]
@@ -26,12 +27,12 @@ class GZSLMetrics:
         oracle_harmonic: the best H on that curve, whose offset is chosen on test rows.
     """
 
-    unseen: float
-    seen: float
-    harmonic: float
-    zsl: float
-    ausuc: float
-    oracle_harmonic: float
+    unseen: Share
+    seen: Share
+    harmonic: Share
+    zsl: Share
+    ausuc: Share
+    oracle_harmonic: Share
 
 
 @checked
@@ -165,6 +166,34 @@ def ood_auroc(seen_scores: Floats, unseen_scores: Floats) -> float:
     check_arrays("ood_auroc", **given).raise_as(InputError)
     scores = np.concatenate([seen_scores, unseen_scores])
     return float(roc_auc_score(np.arange(len(scores)) < len(seen_scores), scores))
+
+
+def check_arrays(function: str, **arrays: tuple[str, Any]) -> Problems:
+    """Problems of NumPy arrays: class ids where the name says so, otherwise finite numbers.
+
+    Args:
+        function: starts the message.
+        arrays: by name, the letters of the dimensions, such as ``"NC"``, and the array. A letter
+            stands for the same positive size in all arrays.
+
+    Raises:
+        InputError: a value is not such an array.
+    """
+    problems = Problems(function)
+    sizes: dict[str, int] = {}
+    for name, (letters, array) in arrays.items():
+        numbers = not name.endswith(("labels", "classes", "predicted"))
+        what = f"a NumPy array ({', '.join(letters)}) of {'numbers' if numbers else 'class ids'}"
+        fits = isinstance(array, np.ndarray) and array.dtype.kind in ("fiu" if numbers else "iu")
+        if not fits or array.ndim != len(letters) or array.dtype == np.uint64:
+            problems.add(f"{name} must be {what}; got {describe(array)}")
+    problems.raise_as(InputError)
+    for name, (letters, array) in arrays.items():
+        expected = tuple(sizes.setdefault(d, n) for d, n in zip(letters, array.shape, strict=True))
+        problems.check(array.shape == expected, f"{name} is {array.shape}, expected {expected}")
+        problems.check(array.size > 0, f"{name} is empty")
+        problems.check(bool(np.isfinite(array).all()), f"{name} contain NaN or Inf")
+    return problems
 
 
 def check_scores(function: str, scores: Floats, labels: Ints, seen: Ints, unseen: Ints) -> None:

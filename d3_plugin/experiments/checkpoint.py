@@ -11,8 +11,8 @@ from typing import Any, TypedDict
 import torch
 
 from d3_plugin.attachment.d3 import D3
+from d3_plugin.checks import first_misfits
 from d3_plugin.errors import DataError
-from d3_plugin.experiments.file_schema import first_misfits
 from d3_plugin.files import write_atomically
 from d3_plugin.hosts.isolation import global_streams, set_global_streams
 from d3_plugin.report.rows import History
@@ -85,8 +85,9 @@ class Checkpoint:
         part = "trainer"
         try:
             self.trainer.load_state_dict(content["trainer"])
-            if misfits := first_misfits(getattr(self.trainer, "history", []), History):
-                raise ValueError(f"history{misfits}")
+            history = getattr(self.trainer, "history", [])
+            if misfits := first_misfits(history, History, "history"):
+                raise ValueError(misfits)
             part = "d3s"
             for d3, state in zip(self.d3s, content["d3s"], strict=True):
                 d3.load_state_dict(state)

@@ -7,13 +7,12 @@ import inspect
 import re
 import shlex
 import types
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from d3_plugin.distillation.settings import D3Settings
-from d3_plugin.experiments.table_options import TableOptions
+from d3_plugin.experiments.options import RunOptions
 
 METAVARS = {
     **{"out": "FOLDER", "settings": "FILE", "attributes": "FILE", "fail_if": "CONDITION"},
@@ -28,8 +27,8 @@ PROGRESS = (
 )
 
 _REPEATED = (  # in the command that gives the same results
-    *("adapter", "data", "attributes", "validation", "seeds", "cuts", "draws", "variants"),
-    *("device", "threads", "name"),
+    *("adapter", "data", "attributes", "settings", "validation", "seeds", "cuts", "draws"),
+    *("preset", "variants", "device", "threads", "name"),
 )
 
 
@@ -121,33 +120,28 @@ def _path(given: str) -> Path:
     return Path(given)
 
 
-def command_line(options: TableOptions, data: str) -> str:
+def command_line(options: RunOptions, data: str, plugins: Iterable[str] = ()) -> str:
     """The ``d3`` command that gives the same results, without its ``--out``.
 
     Args:
         options: of ``d3 compare`` or ``d3 ablate``.
         data: name or folder; of data given as an object, where they are.
+        plugins: import paths, or names of objects.
     """
-    by_path = isinstance(options.adapter, str) and ":" in options.adapter
-    flags = {f"--{f.name}": vars(options)[f.name] for f in fields(options) if f.name in _REPEATED}
-    flags["--adapter"] = options.adapter if by_path else ",".join(options.families)
-    flags["--data"] = data
-    changes = {"--set": _changed(asdict(options.d3_settings), asdict(D3Settings()))}
-    changes["--host"] = {}
-    for name, family in options.families.items():
-        changes["--host"] |= _changed(options.hosts[name], asdict(family.settings()))
+    named = options.adapter or options.file.adapter
+    by_path = isinstance(named, str) and ":" in named
+    values = {f.name: vars(options)[f.name] for f in fields(options) if f.name in _REPEATED}
+    values["adapter"] = named if by_path else ",".join(options.families)
+    values["data"] = data
     words = ["d3", options.command]
-    for flag, value in flags.items():
+    for name, value in values.items():
         if value is True:
-            words.append(flag)
+            words.append(f"--{name}")
         elif value not in (None, False, "default"):
-            words += [flag, str(value)]
-    for flag, changed in changes.items():
-        words += [word for k, v in changed.items() for word in (flag, f"{k}={v}")]
-    for plugin, name in zip(options.plugins, options.added, strict=False):
-        words += ["--plugin", plugin if isinstance(plugin, str) else name]
+            words += [f"--{name}", str(value)]
+    for flag, changes in (("--set", options.d3), ("--host", options.host)):
+        for name, value in (changes or {}).items():
+            words += [flag, f"{name}={value}"]
+    for plugin in plugins:
+        words += ["--plugin", plugin]
     return shlex.join(words)
-
-
-def _changed(used: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in used.items() if value != default[name]}

@@ -72,30 +72,31 @@ class Options:
     def _check(self, problems: Problems) -> None:
         with noted(problems):
             check_device(self.device)
-        for name in self.adapters:
-            with noted(problems):
-                host_settings(find_family(name), dict(self.host or {}))
+        with noted(problems):
+            self._check_families(problems)
         with noted(problems):
             self.d3_settings  # noqa: B018 - makes and checks them
         with noted(problems):
             warn_of_order(self.problem)
-        with noted(problems):
-            self._check_file(problems)
 
-    def _check_file(self, problems: Problems) -> None:
-        """Check the adapter that the settings file names, and its settings."""
-        subject, named = f"settings file {str(self.settings)!r}", self.file.adapter
-        if named and [named] not in (self.adapters, list(self.families)):
+    def _check_families(self, problems: Problems) -> None:
+        """Check the host families, and the changes to their settings, given and of the file."""
+        file, named = f"settings file {str(self.settings)!r}", self.file.adapter
+        families: list[HostFamily] = []
+        for adapter in self.adapters:
+            with noted(problems, f"{file}: adapter: " if named and not self.adapter else ""):
+                families.append(find_family(adapter))
+        for family in families:
+            with noted(problems):
+                host_settings(family, dict(self.host or {}))
+            with noted(problems, f"{file}: host: "):
+                host_settings(family, self.file.host)
+        names = [family.name for family in families]
+        if named and [named] not in (self.adapters, names):
             problems.add(
                 f"{self.settings} has settings of {named!r}, but --adapter is {self.adapter!r}; "
                 "leave --adapter out"
             )
-        with noted(problems, f"{subject}: adapter: "):
-            if named:
-                find_family(named)
-        for family in self.families.values():
-            with noted(problems, f"{subject}: host: "):
-                host_settings(family, self.file.host)
 
     @cached_property
     def file(self) -> SettingsFile:

@@ -12,28 +12,31 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from d3_plugin.checks import Share, first_misfits
 from d3_plugin.errors import DataError, InputError
-from d3_plugin.evaluation.metrics import GZSLMetrics, check_scores
+from d3_plugin.evaluation.metrics import GZSLMetrics, check_arrays, check_scores
 from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.experiments.file_schema import first_misfits
 from d3_plugin.experiments.run import Outcome
 from d3_plugin.experiments.run_identity import Run
 from d3_plugin.report.rows import Record
 
-_ARRAYS = (
-    *("scores", "labels", "seen_classes", "unseen_classes"),  # always there
-    *("host_scores", "student_scores", "prior", "teacher_score"),
-)
+_REQUIRED = {"scores": "DNC", "labels": "N", "seen_classes": "S", "unseen_classes": "U"}
+_OPTIONAL = {"host_scores": "DNC", "student_scores": "NC", "prior": "C", "teacher_score": "N"}
+_ARRAYS = {**_REQUIRED, **_OPTIONAL}
+"""Letters of the dimensions, equal ones for equal sizes."""
+
+_CLASS_IDS = ("labels", "seen_classes", "unseen_classes")
+"""Arrays of integers; the others are of floats."""
 
 
 class _Facts(TypedDict):
     """What the file of a run holds beside arrays."""
 
     identity: dict[str, Any]
-    metrics: GZSLMetrics
-    teacher_auroc: float | None
+    metrics: dict[str, Any]  # of GZSLMetrics
+    teacher_auroc: Share | None
     classifier: str
-    record: Record
+    record: dict[str, Any]  # of Record
 
 
 def written(outcome: Outcome) -> bytes:
@@ -68,8 +71,7 @@ def read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
     except Exception as error:  # a broken file makes zipfile, zlib and numpy raise anything
         problem = f"{name} cannot be read: {type(error).__name__}: {error}"
     else:
-        problem = first_misfits(facts, _Facts) or _array_misfits(arrays)
-        problem = problem or "; ".join(_contradictions(facts, arrays))
+        problem = _misfits(facts, arrays) or "; ".join(_contradictions(facts, arrays))
     if problem:
         raise DataError(
             f"{path} is damaged ({problem}); delete it and start again, the other runs are kept"
@@ -79,26 +81,25 @@ def read(path: Path, run: Run) -> tuple[dict[str, Any], Outcome]:
     return facts["identity"], Outcome(run=run, evaluation=evaluation, **facts["record"])
 
 
-def _array_misfits(arrays: dict[str, Any]) -> str:
-    """What is wrong with names, types, shapes and values of the arrays; "" if nothing is."""
-    if missing := [name for name in _ARRAYS[:4] if name not in arrays]:
-        return f"there is no array {', '.join(missing)}"
-    if unknown := [name for name in arrays if name not in _ARRAYS]:
-        return f"there is an array {unknown[0]!r}"
-    scores, *ids = (arrays[name] for name in _ARRAYS[:4])
-    if scores.ndim != 3 or not len(scores):
-        return f"scores has shape {scores.shape}"
-    shapes = {"scores": scores.shape, "host_scores": scores.shape, "prior": scores.shape[2:]}
-    shapes |= {"student_scores": scores.shape[1:], "teacher_score": scores.shape[1:2]}
-    for name, shape in shapes.items():
-        array = arrays.get(name, np.zeros(shape))
-        if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
-            return f"{name} must be finite numbers {shape}, got {array.dtype} {array.shape}"
+def _misfits(facts: Any, arrays: dict[str, Any]) -> str:
+    """What is wrong with names, types, shapes and ranges; "" if nothing is."""
+    for name in arrays.keys() ^ _ARRAYS.keys():
+        if name not in _OPTIONAL:
+            return f"there is {'an' if name in arrays else 'no'} array {name!r}"
     try:
-        check_scores(", ".join(_ARRAYS[:4]), scores[0], *ids)
+        described = {name: (_ARRAYS[name], array) for name, array in arrays.items()}
+        check_arrays("arrays", **described).raise_as(InputError)
+        check_scores("arrays", arrays["scores"][0], *(arrays[name] for name in _CLASS_IDS))
     except InputError as error:
         return str(error)
-    return ""
+    for name in arrays.keys() - _CLASS_IDS:
+        if arrays[name].dtype.kind != "f":
+            return f"{name} is of {arrays[name].dtype}"
+    return (
+        first_misfits(facts, _Facts)
+        or first_misfits(facts["metrics"], GZSLMetrics, "metrics")
+        or first_misfits(facts["record"], Record, "record")
+    )
 
 
 def _contradictions(facts: dict[str, Any], arrays: dict[str, Any]) -> Iterator[str]:
@@ -109,10 +110,6 @@ def _contradictions(facts: dict[str, Any], arrays: dict[str, Any]) -> Iterator[s
         yield "prior is below 0"
     if len(record["class_names"]) != classes:
         yield f"class_names has {len(record['class_names'])} names for {classes} classes"
-    shares = {**facts["metrics"], "teacher_auroc": facts["teacher_auroc"] or 0.0}
-    yield from (f"{k} is {v}" for k, v in shares.items() if not 0 <= v <= 1)
-    if not 0 <= record["seconds"] < np.inf:
-        yield f"seconds is {record['seconds']}"
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["finished"]):
         yield f"finished is {record['finished']!r}"
     for name in ("history", "d3_history"):

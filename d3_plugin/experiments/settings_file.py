@@ -10,7 +10,6 @@ from typing import Any
 from d3_plugin.checks import setting_problems
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import InputError
-from d3_plugin.experiments.file_schema import first_misfits
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,9 @@ def read_settings(path: Path) -> SettingsFile:
             f"{subject} cannot be read as a JSON object such as "
             f'{{"adapter": "fclswgan", "host": {{"lr": 1e-4}}}}: {problem}'
         )
-    if misfits := first_misfits(content, SettingsFile):
-        raise InputError(f"{subject}: {misfits}")
+    setting_problems(subject, SettingsFile, content).raise_as(InputError)
     file = SettingsFile(**content)
-    if first_misfits(file.tuned.get("data", ""), str):
+    if not isinstance(file.tuned.get("data", ""), str):
         raise InputError(f"{subject}: tuned.data must be a text, got {file.tuned['data']!r}")
     setting_problems(f"{subject}: d3", D3Settings, file.d3).raise_as(InputError)
     return file

@@ -6,11 +6,11 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import os
 import sys
 import types
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def module_digests(objects: Iterable[object], settings: type[Any] | None) -> dic
         name = waiting.pop()
         if name in found or name.partition(".")[0] in _NOT_THEIRS:
             continue
-        if (file := _file(name)) is not None:
+        if (file := _place(name)[0]) is not None:
             found[name], imported = _read(name, file, _fields_in(settings, name))
             waiting += imported
         elif name in defined:  # of a notebook, for example
@@ -103,7 +103,7 @@ def _read(name: str, file: Path, left_out: frozenset[str]) -> tuple[str, list[st
         with suppress(SyntaxError, ValueError):
             package = name if file.stem == "__init__" else name.rpartition(".")[0]
             imported = sorted(set(_imports(ast.parse(file.read_bytes()), package)))
-        imported = [other for other in imported if _together(name, other) and _file(other)]
+        imported = [other for other in imported if _together(name, other) and _place(other)[0]]
         _known[key] = spec, file_digest(file, left_out), imported
     return _known[key][1:]
 
@@ -129,26 +129,16 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
         yield from (".".join(parts[: n + 1]) for n in range(len(parts)))
 
 
-def _file(name: str) -> Path | None:
-    """A module's file, if it has one; nothing is imported."""
+def _place(name: str) -> tuple[Path | None, list[str]]:
+    """A module's file, if it has one, and a package's folders; nothing is imported."""
     if name in sys.modules:
-        files = [vars(sys.modules[name]).get("__file__") or ""]
+        attributes = vars(sys.modules[name])
+        file, folders = attributes.get("__file__"), attributes.get("__path__")
     else:
-        files = [f"{path}{end}" for path in _paths(name) for end in ("/__init__.py", ".py")]
-    return next((Path(file) for file in files if Path(file).is_file()), None)
-
-
-def _folders(name: str) -> list[str]:
-    """Where the modules of a package are."""
-    if name in sys.modules:
-        return list(vars(sys.modules[name]).get("__path__") or ())
-    return [path for path in _paths(name) if Path(path).is_dir()]
-
-
-def _paths(name: str) -> list[str]:
-    """Where a module that is not loaded may be; without the end of a file's name."""
-    package, _, last = name.rpartition(".")
-    return [os.path.join(folder, last) for folder in (_folders(package) if package else sys.path)]
+        package = name.rpartition(".")[0]
+        spec = PathFinder.find_spec(name, _place(package)[1] if package else None)
+        file, folders = (spec.origin, spec.submodule_search_locations) if spec else (None, None)
+    return Path(file) if file and Path(file).is_file() else None, list(folders or ())
 
 
 def _together(one: str, other: str) -> bool:
@@ -173,10 +163,9 @@ def _owners() -> Any:
 @functools.cache
 def _home(top: str) -> Path | None:
     """The folder that holds a module or package without a dot in its name."""
-    file, folders = _file(top), _folders(top)
-    if file is not None and file.stem != "__init__":
-        return file.resolve().parent
-    return Path(folders[0]).resolve().parent if folders else None
+    file, folders = _place(top)
+    found = folders[0] if folders else file
+    return Path(found).resolve().parent if found else None
 
 
 def _parts(each: object) -> Iterator[object]:

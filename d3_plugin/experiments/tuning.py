@@ -160,7 +160,7 @@ def tune(options: TuneOptions) -> Tuned:
         D3Error: bad arguments, before any training starts; or runs failed.
         KeyboardInterrupt: finished runs are kept.
     """
-    (family,) = options.families.values()
+    (adapter,), (family,) = options.adapters, options.families.values()
     # Everything that will be tried is made now: a bad combination shows before any training.
     start = host_settings(family, options.host_changes)
     host_changes = sample(family.search, options.trials, options.seed, start, options.host or {})
@@ -168,29 +168,26 @@ def tune(options: TuneOptions) -> Tuned:
     d3_start = options.d3_settings
     d3_changes = sample(D3_SEARCH, options.trials, options.seed, d3_start, options.d3 or {})
     d3s = [D3Settings(**{**options.d3_changes, **change}) for change in d3_changes]
-    store, cuts = RunStore(Path(options.out)), range(options.seed, options.seed + options.cuts)
+    cuts = range(options.seed, options.seed + options.cuts)
     (first,) = options.first_runs()
 
     def runs(host: dict[str, Any], d3: D3Settings | None) -> list[Run]:
         trial = replace(first, split="validation", variant=trial_name(host, d3), host=host, d3=d3)
         return [replace(trial, seed=cut) for cut in cuts]
 
-    shown = options.progress != "none"
-    if shown and len(hosts) < len(d3s):
+    if options.progress != "none" and len(hosts) < len(d3s):
         print(
             f"{family.name} has only {len(hosts)} settings to try (HostFamily.search without those "
             f"given): the baseline has a smaller budget than +D³ with {len(d3s)}"
         )
-    if shown:
-        print(f"baseline: {len(hosts)} trials, {len(cuts)} cuts each", flush=True)
-    baseline, chosen = _judged(host_changes, [runs(h, None) for h in hosts], store, options)
-    if shown:
-        on = f"+D³ on trial {chosen} of the baseline"
-        print(f"{on}: {len(d3s)} trials, {len(cuts)} cuts each", flush=True)
-    with_d3, chosen_d3 = _judged(d3_changes, [runs(hosts[chosen], d) for d in d3s], store, options)
+    of_hosts = [runs(host, None) for host in hosts]
+    baseline, chosen = _judged("baseline", host_changes, of_hosts, options)
+    of_d3s = [runs(hosts[chosen], d3) for d3 in d3s]
+    title = f"+D³ on trial {chosen} of the baseline"
+    with_d3, chosen_d3 = _judged(title, d3_changes, of_d3s, options)
 
     content = {
-        "adapter": options.adapter if isinstance(options.adapter, str) else family.name,
+        "adapter": adapter if isinstance(adapter, str) else family.name,
         "host": {**options.host_changes, **host_changes[chosen]},
         "d3": {**options.d3_changes, **d3_changes[chosen_d3]},
         "tuned": {
@@ -219,9 +216,12 @@ def trial_name(host: Mapping[str, Any], d3: D3Settings | None) -> str:
 
 
 def _judged(
-    changes: list[dict[str, Any]], runs: list[list[Run]], store: RunStore, options: TuneOptions
+    title: str, changes: list[dict[str, Any]], runs: list[list[Run]], options: TuneOptions
 ) -> tuple[list[Trial], int]:
     """The trials, from the runs of each, and which is best."""
+    store = RunStore(Path(options.out))
+    if options.progress != "none":
+        print(f"{title}: {len(runs)} trials, {options.cuts} cuts each", flush=True)
     try:
         run_all([run for of_trial in runs for run in of_trial], store, options, rerun=options.rerun)
     except FailedRunsError as error:  # settings that diverge must not end the search

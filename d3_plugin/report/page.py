@@ -6,7 +6,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from d3_plugin.files import write_atomically
 from d3_plugin.report import figures
 from d3_plugin.report.results import read_results, runs_by_variant
 from d3_plugin.report.rows import drawn, headline
+from d3_plugin.report.statistics import Summary
 from d3_plugin.report.tables import METRICS, csv_table, rows_by_seed, table_rows, tex_table
 from d3_plugin.report.verdict import verdict
 
@@ -75,14 +76,26 @@ def write_report(out: Path, file: str, content: dict[str, Any]) -> Path:
     _write(out / f"{table}.csv", csv_table(summaries, headlines))
     _write(out / f"{table}.tex", tex_table(summaries, headlines, f"{name}, {seeds}"))
     sections = []
-    for adapter in summaries:
-        pictures = []
-        for kind, description, figure in _pictures(content, adapter):
-            files = _saved(figure)
-            for suffix, picture in files.items():
-                write_atomically(out / "figures" / f"{first}{adapter}-{kind}.{suffix}", picture)
-            pictures.append((kind, description, _inline(files["svg"].decode(), description)))
-        sections.append(_section(content, adapter, pictures))
+    for adapter, summary in summaries.items():
+        runs, details = runs_by_variant(content, adapter), content["details"].get(adapter, {})
+        pictures = [
+            (kind, text, _written(figure, out / "figures" / f"{first}{adapter}-{kind}", text))
+            for kind, text, figure in _pictures(summary, runs, details)
+        ]
+        section = {
+            "adapter": adapter,
+            "verdict": verdict(adapter, summary).removeprefix(adapter),
+            "rows": table_rows(summary),
+            "keys": list(summary),
+            "headline": headlines[adapter],
+            "by_seed": {METRICS[m]: rows_by_seed(summary, m) for m in ("ausuc", "harmonic")},
+            "auroc": np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]]),
+            "seconds": [np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")],
+            "pictures": pictures,
+            "details": details,
+            "compared": summary[details["row"]]["title"] if details else "",
+        }
+        sections.append(section)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     text = environment.get_template("report.html").render(
         **content,
@@ -101,10 +114,10 @@ def _write(path: Path, text: str) -> None:
     write_atomically(path, text.encode(errors="backslashreplace"))  # of a path that is no UTF-8
 
 
-def _pictures(content: dict[str, Any], adapter: str) -> Iterator[tuple[str, str, Figure]]:
-    """Name, description and figure of what this content has."""
-    runs, summary = runs_by_variant(content, adapter), content["summary"][adapter]
-    details = content["details"].get(adapter, {})
+def _pictures(
+    summary: Summary, runs: figures.Runs, details: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Figure]]:
+    """Name, description and figure of what the results of an adapter have."""
     judged = summary[headline(summary)]["title"]
     curves = figures.curve_figure(summary, drawn(summary), "Seen-unseen curve", wide=True)
     yield "curves", f"seen-unseen curves; thick, with its spread over seeds: {judged}", curves
@@ -131,25 +144,12 @@ def _pictures(content: dict[str, Any], adapter: str) -> Iterator[tuple[str, str,
         yield "projection", of_rows, figures.projection_figure(projection)
 
 
-def _section(
-    content: dict[str, Any], adapter: str, pictures: list[tuple[str, str, Markup]]
-) -> dict[str, Any]:
-    """What the template shows of one adapter."""
-    summary, runs = content["summary"][adapter], runs_by_variant(content, adapter)
-    details = content["details"].get(adapter, {})
-    return {
-        "adapter": adapter,
-        "verdict": verdict(adapter, summary).removeprefix(adapter),
-        "rows": table_rows(summary),
-        "keys": list(summary),
-        "headline": headline(summary),
-        "by_seed": {METRICS[m]: rows_by_seed(summary, m) for m in ("ausuc", "harmonic")},
-        "auroc": np.mean([run["teacher_auroc"] or 0.0 for run in runs["d3"]]),
-        "seconds": [np.mean([run["seconds"] for run in runs[v]]) for v in ("baseline", "d3")],
-        "pictures": pictures,
-        "details": details,
-        "compared": summary[details["row"]]["title"] if details else "",
-    }
+def _written(figure: Figure, path: Path, description: str) -> Markup:
+    """The picture for the page, once it is written into files of this name."""
+    files = _saved(figure)
+    for suffix, picture in files.items():
+        write_atomically(path.with_name(f"{path.name}.{suffix}"), picture)
+    return _inline(files["svg"].decode(), description)
 
 
 def _saved(figure: Figure) -> dict[str, bytes]:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
-import numpy as np
-import numpy.typing as npt
-
+from d3_plugin.checks import Measured, NonNegative
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.evaluation.calibration import (
-    choose_ensemble,
-    choose_offset,
-    choose_strength,
-    prior_adjusted,
-    rescored,
+    MakeScores,
+    as_scored,
+    calibrated_stacking,
+    host_classifier,
+    logit_adjustment,
+    summed_draws,
+    tuned_ensemble,
+    without_offset,
 )
 from d3_plugin.evaluation.result import Evaluation
 
-Scores = npt.NDArray[np.floating]
-History = list[dict[str, float]]
+History = list[dict[str, Measured]]
 """Dicts of ``step`` and mean values since the entry before."""
 
 
@@ -31,8 +31,8 @@ class Projection(TypedDict):
     """
 
     classes: list[int]
-    real: list[list[list[float]]]
-    synthetic: list[list[list[float]]]
+    real: list[list[list[Measured]]]
+    synthetic: list[list[list[Measured]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +57,10 @@ class Record:
     class_names: list[str]
     history: History
     d3_history: History
-    generator_start: float
-    generator_mean: float
+    generator_start: Measured
+    generator_mean: Measured
     projection: Projection | None
-    seconds: float
+    seconds: NonNegative
     finished: str
 
 
@@ -87,44 +87,6 @@ class FinishedRun:
     d3: D3Settings | None = None
 
 
-def as_scored(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
-    return run.evaluation.scores
-
-
-def calibrated_stacking(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
-    """Chao, Changpinyo, Gong, Sha, ECCV 2016: a constant less for every seen class."""
-    scores = run.evaluation.scores.astype(np.float64)
-    scores[:, :, run.evaluation.seen_classes] -= choose_offset(validations)
-    return scores
-
-
-def logit_adjustment(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
-    """Menon et al., ICLR 2021, post hoc: less for classes with many training rows."""
-    return prior_adjusted(run.evaluation, choose_strength(validations))
-
-
-def summed_draws(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
-    """One ensemble of the classifiers of all draws: what lower variance alone gives.
-
-    Logits can be added without normalising them: a row's normaliser is the same for all classes.
-    """
-    summed: Scores = run.evaluation.scores.sum(axis=0, keepdims=True, dtype=np.float64)
-    return summed
-
-
-def tuned_ensemble(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
-    return rescored(run.evaluation, **choose_ensemble(validations)).scores
-
-
-def host_classifier(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
-    return np.asarray(run.evaluation.host_scores)
-
-
-def without_offset(run: FinishedRun, validations: Sequence[Evaluation]) -> Scores:
-    weight = (run.d3 or D3Settings()).ensemble_weight
-    return rescored(run.evaluation, ensemble_weight=weight, seen_offset=0.0).scores
-
-
 @dataclass(frozen=True)
 class Row:
     """One row of the table.
@@ -133,7 +95,7 @@ class Row:
         key: its name in ``results.json`` and for ``--fail-if``.
         title: its name for readers.
         variant: the training whose test run is scored.
-        scores: the (draws, N, C) scores, from that run and the validation runs of its variant.
+        scores: how they are made, from that run and the validation runs of its variant.
         tuned: something is chosen on these validation runs; the other rows get none.
         possible: whether the settings of D³ and the number of draws allow it.
         color: of its curve; "" for rows without one.
@@ -143,7 +105,7 @@ class Row:
     key: str
     title: str
     variant: str
-    scores: Callable[[FinishedRun, Sequence[Evaluation]], Scores] = as_scored
+    scores: MakeScores = as_scored
     tuned: bool = False
     possible: Callable[[D3Settings, int], bool] = lambda d3, draws: True
     color: str = ""
@@ -227,6 +189,32 @@ ABLATION = (
     _RELEASED,
 )
 """The rows of ``d3 ablate``."""
+
+NOTES = (
+    "Percent; mean ± half-width of the 95 % t interval over seeds. Δ: paired difference to the "
+    "baseline of the same seed, data draw and initialisation. Oracle H, the best H over all "
+    "offsets, is chosen on test rows: an upper bound. seen_offset, which is part of +D³, changes H "
+    "but not AUSUC. "
+)
+COMPARISON_NOTES = NOTES + (
+    "Offsets of calibrated stacking and strengths of logit adjustment are chosen on pseudo-unseen "
+    "classes cut from the training classes, once for all seeds of a problem; so are +D³'s weight "
+    "of the student (by AUSUC) and offset (by H) in the row that says so. The baseline's ensemble "
+    "has a classifier for each draw of features, which reduces variance. +D³ "
+    "scores as final_classifier says; by default with the log-probabilities of the host's "
+    "classifier, also shown alone, plus ensemble_weight times the student's."
+)
+ABLATION_NOTES = NOTES + (
+    "Settings are fixed beforehand and nothing is chosen. The row of L_cls alone has a second "
+    "classifier with D³'s start, from the teacher and the attributes, but no distillation loss. "
+    "Only what other rows gain beyond it comes from the distillation losses. "
+)
+
+TEXTS = {
+    "results.json": (COMPARISON, COMPARISON_NOTES),
+    "ablation.json": (ABLATION, ABLATION_NOTES),
+}
+"""Rows that the table of a file with results may have, and the text beside it."""
 
 COLORS = {row.key: row.color for row in (*ABLATION, *COMPARISON) if row.color}
 HEADLINE_COLOR = "#2b8cc4"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.evaluation.metrics import Ints, gzsl_metrics, seen_unseen_curve
 from d3_plugin.report.rows import FinishedRun, Row
 
@@ -49,7 +50,8 @@ def score(runs: Iterable[FinishedRun], row: Row, seed: int, cuts: Collection[int
     of_variant = {(r.split, r.seed): r for r in runs if r.variant == row.variant}
     run = of_variant["test", seed]
     validations = [of_variant["validation", cut].evaluation for cut in cuts if row.tuned]
-    scores, test = row.scores(run, validations), run.evaluation
+    test = run.evaluation
+    scores = row.scores(test, validations, run.d3 or D3Settings())
     classes = test.labels, test.seen_classes, test.unseen_classes
     metrics, curves = [], []
     for draw in scores.astype(np.float64):

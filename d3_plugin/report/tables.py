@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from d3_plugin.report.statistics import Statistic, Summary, differences, paired
+from d3_plugin.report.statistics import Statistic, Summary, differences, interval, paired
 
 METRICS = {
     "unseen": "U",
@@ -131,26 +131,21 @@ def csv_table(summaries: Mapping[str, Summary], headlines: Mapping[str, str]) ->
 
 
 def _csv_numbers(summary: Summary, key: str) -> Iterator[dict[str, Any]]:
-    row = summary[key]
-    of_row, beside = row["metrics"], row.get("beside")
-    compared = {"d_{}": "baseline", **({"d_{}_to_beside": beside} if beside else {})}
-    over_seeds = {}
+    of_row, beside = summary[key]["metrics"], summary[key].get("beside")
+    per_seed = {}  # by column
     for metric in METRICS:
-        statistics = {metric: of_row[metric]}
-        for name, other in compared.items():
-            statistics[name.format(metric)] = paired(summary, key, other, metric)
-        for name, statistic in statistics.items():
-            over_seeds[name] = statistic["mean"]
-            over_seeds[f"{name}_half_width"] = statistic["half_width"]
+        per_seed[metric] = of_row[metric]["per_seed"]
+        per_seed[f"d_{metric}"] = differences(summary, key, "baseline", metric)
+        if beside:
+            per_seed[f"d_{metric}_to_beside"] = differences(summary, key, beside, metric)
+    over_seeds = {}
+    for name, values in per_seed.items():
+        statistic = interval(values)
+        over_seeds[name] = statistic["mean"]
+        over_seeds[f"{name}_half_width"] = statistic["half_width"]
     yield over_seeds
     for seed in range(len(of_row["ausuc"]["per_seed"])):
-        values = {metric: of_row[metric]["per_seed"][seed] for metric in METRICS}
-        gains = {
-            name.format(metric): differences(summary, key, other, metric)[seed]
-            for name, other in compared.items()
-            for metric in METRICS
-        }
-        yield {"seed": seed, **values, **gains}
+        yield {"seed": seed, **{name: values[seed] for name, values in per_seed.items()}}
         draws = zip(*(_per_draw(of_row[metric])[seed] for metric in METRICS), strict=False)
         for draw, of_draw in enumerate(draws):
             yield {"seed": seed, "draw": draw, **dict(zip(METRICS, of_draw, strict=True))}

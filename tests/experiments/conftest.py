@@ -24,7 +24,7 @@ def few_epochs(*data: Any, epochs: int, **options: Any) -> nn.Linear:
 @pytest.fixture(autouse=True, scope="module")
 def shortcuts(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "_pictures", lambda content, adapter: ())
+        patch.setattr(page, "_pictures", lambda *_: ())
         # The proof in this process: another one would import all again.
         patch.setattr(sharing, "_proved", unchanged_training.prove)
         if request.path.stem not in AS_THEY_ARE:

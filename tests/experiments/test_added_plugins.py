@@ -19,8 +19,7 @@ from torch import Tensor
 
 from d3_plugin import D3Settings, FailedConditionError, Host, InputError, StepBatch, hookimpl
 from d3_plugin.experiments import ablate, compare, run, sharing
-from d3_plugin.experiments.added_plugins import find_plugins
-from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.families import find_family, find_plugins
 from d3_plugin.experiments.plan import plan, trainings
 from d3_plugin.experiments.run import execute
 from d3_plugin.experiments.run_identity import Run

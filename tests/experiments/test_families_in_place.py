@@ -102,8 +102,10 @@ def test_tuned_settings_name_the_import_path(here: Path, monkeypatch: pytest.Mon
     (here / "tuned_family.py").write_text(MODULE)
     path = "tuned_family:family"
     tuning = ["tune", "--adapter", path, "--trials", "1", "--cuts", "2", "--out", "tuned"]
-    assert main([*tuning, *TINY[5:]]) == 0
-    assert json.loads(Path("tuned/tuned.json").read_text())["adapter"] == path
+    again = ["tune", "--settings", "tuned/tuned.json", *tuning[3:]]
+    for command in ([*tuning, *TINY[5:]], [*again, *TINY[5:]]):
+        assert main(command) == 0
+        assert json.loads(Path("tuned/tuned.json").read_text())["adapter"] == path
     monkeypatch.setattr(parallel, "execute", lambda run, *_: pytest.fail("accepted"))
     more = ["--settings", "tuned/tuned.json", "--out", "out"]
     for adapter in ([], ["--adapter", path]):

@@ -144,7 +144,7 @@ def test_imports_inside_functions_and_of_packages(
     assert found.keys() == wanted
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [""])  # the current folder, as in a notebook
-    assert source_digests._file("unrelated_one") is not None
+    assert source_digests._place("unrelated_one")[0] is not None
 
 
 def test_code_without_a_file() -> None:

@@ -8,11 +8,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from d3_plugin import D3Settings
 from d3_plugin.evaluation import gzsl_metrics, harmonic_mean, per_class_accuracy
 from d3_plugin.evaluation.calibration import choose_offset, choose_strength
 from d3_plugin.evaluation.metrics import GZSLMetrics
 from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.report.rows import COMPARISON, FinishedRun
+from d3_plugin.report.rows import COMPARISON
 from tests.experiments.tiny import SEEN, UNSEEN, outcome
 
 
@@ -23,8 +24,7 @@ def evaluation(seed: int, bias: float = 0.0, draws: int = 2) -> Evaluation:
 def metrics_of_row(key: str, validations: Sequence[Evaluation], test: Evaluation) -> GZSLMetrics:
     """What the table's row ``key`` shows of this test run."""
     (row,) = (row for row in COMPARISON if row.key == key)
-    run = FinishedRun("a", 0, "test", row.variant, test, outcome(0))
-    return test.metrics_of(row.scores(run, validations))
+    return test.metrics_of(row.scores(test, validations, D3Settings()))
 
 
 def mean_harmonic(made: Evaluation, scores: np.ndarray) -> float:

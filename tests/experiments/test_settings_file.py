@@ -26,8 +26,8 @@ def test_read(tmp_path: Path) -> None:
         ("[1]", "cannot be read as a JSON object"),
         (
             json.dumps({"hosts": {}, "host": [1], "adapter": {}}),
-            r"no entry 'hosts'; did you mean 'host'.*host must be an object, got \[1\].*"
-            r"adapter must be a text, got {}",
+            r"(?s)no setting 'hosts'; did you mean 'host'.*host must be a dict, got \[1\].*"
+            r"adapter must be a text or None, got {}",
         ),
     ],
 )

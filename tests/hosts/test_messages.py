@@ -91,7 +91,7 @@ def test_networks_in_a_plain_dict(toy_data: GZSLData) -> None:
         with pytest.raises(HostError, match=r"plain dict.*as generator=.*modules=.*ModuleDict"):
             attach(**(parts | {"generator": generator}))
     attach(**parts, modules={"other": nn.Linear(2, 2)})
-    with pytest.raises(InputError, match=r"modules must be a list of Modules .*'netF'"):
+    with pytest.raises(InputError, match=r"modules\[0\] must be Module, got 'netF'"):
         attach(**parts, modules=["netF"])
 
 

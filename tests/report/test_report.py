@@ -202,7 +202,7 @@ def test_special_characters_in_tex() -> None:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_pictures", lambda content, adapter: ())
+    monkeypatch.setattr(report, "_pictures", lambda *_: ())
 
 
 def written(folder: Path, content: dict[str, Any]) -> str:

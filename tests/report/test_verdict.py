@@ -22,7 +22,7 @@ ARGUMENTS = ["compare", "--data", "digits-2", "--seeds", "2", "--cuts", "1", *FL
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "_pictures", lambda content, adapter: ())
+    monkeypatch.setattr(page, "_pictures", lambda *_: ())
 
 
 def summary(**gains: Sequence[float]) -> dict[str, Any]:
