@@ -54,7 +54,7 @@ _IN_RANGE: dict[str, Callable[[float], bool]] = {
 }
 _WORDS: dict[Any, str] = {
     **{float: "a finite number", Measured: "a number", int: "an int", bool: "True or False"},
-    **{str: "a text", dict: "a dict", list: "a list", type(None): "None"},
+    **{str: "a str", dict: "a dict", list: "a list", type(None): "None"},
 }
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100

@@ -42,7 +42,7 @@ WHOLE = {"name": "x", "entries": [ENTRY], "best": None, "shares": {"a": 0.5}}
     [
         ({}, ""),
         ({"best": ENTRY}, ""),
-        ({"name": 3}, "name must be a text, got 3"),
+        ({"name": 3}, "name must be a str, got 3"),
         ({"best": 3}, "best must be a dict or None, got 3"),
         ({"best": {"step": 1}}, "best.loss is missing"),
         ({"entries": [ENTRY, {**ENTRY, "step": "x"}]}, "entries[1].step must be an int, got 'x'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from d3_plugin.checks import some
 from d3_plugin.data.consistency import check_problem, check_sets
 from d3_plugin.data.parts import PARTS, DataProblems
-from d3_plugin.errors import D3Warning, DataError
+from d3_plugin.errors import DataError, warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +76,7 @@ def from_rows(rows: Rows, problems: DataProblems) -> Assembled:
         names = rows.class_names or range(problems.first, int(untested.max()) + 1 + problems.first)
         left_out = some([str(names[c]) for c in untested.tolist()], "seen classes")
         what = f"{left_out} without rows in {problems.called('test_seen')} are left out"
-        warnings.warn(f"{problems.subject}: {what}", D3Warning, stacklevel=3)
+        warn(f"{problems.subject}: {what}")
     return made
 
 
@@ -177,7 +176,7 @@ def warn_of_attributes(name: str, made: Assembled) -> None:
         faults.append(f"{some(constant, 'columns')} that are constant")
     if faults:
         what = f"attributes cannot distinguish all classes: {'; '.join(faults)}"
-        warnings.warn(f"data set {name!r}: {what}", D3Warning, stacklevel=3)
+        warn(f"data set {name!r}: {what}")
 
 
 def _names(made: Assembled, chosen: NDArray[np.bool_]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from d3_plugin.checks import some
 from d3_plugin.data.assemble import renumber, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.parts import PARTS, DataProblems, as_parts, as_rows
-from d3_plugin.errors import D3Warning, DataError, HostError, Problems
+from d3_plugin.errors import DataError, HostError, Problems, warn
 
 # Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.
 _PLACES = {
@@ -89,7 +88,7 @@ def as_gzsl_data(data: Any) -> GZSLData:
             "classes, with attach(labels_are='mapped')"
         )
     if notes:
-        warnings.warn(f"attach(data={name}): {'; '.join(notes)}", D3Warning, stacklevel=2)
+        warn(f"attach(data={name}): {'; '.join(notes)}")
     warn_of_attributes(name, made)
     return GZSLData(name=name, class_names=made.class_names, **made.parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from d3_plugin.data.assemble import Rows, from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.parts import DataProblems, as_ids, as_row_numbers, as_rows
 from d3_plugin.data.validation import hold_out
-from d3_plugin.errors import D3Warning, DataError, Problems
+from d3_plugin.errors import DataError, Problems, warn
 
 _VALIDATION_SETS = ("train_loc", "val_loc")
 
@@ -101,11 +100,9 @@ def load_mat_folder(
     class_names = [] if vectors is None else _class_names(raw, len(vectors))
     made = from_rows(Rows(features, labels, vectors, sets, class_names), problems)
     if leaks:
-        warnings.warn(
+        warn(
             f"{problems.subject}: {', '.join(leaks)}. This loader does not use train_loc and "
-            "val_loc; code that validates on them leaks test rows",
-            D3Warning,
-            stacklevel=2,
+            "val_loc; code that validates on them leaks test rows"
         )
     name = folder.resolve().name + ("-val" if validation else "")
     warn_of_attributes(name, made)
@@ -143,7 +140,7 @@ def _class_names(raw: Mapping[str, Any], count: int) -> Sequence[str]:
     except (AttributeError, OverflowError, TypeError, ValueError):
         why = f"{describe(value)} holds no names; in MATLAB, save cellstr({CLASS_NAMES})"
     what = f"{CLASS_NAMES} is ignored and classes are numbered: {why}"
-    warnings.warn(what, D3Warning, stacklevel=3)
+    warn(what)
     return []
 
 

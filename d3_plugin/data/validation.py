@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from d3_plugin.checks import Seed, Share, checked, some
 from d3_plugin.data.assemble import Rows, from_rows
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.parts import DataProblems
-from d3_plugin.errors import D3Warning, InputError
+from d3_plugin.errors import InputError, warn
 
 
 def without_test_rows(data: GZSLData) -> GZSLData:
@@ -71,7 +70,7 @@ def pseudo_unseen(data: GZSLData, fraction: Share = 0.25, seed: Seed = 0) -> GZS
     if len(rare):
         left_out = some([class_names[c] for c in rare.tolist()], "classes")
         what = f"{left_out} with one training row are left out"
-        warnings.warn(f"{subject}: {what}", D3Warning, stacklevel=2)
+        warn(f"{subject}: {what}")
     num_unseen = min(max(round(fraction * count), 1), count - 1)
     drawn = np.random.default_rng(seed).choice(count, size=num_unseen, replace=False)
     plays_unseen = torch.isin(ids, usable[drawn])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 from d3_plugin.checks import Effort, setting_problems
 from d3_plugin.data import GZSLData, digest, load, pseudo_unseen, warn_of_order
 from d3_plugin.distillation.settings import SCORING, D3Settings
-from d3_plugin.errors import D3Warning, DataError, InputError, Problems
+from d3_plugin.errors import DataError, InputError, Problems, warn
 from d3_plugin.experiments.families import find_family, host_settings
 from d3_plugin.experiments.machines import check_device, check_installed
 from d3_plugin.experiments.parallel import Workers
@@ -208,12 +207,10 @@ class RunOptions(Options, Workers):
             data = str(self.data)
         found = digest(data, self.attributes)
         if self.file.tuned.get("data") not in (None, found or data):
-            warnings.warn(
+            warn(
                 f"the settings of {self.settings} were chosen on other data than {data!r}. If the "
                 "two share images, as draws of digits do, test rows of this data may have been "
-                "used to choose them.",
-                D3Warning,
-                stacklevel=4,
+                "used to choose them."
             )
         return [
             Run(

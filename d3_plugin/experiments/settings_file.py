@@ -51,6 +51,6 @@ def read_settings(path: Path) -> SettingsFile:
     setting_problems(subject, SettingsFile, content).raise_as(InputError)
     file = SettingsFile(**content)
     if not isinstance(file.tuned.get("data", ""), str):
-        raise InputError(f"{subject}: tuned.data must be a text, got {file.tuned['data']!r}")
+        raise InputError(f"{subject}: tuned.data must be a str, got {file.tuned['data']!r}")
     setting_problems(f"{subject}: d3", D3Settings, file.d3).raise_as(InputError)
     return file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import warnings
 import weakref
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import Count, checked
-from d3_plugin.errors import D3Warning, InputError, StorageError
+from d3_plugin.errors import InputError, StorageError, warn
 from d3_plugin.files import write_atomically
 from d3_plugin.hooks.specs import hookimpl
 
@@ -89,11 +88,9 @@ class _LogFile:
                 write_atomically(self._path, _text([header, *rows], columns))
                 self._columns = columns
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"{self._path} lacks the steps from {self.held[0][0]} on ({error}); they are "
-                "written as soon as there is room",
-                D3Warning,
-                stacklevel=2,
+                "written as soon as there is room"
             )
         else:
             self.held.clear()

@@ -27,7 +27,7 @@ def test_read(tmp_path: Path) -> None:
         (
             json.dumps({"hosts": {}, "host": [1], "adapter": {}}),
             r"(?s)no setting 'hosts'; did you mean 'host'.*host must be a dict, got \[1\].*"
-            r"adapter must be a text or None, got {}",
+            r"adapter must be a str or None, got {}",
         ),
     ],
 )
