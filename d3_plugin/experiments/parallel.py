@@ -22,10 +22,11 @@ from d3_plugin.data import digest
 from d3_plugin.errors import D3Error, DataError, FailedRunsError, InputError, Problems, StorageError
 from d3_plugin.experiments.machines import Backend, dask_cluster
 from d3_plugin.experiments.plan import trainings
-from d3_plugin.experiments.run import OnStep, Outcome, execute
+from d3_plugin.experiments.run import execute
 from d3_plugin.experiments.run_file import written
 from d3_plugin.experiments.run_identity import Run, differences
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.training import OnStep, Outcome
 from d3_plugin.files import write_atomically
 
 Progress = Literal["none", "runs", "steps"]

@@ -1,4 +1,4 @@
-"""Makes the runs of a training: the first thing to read of all that happens in a worker."""
+"""Makes the runs of one training, or of one each if they may not share it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from d3_plugin.experiments.run_identity import Run, checkpoint_name
 from d3_plugin.experiments.sharing import why_apart
 from d3_plugin.experiments.training import OnStep, Outcome, Training
 
-__all__ = ["OnStep", "Outcome", "execute", "find_family"]
+__all__ = ["Outcome", "execute", "find_family"]
 
 
 def execute(
