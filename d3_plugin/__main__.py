@@ -92,7 +92,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     except KeyboardInterrupt:
         print(
-            "\nd3: interrupted. Finished runs, and checkpoints of unfinished ones, are kept: to "
+            "\nd3: interrupted. Finished runs, and checkpoints that were written, are kept: to "
             "continue, start the same command again with the same --out.",
             file=sys.stderr,
         )

@@ -23,7 +23,7 @@ from d3_plugin.data import digest
 from d3_plugin.errors import DataError
 from d3_plugin.experiments import parallel
 from d3_plugin.experiments.flags import setting_lines
-from d3_plugin.experiments.parallel import Made, Workers, _make_here, run_all
+from d3_plugin.experiments.parallel import Workers, make_runs, run_all
 from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
 from tests.data.mat_folders import Variables, make
@@ -140,21 +140,20 @@ def test_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_inside_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A line per tenth, by the process that trains."""
     shared: dict[str, Any] = {"host": {"steps": 20}, "d3": None, "draws": 1, "device": "cpu"}
     runs = [Run("a", "digits", "", 0, variant, "test", **shared) for variant in ("one", "two")]
-    store = RunStore(tmp_path)
 
-    def trained(runs: list[Run], checkpoint: Path, on_step: Any) -> None:
+    def trained(runs: list[Run], checkpoint: None, on_step: Any) -> None:
         for step in (1, 9, 10, 11, 20):
             on_step(step)
         raise DataError("stopped there")
 
     monkeypatch.setattr(parallel, "execute", trained)
-    problem = "DataError: stopped there"
-    assert _make_here(runs, store, True) == [Made(run.name, problem=problem) for run in runs]
+    made = make_runs(runs, [run.identity() for run in runs], None, verbose=True)
+    assert made.problems == dict.fromkeys([run.name for run in runs], "DataError: stopped there")
     name = f"{runs[0].name} and 1 more"
     shown = [f"{name:<40} step {step} of 20" for step in (9, 10, 20)]
     assert capsys.readouterr().err.splitlines() == shown

@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import torch
 from torch.profiler import profile
@@ -125,12 +127,12 @@ class _Timed:
         if self.d3 is None:
             return {}
         distiller, student = self.d3.distiller, self.d3._loss.student
-        parts: list[tuple[str, Any, str]] = [
-            ("teacher, student", distiller, "batch"),
-            ("terms", distiller, "terms"),
-            ("backward, Adam", student, "train"),
-        ]
-        seconds = dict.fromkeys([name for name, _, _ in parts], 0.0)
+        parts: dict[str, tuple[Any, str]] = {
+            "teacher, student": (distiller, "batch"),
+            "terms": (distiller, "terms"),
+            "backward, Adam": (student, "train"),
+        }
+        seconds = dict.fromkeys(parts, 0.0)
 
         def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **named: Any) -> Any:
@@ -141,11 +143,11 @@ class _Timed:
 
             return call
 
-        for name, owner, method in parts:
-            setattr(owner, method, timed(name, getattr(owner, method)))
-        self.block()
-        for _, owner, method in parts:
-            delattr(owner, method)
+        with ExitStack() as patched:
+            for name, (owner, method) in parts.items():
+                function = timed(name, getattr(owner, method))
+                patched.enter_context(patch.object(owner, method, function))
+            self.block()
         return {name: taken / (self.steps + 1) for name, taken in seconds.items()}
 
 
@@ -192,22 +194,31 @@ def bench(options: BenchOptions) -> Costs:
     for name, family in options.families.items():
         if isinstance(family.build, TrainingFunction):
             raise InputError(f"bench needs a trainer, a HostFamily; {name} is a training function")
-    costs = Costs()
-    data, device = options.problem.scaled(), options.device
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
-        for name, family in options.families.items():
-            baseline = Timing(family, data, device, options.host_changes, None)
-            costs[name] = _cost(options, name, baseline)
+        families = options.families.items()
+        return Costs({name: _cost(options, name, family) for name, family in families})
     finally:
         torch.set_num_threads(before)
-    return costs
 
 
-def _cost(options: BenchOptions, name: str, baseline: Timing) -> Cost:
+def _cost(options: BenchOptions, name: str, family: HostFamily) -> Cost:
+    data = options.problem.scaled()
+    baseline = Timing(family, data, options.device, options.host_changes, None)
+    with_d3 = replace(baseline, d3=options.d3_settings)
     try:
-        return _measured(options, baseline, replace(baseline, d3=options.d3_settings))
+        timed, timed_d3 = _Timed(baseline), _Timed(with_d3)
+        times = [(timed.block(), timed_d3.block()) for _ in range(options.rounds + 1)][1:]
+        return Cost(
+            baseline=statistics.median(a for a, _ in times),
+            with_d3=statistics.median(b for _, b in times),
+            ratio=statistics.median(b / a for a, b in times),
+            baseline_memory=_peak_memory(baseline, options.threads),
+            with_d3_memory=_peak_memory(with_d3, options.threads),
+            phases=timed_d3.phases(),
+            operators=_operators(timed_d3) if options.verbose else "",
+        )
     except HostError as error:
         hooks = "in a family's plugin these arguments are the hook d3_synthesize_features"
         raise HostError(f"{name}: {error} ({hooks})") from error
@@ -216,20 +227,6 @@ def _cost(options: BenchOptions, name: str, baseline: Timing) -> Cost:
     except Exception as error:  # as a rule, too large a network or batch
         kind = type(error).__name__
         raise FailedRunsError(f"{name} failed with these settings ({kind}: {error})") from error
-
-
-def _measured(options: BenchOptions, baseline: Timing, with_d3: Timing) -> Cost:
-    timed, timed_d3 = _Timed(baseline), _Timed(with_d3)
-    times = [(timed.block(), timed_d3.block()) for _ in range(options.rounds + 1)][1:]
-    cost = Cost(
-        statistics.median(a for a, _ in times),
-        statistics.median(b for _, b in times),
-        statistics.median(b / a for a, b in times),
-        _peak_memory(baseline, options.threads),
-        _peak_memory(with_d3, options.threads),
-        timed_d3.phases(),
-    )
-    return replace(cost, operators=_operators(timed_d3)) if options.verbose else cost
 
 
 def _operators(timed: _Timed) -> str:

@@ -8,21 +8,26 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
 from d3_plugin.checks import Effort
 from d3_plugin.data import digest
-from d3_plugin.errors import D3Error, DataError, FailedRunsError, Problems, StorageError
-from d3_plugin.experiments.code import digest_of
+from d3_plugin.errors import D3Error, DataError, FailedRunsError, InputError, Problems, StorageError
 from d3_plugin.experiments.machines import Backend, dask_cluster
 from d3_plugin.experiments.plan import trainings
-from d3_plugin.experiments.run import OnStep, Outcome, execute
+from d3_plugin.experiments.run import execute
+from d3_plugin.experiments.run_file import written
 from d3_plugin.experiments.run_identity import Run, differences
 from d3_plugin.experiments.store import RunStore
+from d3_plugin.experiments.training import OnStep, Outcome
+from d3_plugin.files import write_atomically
 
 Progress = Literal["none", "runs", "steps"]
 
@@ -51,17 +56,15 @@ class Workers:
 
 @dataclass(frozen=True)
 class Made:
-    """What a worker answers for one run.
+    """What comes of the runs of a training.
 
     Attributes:
-        name: of the run.
-        outcome: to be stored; None if the worker has stored it.
-        problem: why there is none; empty if there is.
+        files: contents of the files of finished runs, by the run's name.
+        problems: why the others cannot be made, by the run's name.
     """
 
-    name: str
-    outcome: Outcome | None = None
-    problem: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
 
 def run_all(
@@ -69,12 +72,9 @@ def run_all(
 ) -> dict[str, Outcome]:
     """Every run's outcome: loaded if it is finished, made and stored if not.
 
-    On this machine the process that trains stores the runs. On a cluster, whose workers may not
-    share the folder, outcomes come back and the parent stores them.
-
     Args:
         runs: a grid of independent runs with different names.
-        store: where finished runs are.
+        store: where finished runs are; only this process writes them.
         workers: who makes the others.
         rerun: move runs with other code or settings aside and make them again.
 
@@ -102,54 +102,86 @@ def run_all(
     if not missing:
         return done
     problems = Problems("runs failed; the others are kept. Fix the cause and run the command again")
-    make = _on_dask if workers.backend == "dask" else _on_this_machine
     hidden = True if silent else None  # None: unless there is a terminal
-    with tqdm(total=len(runs), initial=len(done), unit="run", disable=hidden) as bar:
-        for made in make(trainings(missing.values()), store, workers):
-            if made.problem:
-                problems.add(f"{made.name}: {made.problem}")
-                continue
-            if made.outcome is not None:
-                store.save(made.outcome)
-            done |= store.load_all([missing[made.name]])
-            if not silent:
-                outcome = done[made.name]
-                bar.write(f"{made.name:<40} {outcome.evaluation}  {outcome.seconds:.0f} s")
-            bar.update()
+    with (
+        tqdm(total=len(runs), initial=len(done), unit="run", disable=hidden) as bar,
+        closing(_made(trainings(missing.values()), store, workers)) as trained,
+    ):
+        for made in trained:
+            for name, problem in made.problems.items():
+                problems.add(f"{name}: {problem}")
+            for name, content in made.files.items():
+                write_atomically(store.path(missing[name]), content)
+            new = store.load_all(missing[name] for name in made.files)
+            for name, outcome in new.items():
+                store.remove_checkpoints(outcome.run)
+                if not silent:
+                    bar.write(f"{name:<40} {outcome.evaluation}  {outcome.seconds:.0f} s")
+                bar.update()
+            done |= new
     problems.raise_as(FailedRunsError)
     return done
 
 
-def _on_this_machine(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterator[Made]:
-    """Make trainings in processes of this machine."""
-    from joblib import Parallel, delayed
-
+def _made(
+    todo: Sequence[list[Run]], store: RunStore, workers: Workers
+) -> Generator[Made, None, None]:
+    """What comes of each training, as it is finished."""
+    checkpoints = store if workers.backend == "loky" else None  # a cluster may not share the folder
     verbose = workers.progress == "steps"
-    parallel = Parallel(
-        n_jobs=min(workers.jobs, len(todo)),
-        backend="loky",
-        batch_size=1,
-        return_as="generator_unordered",
-        # As they start: a worker that has not got a call yet would outlive a killed parent.
-        # With path and code: workers of an earlier command cannot import from folders added since,
-        # and have the modules of then.
-        initializer=_end_with,
-        initargs=(os.getpid(), digest_of([r.code for runs in todo for r in runs]), *sys.path),
-    )
+    # With identities of now: sources may be edited during the trainings.
+    tasks = [
+        partial(make_runs, runs, [run.identity() for run in runs], checkpoints, verbose)
+        for runs in todo
+    ]
+    if workers.backend == "loky" and min(workers.jobs, len(todo)) == 1:
+        for task in tasks:
+            yield task()
+        return
+    from joblib.externals.loky.backend.reduction import dumps  # cloudpickle's
+
+    try:  # not by Dask, which would try for ever on workers that cannot import a host family
+        pickled = [bytes(dumps(task)) for task in tasks]
+    except Exception as error:  # of the family's and the plugins' objects
+        raise InputError(f"workers cannot be sent these runs: {_in_words(error)}") from error
+    with _executor(workers, len(todo)) as executor:
+        sent = {executor.submit(_on_worker, p): runs for p, runs in zip(pickled, todo, strict=True)}
+        for future in as_completed(sent):
+            runs = sent.pop(future)
+            try:
+                made = future.result()
+            except (StorageError, BrokenExecutor):  # no other run could be stored, or made
+                raise
+            except Exception as error:
+                problem = f"no worker has made it ({_in_words(error)})"
+                made = Made(problems=dict.fromkeys([run.name for run in runs], problem))
+            yield made
+
+
+@contextmanager
+def _executor(workers: Workers, number: int) -> Iterator[Executor]:
+    """The workers, for this number of trainings."""
+    if workers.backend == "dask":
+        with dask_cluster(workers.scheduler) as client:
+            yield client.get_executor(pure=False)
+        return
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    # As they start: a worker that has not got a task yet would outlive a killed parent.
+    jobs = min(workers.jobs, number)
+    pool = ProcessPoolExecutor(jobs, initializer=_end_with, initargs=(os.getpid(),))
     try:
-        with parallel:
-            for made in parallel(delayed(_make_here)(runs, store, verbose) for runs in todo):
-                yield from made
-    except D3Error:
-        raise
-    except Exception as error:  # of many kinds, as a rule a worker was killed
+        yield pool
+    except BrokenExecutor as error:  # as a rule a worker was killed
         raise D3Error(
-            f"the worker processes failed ({type(error).__name__}: {error}); finished runs are "
-            "kept. Start the same command again, with fewer --jobs if memory was short"
+            f"the worker processes failed ({_in_words(error)}); finished runs are kept. Start the "
+            "same command again, with fewer --jobs if memory was short"
         ) from error
+    finally:
+        pool.shutdown(kill_workers=True)
 
 
-def _end_with(parent: int, *_: str) -> None:
+def _end_with(parent: int) -> None:
     """This worker ends within a second of its parent, whatever it is doing."""
 
     def watch() -> None:
@@ -160,20 +192,83 @@ def _end_with(parent: int, *_: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _make_here(runs: list[Run], store: RunStore, verbose: bool) -> list[Made]:
-    """Make and store the runs of a training; outcomes do not go through the pipe to the parent."""
-    for run in runs:
-        run.identity()  # reads the sources before the training, during which they may be edited
+def _on_worker(pickled: bytes) -> Made:
+    """Carry out a task."""
+    with _one_at_a_time:  # reading code is not safe in several threads either (Python 3.11)
+        try:
+            task: Callable[[], Made] = pickle.loads(pickled)
+        except Exception as error:  # as a rule, this worker cannot import the host family
+            raise D3Error(f"{socket.gethostname()}: {_in_words(error)}") from error
+        return task()
 
-    def make(runs: Sequence[Run]) -> list[Made]:
-        on_step = _tenths(runs) if verbose else None
-        for outcome in execute(runs, store.checkpoint(runs), on_step):
-            store.save(outcome)
-        for run in runs:
-            store.remove_checkpoints(run)
-        return [Made(run.name) for run in runs]
 
-    return _tried(make, runs)
+def make_runs(
+    runs: Sequence[Run],
+    identities: Sequence[Mapping[str, Any]],
+    checkpoints: RunStore | None,
+    verbose: bool,
+) -> Made:
+    """Make the runs of a training, in whatever process this is.
+
+    The runs of a failed training get one each, so that the others are kept.
+
+    Args:
+        runs: of one training.
+        identities: theirs in the process of the command.
+        checkpoints: where an unfinished training is kept, if anywhere.
+        verbose: print a line per tenth of the training.
+
+    Raises:
+        StorageError: a checkpoint cannot be written; nor could those of later runs.
+    """
+    from threadpoolctl import threadpool_limits
+
+    names, threads = [run.name for run in runs], torch.get_num_threads()
+    torch.set_num_threads(runs[0].threads)
+    try:
+        _check_same(runs, identities)
+        checkpoint = None if checkpoints is None else checkpoints.checkpoint(runs)
+        with threadpool_limits(runs[0].threads):
+            outcomes = execute(runs, checkpoint, _tenths(runs) if verbose else None)
+            return Made({outcome.run.name: written(outcome) for outcome in outcomes})
+    except StorageError:
+        raise
+    except Exception as error:
+        if len(runs) == 1 or isinstance(error, DataError):
+            return Made(problems=dict.fromkeys(names, _in_words(error)))
+    finally:
+        torch.set_num_threads(threads)
+    made = Made()
+    for run, identity in zip(runs, identities, strict=True):
+        alone = make_runs([run], [identity], checkpoints, verbose)
+        made.files.update(alone.files)
+        made.problems.update(alone.problems)
+    return made
+
+
+def _check_same(runs: Sequence[Run], identities: Sequence[Mapping[str, Any]]) -> None:
+    """Check that code, versions and data are those of the command.
+
+    Raises:
+        DataError: they are not.
+    """
+    here, run = socket.gethostname(), runs[0]
+    for each, wanted in zip(runs, identities, strict=True):
+        if changes := differences(wanted, each.identity()):
+            raise DataError(
+                f"on {here}: this worker has other code or versions than the command: "
+                f"{', '.join(changes)}"
+            )
+    try:
+        found = digest(run.data, run.attributes)
+    except OSError:
+        found = None
+    if found != run.data_digest:
+        raise DataError(f"on {here}: data folder {run.data} is missing here, or has other contents")
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _tenths(runs: Sequence[Run]) -> OnStep:
@@ -189,70 +284,3 @@ def _tenths(runs: Sequence[Run]) -> OnStep:
             print(f"{name:<40} step {step} of {steps}", file=sys.stderr, flush=True)
 
     return on_step
-
-
-def _on_dask(todo: list[list[Run]], store: RunStore, workers: Workers) -> Iterator[Made]:
-    """Make trainings on the workers of a cluster."""
-    with dask_cluster(workers.scheduler) as client:
-        import cloudpickle
-        from distributed import as_completed
-
-        # Pickled here: Dask would try for ever on workers that cannot import a host family.
-        pickled = [cloudpickle.dumps(runs) for runs in todo]
-        identities = [[run.identity() for run in runs] for runs in todo]
-        futures = client.map(_make_there, pickled, identities, pure=False)
-        runs_of = dict(zip(futures, todo, strict=True))
-        for future in as_completed(futures, loop=client.loop):
-            if future.status == "finished":
-                yield from future.result()
-                continue
-            # The worker cannot import a host family, for example, or was lost again and again.
-            error = future.exception()
-            for run in runs_of[future]:
-                yield Made(run.name, problem=f"on the cluster: {type(error).__name__}: {error}")
-
-
-def _make_there(pickled: bytes, identities: list[dict[str, Any]]) -> list[Made]:
-    """Make the runs of a training on a worker of a cluster, which may not share the folder."""
-    with _one_at_a_time:  # reading code is not safe in several threads either (Python 3.11)
-        runs: list[Run] = pickle.loads(pickled)
-        run, problem = runs[0], ""
-        changes = [
-            change
-            for each, wanted in zip(runs, identities, strict=True)
-            for change in differences(wanted, each.identity())
-        ]
-        if changes:
-            told = ", ".join(dict.fromkeys(changes))
-            problem = f"this worker has other code or versions than the command: {told}"
-        try:
-            found = digest(run.data, run.attributes)
-        except OSError:
-            found = None
-        if found != run.data_digest:
-            problem = f"data folder {run.data} is missing here, or has other contents"
-        if problem:
-            return [Made(run.name, problem=f"on {socket.gethostname()}: {problem}") for run in runs]
-        return _tried(lambda runs: [Made(o.run.name, o) for o in execute(runs)], runs)
-
-
-def _tried(make: Callable[[Sequence[Run]], list[Made]], runs: Sequence[Run]) -> list[Made]:
-    """What ``make`` gives for the runs of a training, or what went wrong.
-
-    The runs of a failed training get one each, so that the others are kept.
-    """
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(runs[0].threads)
-    try:
-        with threadpool_limits(runs[0].threads):
-            return make(runs)
-    except StorageError:  # later runs could not be stored either
-        raise
-    except Exception as error:
-        if len(runs) == 1 or isinstance(error, DataError):
-            return [Made(run.name, problem=f"{type(error).__name__}: {error}") for run in runs]
-    finally:
-        torch.set_num_threads(before)
-    return [made for run in runs for made in _tried(make, [run])]

@@ -22,7 +22,7 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, InputError
 from d3_plugin.evaluation.softmax import train_default
-from d3_plugin.experiments.unchanged_training import Held, held, value_digest
+from d3_plugin.experiments.host_state import Held, held, value_digest
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host

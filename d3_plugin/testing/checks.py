@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d3_plugin.checks import describe
 from d3_plugin.errors import AdapterError
-from d3_plugin.experiments.unchanged_training import what_changes
+from d3_plugin.experiments.host_state import what_changes
 from d3_plugin.hooks.manager import host_families, make_manager
 from d3_plugin.hosts.host import Host
 from d3_plugin.hosts.host_parts import check_optimizers

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import queue
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +15,71 @@ import torch
 from torch import Tensor, nn
 
 from d3_plugin import Host, HostFamily, hookimpl
+from tests.experiments import tiny
 
 RECENT: list[Tensor] = []
+
+
+class Pool:
+    taken = 0
+
+    @classmethod
+    def take(cls) -> None:
+        cls.taken += 1
+
+
+class Slots:
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def count(self) -> None:
+        self.calls += 1
+
+
+def of_a_function() -> None:
+    vars(of_a_function)["calls"] = vars(of_a_function).get("calls", 0) + 1
+
+
+def in_a_default(calls: list[int] = [0]) -> None:  # noqa: B006
+    calls[0] += 1
+
+
+def made() -> Callable[[], None]:
+    calls = 0
+
+    def in_a_closure() -> None:
+        nonlocal calls
+        calls += 1
+
+    return in_a_closure
+
+
+def numbers() -> Iterator[int]:
+    number = 0
+    while True:
+        number += 1
+        yield number
+
+
+@functools.cache
+def of_a_cache() -> int:
+    return 1
+
+
+COUNTERS: dict[str, Callable[[], object]] = {
+    "of a class": Pool.take,
+    "of a function": of_a_function,
+    "in a default": in_a_default,
+    "in a closure": made(),
+    "of a generator": numbers().__next__,
+    "of an iterator": iter(range(10**6)).__next__,
+    "with slots": Slots().count,
+    "of a cache": of_a_cache,
+    "in another module": lambda: vars(tiny).update(calls=vars(tiny).get("calls", 0) + 1),
+}
+"""Of calls, each in a place of its own. Nothing comes of them in the first steps."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +126,8 @@ class Trainer:
             RECENT.append(rows.detach().mean(dim=0))
         if self.settings.idiom == "counter of calls":
             Trainer.calls += 1
+        if counter := COUNTERS.get(self.settings.idiom):
+            counter()
         return rows
 
     def fit(self) -> None:

@@ -15,7 +15,7 @@ from d3_plugin.experiments import sharing
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.run_identity import Run
-from tests.experiments.spoiled_hosts import Settings, family
+from tests.experiments.spoiled_hosts import COUNTERS, Settings, family
 from tests.experiments.tiny import D3, HOST
 
 PROVED = sharing._proved  # in a process of its own
@@ -44,6 +44,7 @@ def assert_same(one: Outcome, other: Outcome) -> None:
     np.testing.assert_array_equal(one.evaluation.scores, other.evaluation.scores)
 
 
+@pytest.mark.filterwarnings("ignore:D³'s calls of the generator run hooks")
 @pytest.mark.parametrize("idiom", IDIOMS)
 def test_baseline_is_the_scripts_own(idiom: str) -> None:
     baseline, d3 = runs = planned(idiom)
@@ -54,6 +55,11 @@ def test_baseline_is_the_scripts_own(idiom: str) -> None:
     (alone,) = execute([baseline])
     assert_same(made[0], alone)
     assert made[1].run == d3
+
+
+@pytest.mark.parametrize("counter", COUNTERS)
+def test_calls_that_are_counted_for_later(counter: str) -> None:
+    assert "D³ at weight 0 changes" in sharing.why_apart(planned(counter))
 
 
 def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(

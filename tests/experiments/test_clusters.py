@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from d3_plugin.__main__ import main
 from d3_plugin.errors import FailedRunsError
 from d3_plugin.experiments import machines
 from d3_plugin.experiments.machines import check_device, dask_cluster
-from d3_plugin.experiments.parallel import Workers, _make_there, run_all
+from d3_plugin.experiments.parallel import Workers, make_runs, run_all
 from d3_plugin.experiments.plan import plan
 from d3_plugin.experiments.run_identity import Run
 from d3_plugin.experiments.store import RunStore
@@ -27,6 +26,8 @@ from tests.experiments.tiny import ARGUMENTS, results
 
 COMMAND = [*ARGUMENTS, "--seeds", "2"]
 """Four trainings, for two workers of four threads each."""
+
+HOST = socket.gethostname()
 
 
 def planned(data: str = "digits-2", digest: str = "") -> list[Run]:
@@ -80,7 +81,7 @@ def test_dask_takes_a_family_by_its_import_path(
     command = [*TINY, "--adapter", "family_for_dask:family", "--backend", "dask"]
     command += ["--scheduler", cluster, "--out", "out"]
     assert main(command) == 2
-    assert "on the cluster: ModuleNotFoundError: No module named" in capsys.readouterr().err
+    assert f"{HOST}: ModuleNotFoundError: No module named" in capsys.readouterr().err
     with __import__("distributed").Client(cluster) as client:
         client.upload_file("family_for_dask.py")
     assert main(command) == 0
@@ -118,28 +119,29 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'd3-plugin[dask]', in a clone pip install '.[dask]'" in message
 
 
+def problem(runs: list[Run], **of_command: object) -> str:
+    """Why a worker makes none of these runs; with other facts in the command's identities."""
+    made = make_runs(runs, [{**run.identity(), **of_command} for run in runs], None, verbose=False)
+    assert made.files == {}
+    assert made.problems.keys() == {run.name for run in runs}
+    (text,) = set(made.problems.values())
+    return text
+
+
 def test_what_a_worker_can_lack(tmp_path: Path) -> None:
-    """Data, the device, the host family, or the versions, each for every run."""
+    """Data, the device, the host family, or the versions."""
     folder = make(tmp_path)
-    spec = str(folder)
-    runs = planned(spec, "0123")
-    for missing in (False, True):
-        if missing:
-            (folder / "res101.mat").unlink()
-        answers = _make_there(pickle.dumps(runs), [run.identity() for run in runs])
-        assert [answer.name for answer in answers] == [run.name for run in runs]
-        for answer in answers:
-            assert f"data folder {spec} is missing here, or has other contents" in answer.problem
-    (run, *_) = planned()
-    old = {**run.identity(), "versions": {"torch": "1.0"}}
-    (answer,) = _make_there(pickle.dumps([run]), [old])
-    assert "other code or versions than the command: " in answer.problem
-    assert "versions: torch was 1.0, is now " in answer.problem
+    runs = planned(str(folder), "0123")
+    lacks = f"DataError: on {HOST}: data folder {folder} is missing here, or has other contents"
+    assert problem(runs) == lacks
+    (folder / "res101.mat").unlink()
+    assert problem(runs) == lacks
+    run = planned()[0]
+    other = problem([run], versions={"torch": "1.0"})
+    assert f"on {HOST}: this worker has other code or versions than the command: " in other
+    assert "versions: torch was 1.0, is now " in other
     for change in ({"device": "meta"}, {"adapter": "vqgan"}):
-        other = replace(run, **change)
-        (answer,) = _make_there(pickle.dumps([other]), [other.identity()])
-        assert next(iter(change.values())) in answer.problem
-        assert answer.outcome is None
+        assert next(iter(change.values())) in problem([replace(run, **change)])
 
 
 @pytest.mark.parametrize("device", ["meta", "tpuu", "cuda:99"])

@@ -19,6 +19,7 @@ import pytest
 from d3_plugin.__main__ import main
 from d3_plugin.files import remove_stale
 from d3_plugin.report import page
+from tests.experiments.test_families_in_place import MODULE, TINY
 from tests.experiments.tiny import ARGUMENTS, blank_picture, results
 from tests.forked import FORKSERVER, start_server
 
@@ -126,19 +127,45 @@ def workers_of(process: BaseProcess) -> list[int]:
 def test_workers_end_with_a_parent_that_takes_nothing_from_them(
     tmp_path: Path, whole: tuple[dict[str, Any], float]
 ) -> None:
-    """One has made all runs; the other, stopped before it had imported anything, gets none."""
+    """One has made a run; the other, stopped before it had imported anything, gets none."""
     process = start(tmp_path, "--jobs", "2")
     assert process.pid is not None
     workers = workers_of(process)
     os.kill(workers[1], signal.SIGSTOP)
-    for runs, then in ((1, signal.SIGSTOP), (4, signal.SIGKILL)):
-        while len(list(tmp_path.glob("runs/*.npz"))) < runs:
-            time.sleep(0.05)
-        os.kill(process.pid, then)
+    while not list(tmp_path.glob("runs/*.npz")):
+        time.sleep(0.05)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        os.kill(process.pid, number)
     process.join()
     os.kill(workers[1], signal.SIGCONT)
     assert ended(workers)
     assert completed(tmp_path) == whole[0]
+
+
+KILLS_ITSELF = """def fit(self):
+        import os, pathlib, signal, time
+        with open("begun", "a") as begun:
+            begun.write("x")
+        if pathlib.Path("begun").stat().st_size == 3:
+            while not list(pathlib.Path("out").glob("runs/*.npz")):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_worker_is_one_error_and_finished_runs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kills_itself.py").write_text(MODULE.replace("def fit(self):", KILLS_ITSELF))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    command = [*TINY, "--set", "weight=0.1", "--adapter", "kills_itself:family", "--out", "out"]
+    assert main([*command, "--jobs", "2"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("d3: the worker processes failed (TerminatedWorkerError: ") == 1
+    assert "Start the same command again" in error
+    assert 1 <= len(list(tmp_path.glob("out/runs/*.npz"))) < 4
+    assert main(command) == 0
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")

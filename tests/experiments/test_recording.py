@@ -16,7 +16,7 @@ from d3_adapters.diffusion import DiffusionSettings
 from d3_adapters.fclswgan import FCLSWGANSettings, FCLSWGANTrainer
 from d3_plugin import D3Settings
 from d3_plugin.data import GZSLData, load
-from d3_plugin.experiments import run as run_module
+from d3_plugin.experiments import training
 from d3_plugin.experiments.recording import CLASSES, ROWS, TermRecorder, project
 from d3_plugin.experiments.run import execute
 from d3_plugin.experiments.run_identity import Run
@@ -72,14 +72,14 @@ def test_a_killed_run_records_the_same(
     run = replace(RUN, adapter=adapter, host=FCLSWGAN if adapter == "fclswgan" else diffusion)
     whole, file = execute([run])[0], tmp_path / "run.pt"
 
-    class Killed(run_module.Checkpoint):
+    class Killed(training.Checkpoint):
         def save(self, step: int) -> None:
             super().save(step)
             if step == 24:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "Checkpoint", Killed)
+        patched.setattr(training, "Checkpoint", Killed)
         with pytest.raises(KeyboardInterrupt):
             execute([run], file, every=0.0)
     assert file.exists()

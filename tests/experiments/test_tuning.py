@@ -16,10 +16,11 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_plugin import InputError
 from d3_plugin.data import GZSLData, load, without_test_rows
 from d3_plugin.evaluation.result import Evaluation
-from d3_plugin.experiments import parallel, tune
-from d3_plugin.experiments import run as run_module
-from d3_plugin.experiments.run import Outcome, execute, load_problem
+from d3_plugin.experiments import parallel, training, tune
+from d3_plugin.experiments.families import find_family
+from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.run_identity import Run
+from d3_plugin.experiments.training import load_problem
 from d3_plugin.hosts.host import HostFamily
 from tests.experiments.tiny import D3, HOST, SMALL
 
@@ -71,7 +72,7 @@ def test_test_rows_change_nothing(
         return execute(runs, *rest)
 
     monkeypatch.setattr(parallel, "execute", watch)
-    monkeypatch.setattr(run_module, "load", garbled)
+    monkeypatch.setattr(training, "load", garbled)
     assert tune("fclswgan", "digits-0", tmp_path, **TINY).content == tuned[1]
     assert {run.split for run in made} == {"validation"}
     baseline, d3 = ([r for r in made if (r.d3 is None) == side] for side in (True, False))
@@ -82,13 +83,13 @@ def test_test_rows_change_nothing(
 
 def leaking(monkeypatch: pytest.MonkeyPatch, door: Callable[..., GZSLData]) -> list[Evaluation]:
     """A "validation" run that scores on test rows, on the data as they are and garbled."""
-    monkeypatch.setattr(run_module, "pseudo_unseen", lambda data, seed: data)
-    monkeypatch.setattr(run_module, "without_test_rows", door)
+    monkeypatch.setattr(training, "pseudo_unseen", lambda data, seed: data)
+    monkeypatch.setattr(training, "without_test_rows", door)
     settings = asdict(FCLSWGANSettings(**HOST))
     run = Run("fclswgan", "digits-0", "", 0, "leak", "validation", settings, None, 1, "cpu")
     made = []
     for source in (load, garbled):
-        monkeypatch.setattr(run_module, "load", source)
+        monkeypatch.setattr(training, "load", source)
         made.append(execute([run])[0].evaluation)
     return made
 
@@ -108,7 +109,7 @@ def test_validation_runs_of_a_comparison_have_no_test_rows_either(
 ) -> None:
     run = Run("fclswgan", "digits-1", "", 0, "baseline", "validation", {}, None, 1, "cpu")
     before = load_problem(run)
-    monkeypatch.setattr(run_module, "load", garbled)
+    monkeypatch.setattr(training, "load", garbled)
     assert torch.equal(before.test_unseen_features, load_problem(run).test_unseen_features)
 
 
@@ -180,7 +181,7 @@ def test_bad_options(
 def test_a_plugin_with_a_search_space_of_other_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family = replace(run_module.find_family("fclswgan"), search={"learning_rate": [1.0]})
+    family = replace(find_family("fclswgan"), search={"learning_rate": [1.0]})
 
     def find(name: str) -> HostFamily:
         return family
