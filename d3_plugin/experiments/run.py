@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from d3_plugin.errors import D3Warning
+from d3_plugin.errors import warn
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.run_identity import Run, checkpoint_name
-from d3_plugin.experiments.sharing import why_apart
 from d3_plugin.experiments.training import OnStep, Outcome, Training
+from d3_plugin.experiments.unchanged_training import why_apart
 
 __all__ = ["Outcome", "execute", "find_family"]
 
@@ -25,7 +24,7 @@ def execute(
     """Train one host, and score every run that its training carries.
 
     If the runs may not share a training, each gets one of its own; see
-    :func:`~d3_plugin.experiments.sharing.why_apart`.
+    :func:`~d3_plugin.experiments.unchanged_training.why_apart`.
 
     Args:
         runs: those of one training, see :func:`~d3_plugin.experiments.plan.trainings`.
@@ -42,11 +41,7 @@ def execute(
         D3Warning: the runs cannot share a training; says why.
     """
     if reason := why_apart(runs):
-        warnings.warn(
-            f"{runs[0].adapter}: the baseline is trained apart from D³, as every row is: {reason}",
-            D3Warning,
-            stacklevel=2,
-        )
+        warn(f"{runs[0].adapter}: the baseline is trained apart from D³, as every row is: {reason}")
         outcomes = []
         for run in runs:
             own = checkpoint and checkpoint.with_name(checkpoint_name([run]))

@@ -10,7 +10,7 @@ from torch import nn
 
 from d3_adapters.fclswgan import trainer
 from d3_plugin.evaluation.softmax import train_softmax
-from d3_plugin.experiments import sharing
+from d3_plugin.experiments import unchanged_training
 from d3_plugin.report import page
 
 AS_THEY_ARE = ("test_compare", "test_data_inputs")
@@ -26,7 +26,7 @@ def shortcuts(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_pictures", lambda *_: ())
         # The proof in this process: another one would import all again.
-        patch.setattr(sharing, "_proved", sharing.prove)
+        patch.setattr(unchanged_training, "_proved", unchanged_training.prove)
         if request.path.stem not in AS_THEY_ARE:
             patch.setattr(trainer, "train_softmax", few_epochs)
         yield

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin import D3Settings, FailedConditionError, Host, InputError, StepBatch, hookimpl
-from d3_plugin.experiments import ablate, compare, run, sharing
+from d3_plugin.experiments import ablate, compare, run, unchanged_training
 from d3_plugin.experiments.families import find_family, find_plugins
 from d3_plugin.experiments.plan import plan, trainings
 from d3_plugin.experiments.run import execute
@@ -189,7 +189,7 @@ def test_a_plugin_that_changes_the_host_is_trained_apart() -> None:
     family = find_family(spoiled_hosts.family)
     host = asdict(spoiled_hosts.Settings("plain"))
     runs = planned(Shrinks(), adapter="spoiled", host=host, family=family)
-    assert "changes the result of training: generator.weight" in sharing.why_apart(runs)
+    assert "changes the result of training: generator.weight" in unchanged_training.why_apart(runs)
 
 
 def test_a_plugin_with_a_final_classifier_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

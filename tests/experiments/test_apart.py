@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from d3_plugin import D3Settings, D3Warning
-from d3_plugin.experiments import sharing
+from d3_plugin.experiments import unchanged_training
 from d3_plugin.experiments.families import find_family
 from d3_plugin.experiments.run import Outcome, execute
 from d3_plugin.experiments.run_identity import Run
 from tests.experiments.spoiled_hosts import COUNTERS, Settings, family
 from tests.experiments.tiny import D3, HOST
 
-PROVED = sharing._proved  # in a process of its own
+PROVED = unchanged_training._proved  # in a process of its own
 IDIOMS = [
     *("stream of its own", "loader thread", "weight changed in forward"),
     *(
@@ -59,13 +59,13 @@ def test_baseline_is_the_scripts_own(idiom: str) -> None:
 
 @pytest.mark.parametrize("counter", COUNTERS)
 def test_calls_that_are_counted_for_later(counter: str) -> None:
-    assert "D³ at weight 0 changes" in sharing.why_apart(planned(counter))
+    assert "D³ at weight 0 changes" in unchanged_training.why_apart(planned(counter))
 
 
 def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sharing, "_proved", PROVED)
+    monkeypatch.setattr(unchanged_training, "_proved", PROVED)
 
     def streams() -> list[float]:
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -76,7 +76,7 @@ def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(
         return drawn
 
     runs, before = planned("plain"), streams()
-    assert sharing.why_apart(runs) == ""
+    assert unchanged_training.why_apart(runs) == ""
     assert streams() == before
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -86,11 +86,11 @@ def test_an_ordinary_host_is_shared_and_the_proof_moves_no_stream(
 
 
 def test_built_in_families_need_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_proved", lambda runs: pytest.fail("proved"))
+    monkeypatch.setattr(unchanged_training, "_proved", lambda runs: pytest.fail("proved"))
     variants = {"baseline": None, "d3": D3Settings(**D3)}
     for adapter in ("fclswgan", "tfvaegan", "diffusion"):
         runs = [
             Run(adapter, "digits-1", "", 0, variant, "test", HOST, d3, 1, "cpu")
             for variant, d3 in variants.items()
         ]
-        assert sharing.why_apart(runs) == ""
+        assert unchanged_training.why_apart(runs) == ""

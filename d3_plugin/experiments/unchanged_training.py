@@ -35,7 +35,7 @@ from d3_plugin.hosts.isolation import RandomStream
 from d3_plugin.hosts.module_state import eval_mode
 from d3_plugin.hosts.synthesis import synthesize
 
-_ANSWER = "from d3_plugin.experiments.sharing import answer; answer()"
+_ANSWER = "from d3_plugin.experiments.unchanged_training import answer; answer()"
 
 _known: dict[str, str] = {}  # by what a proof depends on: once for a family and its data
 
