@@ -208,7 +208,7 @@ def check_seen_classes(host: Host, hooks: pluggy.HookRelay, seed: int) -> SeenCl
             lambda ids: synthesize(host, hooks, ids, differentiable=False),
             host.data,
             host.modules,
-            {words: rows_of(form) for words, form in call.others().items()} if by == "d3" else {},
+            {str(form): rows_of(form) for form in call.others()} if by == "d3" else {},
             call_seen=by == "plugin" or (by == "d3" and call.seen),
             training=bool(call.form().training),
         )
