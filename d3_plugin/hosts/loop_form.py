@@ -20,6 +20,7 @@ from d3_plugin.hosts.call_form import (
     Slot,
     Unknown,
 )
+from d3_plugin.hosts.isolation import plain_pytorch
 from d3_plugin.hosts.loop_calls import Argument, Call, Watcher
 from d3_plugin.hosts.loop_evidence import Classes, Match, named_noise, repeats
 
@@ -53,7 +54,7 @@ class LoopCalls:
         generator = bare(generator)
         self._device, self._classes = data.attributes.device, Classes(data)
         self._watcher = Watcher(generator)
-        self._read = 0
+        self._looked = (0, True)  # at how many calls, and whether with now=True
         self._form: CallForm | None = None
         _watched[generator] = self
 
@@ -77,8 +78,9 @@ class LoopCalls:
                 a GPU wait.
         """
         calls = self._watcher.calls[:]
-        if calls and (now or len(calls).bit_length() > self._read.bit_length()):
-            self._read = len(calls)
+        due = len(calls).bit_length() > self._looked[0].bit_length()
+        if due or (now and self._looked != (len(calls), now)):
+            self._looked = len(calls), now
             learnt = learn(calls, self._classes, now=now)
             # What 8 calls have shown only the loop's own synthesis changes, so that a run that
             # continues with the form of its state goes on as one that was never stopped.
@@ -95,6 +97,7 @@ class LoopCalls:
             self.remove()
 
 
+@plain_pytorch()
 @torch.no_grad()
 def learn(calls: list[Call], data: Classes, *, now: bool) -> CallForm | None:
     """The form of most calls with attributes, and of the loop's own synthesis if there is one.
