@@ -36,8 +36,8 @@ class Match(NamedTuple):
     classes: list[Tensor]
 
 
-class Classes:
-    """What is compared of the data, on the CPU.
+class AttributeTables:
+    """The attributes that a loop may pass, on the CPU.
 
     Attributes:
         attributes, seen, unseen: (C, A), (S,) and (U,) class ids.

@@ -22,7 +22,7 @@ from d3_plugin.hosts.call_form import (
 )
 from d3_plugin.hosts.isolation import plain_pytorch
 from d3_plugin.hosts.loop_calls import Argument, Call, Watcher
-from d3_plugin.hosts.loop_evidence import Classes, Match, named_noise, repeats
+from d3_plugin.hosts.loop_evidence import AttributeTables, Match, named_noise, repeats
 
 _COMPARED = 4  # rows of a call that are compared with attributes
 _ENOUGH = 8  # calls that agree
@@ -52,7 +52,7 @@ class LoopCalls:
 
     def __init__(self, generator: nn.Module, data: GZSLData) -> None:
         generator = bare(generator)
-        self._device, self._classes = data.attributes.device, Classes(data)
+        self._device, self._tables = data.attributes.device, AttributeTables(data)
         self._watcher = Watcher(generator)
         self._looked = (0, True)  # at how many calls, and whether with now=True
         self._form: CallForm | None = None
@@ -62,7 +62,7 @@ class LoopCalls:
     def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
         """What is known of this generator's loop from another D³, if it had these attributes."""
         known = _watched.get(bare(generator))
-        if known is None or not torch.equal(known._classes.attributes, data.attributes.cpu()):
+        if known is None or not torch.equal(known._tables.attributes, data.attributes.cpu()):
             return None
         return known
 
@@ -81,7 +81,7 @@ class LoopCalls:
         due = len(calls).bit_length() > self._looked[0].bit_length()
         if due or (now and self._looked != (len(calls), now)):
             self._looked = len(calls), now
-            learnt = learn(calls, self._classes, now=now)
+            learnt = learn(calls, self._tables, now=now)
             # What 8 calls have shown only the loop's own synthesis changes, so that a run that
             # continues with the form of its state goes on as one that was never stopped.
             form = self._form
@@ -99,20 +99,20 @@ class LoopCalls:
 
 @plain_pytorch()
 @torch.no_grad()
-def learn(calls: list[Call], data: Classes, *, now: bool) -> CallForm | None:
+def learn(calls: list[Call], tables: AttributeTables, *, now: bool) -> CallForm | None:
     """The form of most calls with attributes, and of the loop's own synthesis if there is one.
 
     Other calls may be reconstruction, or on mixtures of classes.
 
     Args:
         calls: what was seen.
-        data: with the attributes.
+        tables: of the data's attributes.
         now: answer also if fewer than 8 calls have a form that D³ cannot call in.
     """
     kinds: dict[tuple[object, ...], list[Call]] = {}
     for call in calls:
         kinds.setdefault(call.kind, []).append(call)
-    forms = [form for alike in kinds.values() for form in _forms(alike, data)]
+    forms = [form for alike in kinds.values() for form in _forms(alike, tables)]
     best = max(forms, key=lambda f: (not f.unmatched, f.of_unseen, f.calls, len(f.slots)))
     few = len(calls) < _ENOUGH
     if few and (best.unmatched or (best.problem and not now)):
@@ -127,20 +127,20 @@ def learn(calls: list[Call], data: Classes, *, now: bool) -> CallForm | None:
     return replace(best, calls=agreeing, known_by=known_by, training=training)
 
 
-def _forms(calls: list[Call], data: Classes) -> Iterator[CallForm]:
+def _forms(calls: list[Call], tables: AttributeTables) -> Iterator[CallForm]:
     """The forms of calls with the same kinds of arguments: some may hold attributes."""
     matches: dict[int | str, Match] = {}
     for key in calls[0].arguments:
         arguments = [call.arguments[key] for call in calls]
         rows = _rows(arguments)
         if rows and _constant(arguments, calls[0].batch) is None:
-            match = data.find([each[:_COMPARED] for each in rows])
+            match = tables.find([each[:_COMPARED] for each in rows])
             matches |= {} if match is None else {key: match}
     groups: dict[tuple[bool, tuple[int | str, ...]], list[Call]] = {}
     for i, call in enumerate(calls):
         classes = {key: match.classes[i] for key, match in matches.items()}
         keys = tuple(key for key, ids in classes.items() if (ids >= 0).double().mean() > 0.5)
-        of_unseen = bool(keys) and bool(torch.isin(classes[keys[0]], data.unseen).any())
+        of_unseen = bool(keys) and bool(torch.isin(classes[keys[0]], tables.unseen).any())
         groups.setdefault((of_unseen, keys), []).append(call)
     for (of_unseen, keys), group in groups.items():
         yield _form(group, {key: matches[key] for key in keys}, of_unseen=of_unseen)
