@@ -136,11 +136,14 @@ class SeenClassCheck:
 
     @property
     def _figures(self) -> str:
-        share, chance = f"{self.own.share:.0%}", f"{self._chance:.0%}"
-        return f"{share} of synthetic seen rows are nearest to their own class (chance {chance})"
+        share, chance = f"{self.own.share:.0%}", f"(chance: {self._chance:.0%})"
+        return f"{share} of synthetic rows of seen classes {chance} are nearest to their own class"
 
     def __str__(self) -> str:
-        return f"{self._figures} and {self.length:.2g} times as long as real ones"
+        return (
+            f"{self.own.share:.0%} of synthetic seen rows nearest to their own class (chance "
+            f"{self._chance:.0%}), {self.length:.2g} times as long as real ones"
+        )
 
 
 @torch.no_grad()

@@ -50,8 +50,8 @@ def test_all_is_well() -> None:
         "  loop's synthesis   in eval mode  [calls on unseen classes]\n"
         "  loss in generator  yes: weight 0.01, 40 steps, 0.012 of its gradient  "
         "[the backward passes]\n"
-        "  synthetic rows     97% of synthetic seen rows are nearest to their own class "
-        "(chance 10%) and 0.9…"
+        "  synthetic rows     97% of synthetic seen rows nearest to their own class (chance 10%), "
+        "0.9 times…"
     )
 
 
