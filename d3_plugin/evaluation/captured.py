@@ -81,6 +81,7 @@ def _item(values: object, index: object) -> Any:
 
 
 _OPERATIONS = dict(_operations())
+_FROM_SIZES = [_OPERATIONS[f"aten.{n}"] for n in ("arange.start_step", "full.default")]
 _SETTING_OF = {name: getattr(torch, name) for name in _SETTINGS.split()}
 
 
@@ -113,27 +114,31 @@ class Captured:
         self._steps = [(name, _OPERATIONS[step], args, named) for name, step, args, named in steps]
         device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
         for number in (1, 3):
-            scores = self._replay(torch.zeros(number, width, device=device), check_size=True)
+            rows = torch.zeros(number, width, device=device)
+            self._replay(rows.to("meta"), most=_ELEMENTS)  # there, values take no memory
+            scores = self(rows)
             if scores.shape != (number, num_classes) or not scores.is_floating_point():
                 raise ValueError("scores of another shape")
 
     @torch.no_grad()
     def __call__(self, rows: Tensor) -> Tensor:
-        return self._replay(rows, check_size=False)
+        return self._replay(rows)
 
-    def _replay(self, rows: Tensor, *, check_size: bool) -> Tensor:
-        values: dict[str, Any] = {**self.tensors, "rows": rows, "device": rows.device}
-        elements = 0.0
+    def _replay(self, rows: Tensor, *, most: float = math.inf) -> Tensor:
+        """The scores; the values on the way to them may have so many elements, all together."""
+        values: dict[str, Any] = {name: each.to(rows.device) for name, each in self.tensors.items()}
+        values |= {"rows": rows, "device": rows.device}
+        elements = 0
         for name, operation, args, kwargs in self._steps:
             given = [_decoded(each, values) for each in args]
             named = {each: _decoded(value, values) for each, value in kwargs.items()}
-            if check_size:
-                if any(isinstance(value, (list, Tensor)) for value in named.values()):
-                    raise TypeError(f"{name} has values in keyword arguments")
-                elements += _elements(operation, given)
-                if elements > _ELEMENTS:
-                    raise MemoryError(f"{name} is too large")
-            values[name] = operation(*given, **named)
+            if operation in _FROM_SIZES:
+                named["device"] = rows.device
+            values[name] = made = operation(*given, **named)
+            several = made if isinstance(made, (tuple, list)) else [made]
+            elements += sum(each.numel() for each in several if isinstance(each, Tensor))
+            if elements > most:
+                raise MemoryError(f"{name} is too large")
         scores: Tensor = values[self.result]
         return scores
 
@@ -242,28 +247,3 @@ def _decoded(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value not in _WORDS:  # such as the name of a device
         raise ValueError(f"no option of an operation: {value!r}")
     return value
-
-
-def _elements(operation: Callable[..., Any], given: Sequence[Any]) -> Any:
-    """At least as many elements as the operation makes, before it makes them."""
-    parts = [part for each in given for part in (each if isinstance(each, list) else [each])]
-    numbers = [part.numel() for part in parts if isinstance(part, Tensor)]
-    packet, aten = getattr(operation, "overloadpacket", None), torch.ops.aten
-    if packet is aten.arange:
-        start, end, step = [*given, 1][:3]
-        return abs((end - start) / step)
-    if packet is aten.full:
-        return math.prod(given[0])
-    if packet is aten.expand:
-        return math.prod(numbers[0] if size < 0 else size for size in given[1])
-    if packet in (aten.repeat, aten.constant_pad_nd):
-        return numbers[0] * math.prod(abs(size) + 1 for size in given[1])
-    if packet in (aten.mm, aten.addmm, aten.bmm):
-        one, other = given[-2:] if packet is not aten.addmm else given[1:3]
-        return max(one.numel() // max(one.shape[-1], 1) * other.shape[-1], *numbers)
-    if packet in (aten.index, aten.index_select, aten.embedding, aten._cdist_forward):
-        return math.prod(numbers)
-    try:
-        return math.prod(torch.broadcast_shapes(*(p.shape for p in parts if isinstance(p, Tensor))))
-    except RuntimeError:  # such as the parts of a cat
-        return sum(numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pluggy
 import torch
@@ -33,58 +34,61 @@ _BETTER = 0.6
 _LENGTHS = 0.4, 2.5  # a generator of 10 steps: 0.5; scaled features against raw ones: 0.2 to 0.36
 
 
+class Fit(NamedTuple):
+    """How well synthetic rows fit the real ones.
+
+    Attributes:
+        share: of the rows that are nearest to the mean training row of their own class.
+        link: mean cosine between a class's synthetic and real mean, both centred on the mean of all
+            classes, minus that of different classes, in standard errors of the latter; near 0 by
+            chance.
+    """
+
+    share: float
+    link: float
+
+
 @dataclass(frozen=True)
 class SeenClassCheck:
     """The result of synthesising seen classes.
 
     Attributes:
-        share: of synthetic rows that are nearest to the mean training row of their own class.
-        chance: that share for rows that do not depend on their class.
-        link: mean cosine between a class's synthetic and real mean, both centred on the mean of all
-            classes, minus that of different classes, in standard errors of the latter; near 0 by
-            chance.
-        others: ``share`` and ``link`` with calls of other forms, by what differs.
+        classes: how many.
+        own, in_training: rows as the final classifier gets them, and rows in train mode.
+        others: rows of calls of other forms, by the call.
         length: norm of synthetic rows divided by that of real rows of the same classes.
-        mode_gap: distance between a class's means in eval and in train mode.
-        between: distance between the means of two classes in train mode.
+        mode_gap: distance between a class's means in eval and in train mode, divided by that
+            between the means of two classes.
         equal: share of classes whose rows are all equal in eval mode.
         call_seen: whether the loop was seen to make this call; bad rows then need more training.
-        informed: whether rows of either mode depend on their class; those of a generator that has
-            hardly been trained do not.
         warnings: sentences; empty if all is well.
     """
 
-    share: float
-    chance: float
-    link: float
-    others: Mapping[str, tuple[float, float]]
+    classes: int
+    own: Fit
+    in_training: Fit
+    others: Mapping[str, Fit]
     length: float
     mode_gap: float
-    between: float
     equal: float
     call_seen: bool
-    informed: bool
 
     @property
     def warnings(self) -> list[str]:
         found = self.warnings_of_the_call
-        if (
-            not found
-            and max(self.share, 2 * self.chance) < _GOOD
-            and not (self.informed or self.call_seen)
-        ):
+        bad = max(self.own.share, 2 * self._chance) < _GOOD
+        if bad and not (found or self._informed or self.call_seen):
             found.append(
-                f"{self._figures} are nearest to their own class, and their class means have no "
-                "link to the real ones. Either D³ calls the generator differently from the "
-                "loop, then pass attach(synthesize=...), or it has not been trained: this check "
-                "cannot tell"
+                f"{self._figures}, and their class means have no link to the real ones. Either D³ "
+                "calls the generator differently from the loop, then pass attach(synthesize=...), "
+                "or it has not been trained: this check cannot tell"
             )
         if self._modes_differ:
             found.append(
                 f"rows in eval mode differ from rows in train mode: a class's mean moves by "
-                f"{self.mode_gap:.2g}, two classes are {self.between:.2g} apart. D³ learns from "
-                "train mode, the final classifier from eval mode; batch statistics that also "
-                "come from other inputs do this"
+                f"{self.mode_gap:.2g} times the distance between two classes. D³ learns from train "
+                "mode, the final classifier from eval mode; batch statistics that also come from "
+                "other inputs do this"
             )
         if self.equal > _GOOD:
             found.append(
@@ -97,17 +101,17 @@ class SeenClassCheck:
     def warnings_of_the_call(self) -> list[str]:
         """The warnings that point to a wrong call or wrong data, not to unfinished training."""
         found = []
-        better, (share, link) = max(
-            self.others.items(), key=lambda item: item[1], default=("", (0.0, 0.0))
-        )
-        if share > _BETTER or (self.link < _LINK < link and share > self.share):
+        better = max(self.others, key=lambda name: self.others[name], default="")
+        other = self.others.get(better, self.own)
+        linked = self.own.link < _LINK < other.link and other.share > self.own.share
+        if better and (other.share > _BETTER or linked):
             found.append(
-                f"{self._figures} are nearest to their own class, but {share:.0%} with {better}: "
-                "D³ seems to call the generator differently from the loop. Pass attach("
-                "synthesize=lambda class_ids, attributes: ...) with the loop's call"
+                f"{self._figures}, but {other.share:.0%} with {better}: D³ seems to call the "
+                "generator differently from the loop. Pass attach(synthesize=lambda class_ids, "
+                "attributes: ...) with the loop's call"
             )
         usual = _LENGTHS[0] <= self.length <= _LENGTHS[1]
-        if self.informed and not usual and not self._modes_differ:
+        if self._informed and not usual and not self._modes_differ:
             found.append(
                 f"synthetic rows are {self.length:.2g} times as long as the real rows of data= of "
                 "the same classes. Scale data= as the loop does, its features and its attributes"
@@ -115,17 +119,30 @@ class SeenClassCheck:
         return found
 
     @property
+    def _chance(self) -> float:
+        return 1 / self.classes
+
+    @property
+    def _informed(self) -> bool:
+        """Whether rows of either mode depend on their class; hardly trained, they do not."""
+        return any(
+            fit.share > 2 * self._chance or fit.link >= _LINK
+            for fit in (self.own, self.in_training)
+        )
+
+    @property
     def _modes_differ(self) -> bool:
-        return self.informed and self.mode_gap > self.between
+        return self._informed and self.mode_gap > 1
 
     @property
     def _figures(self) -> str:
-        return f"{self.share:.0%} of synthetic rows of seen classes (chance: {self.chance:.0%})"
+        share, chance = f"{self.own.share:.0%}", f"(chance: {self._chance:.0%})"
+        return f"{share} of synthetic rows of seen classes {chance} are nearest to their own class"
 
     def __str__(self) -> str:
         return (
-            f"{self.share:.0%} of synthetic seen rows nearest to their own class (chance "
-            f"{self.chance:.0%}), {self.length:.2g} times as long as real ones"
+            f"{self.own.share:.0%} of synthetic seen rows nearest to their own class (chance "
+            f"{self._chance:.0%}), {self.length:.2g} times as long as real ones"
         )
 
 
@@ -159,35 +176,37 @@ def compare_with_real(
     classes, own_mean = seen.repeat(times), torch.arange(len(seen)).to(seen).repeat(times)
     real = _means(data.train_features, data.train_labels, seen)
 
-    def judge(rows: Tensor) -> tuple[float, float]:
+    def fit(rows: Tensor) -> Fit:
         nearest = torch.cdist(rows, real).argmin(dim=1)
-        means = rows.view(times, len(seen), -1).mean(dim=0)
-        return (nearest == own_mean).float().mean().item(), _link(means, real)
+        link = _link(means_of(rows), real)
+        return Fit((nearest == own_mean).float().mean().item(), link)
+
+    def means_of(rows: Tensor) -> Tensor:
+        return rows.view(times, len(seen), -1).mean(dim=0)
 
     others = {}
     with train_mode(modules) if training else eval_mode(modules):
         rows = synthesize(classes).float()
-        share, link = judge(rows)
-        for name, other in (other_forms or {}).items() if share < _GOOD else ():
+        own = fit(rows)
+        for name, other in (other_forms or {}).items() if own.share < _GOOD else ():
             try:
-                others[name] = judge(other(classes).float())
+                others[name] = fit(other(classes).float())
             except (RuntimeError, TypeError, ValueError):  # widths that do not fit this order
                 continue
     with train_mode(modules):
         in_training = synthesize(classes).float()
-        trained = judge(in_training)
-    by_class, in_training = (each.view(times, len(seen), -1) for each in (rows, in_training))
-    in_training = in_training.mean(dim=0)
     norms = _means(data.train_features.norm(dim=1)[:, None], data.train_labels, seen)
-    same = torch.eq(by_class, by_class[0]).all(dim=2).all(dim=0).float().mean()
-    longer = rows.norm(dim=1).mean() / norms.mean()
-    moved = (by_class.mean(dim=0) - in_training).norm(dim=1).mean()
-    apart = torch.pdist(in_training).mean()
-    length, gap, between, equal = torch.stack([longer, moved, apart, same]).tolist()
-    chance = 1 / len(seen)
-    informed = any(own > 2 * chance or linked >= _LINK for own, linked in ((share, link), trained))
+    moved = (means_of(rows) - means_of(in_training)).norm(dim=1).mean()
+    by_class = rows.view(times, len(seen), -1)
     return SeenClassCheck(
-        share, chance, link, others, length, gap, between, equal, call_seen, informed
+        classes=len(seen),
+        own=own,
+        in_training=fit(in_training),
+        others=others,
+        length=(rows.norm(dim=1).mean() / norms.mean()).item(),
+        mode_gap=(moved / torch.pdist(means_of(in_training)).mean()).item(),
+        equal=torch.eq(by_class, by_class[0]).all(dim=2).all(dim=0).float().mean().item(),
+        call_seen=call_seen,
     )
 
 
@@ -208,7 +227,7 @@ def check_seen_classes(host: Host, hooks: pluggy.HookRelay, seed: int) -> SeenCl
             lambda ids: synthesize(host, hooks, ids, differentiable=False),
             host.data,
             host.modules,
-            {words: rows_of(form) for words, form in call.others().items()} if by == "d3" else {},
+            {str(form): rows_of(form) for form in call.others()} if by == "d3" else {},
             call_seen=by == "plugin" or (by == "d3" and call.seen),
             training=bool(call.form().training),
         )
@@ -222,7 +241,7 @@ def _means(rows: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
 
 
 def _link(means: Tensor, real: Tensor) -> float:
-    """See :class:`SeenClassCheck`."""
+    """See :class:`Fit`."""
     cosines = F.normalize(means - means.mean(dim=0)) @ F.normalize(real - real.mean(dim=0)).T
     own = torch.eye(len(real), dtype=torch.bool, device=real.device)
     by_chance = cosines[~own]

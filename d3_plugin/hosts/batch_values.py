@@ -11,14 +11,48 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import describe
+from d3_plugin.checks import describe, is_integer
+from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
 
 Rows = Tensor | npt.ArrayLike | None
 """Numbers as a tensor, a NumPy array or lists."""
 
 
-def as_tensor(value: Any) -> Any:
+def batch_tensors(
+    data: GZSLData, features: Rows, labels: Rows, attributes: Rows
+) -> tuple[Tensor, Tensor]:
+    """Features (B, D), and integer labels (B,) or attributes (B, A), on the data's device.
+
+    Raises:
+        HostError: wrong shapes or dtypes, labels as well as attributes, or none of them.
+    """
+    parts = [_as_tensor(p) for p in (features, labels, attributes) if p is not None]
+    dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
+    by_label = labels is not None
+    if by_label and attributes is None:
+        _check_no_words(labels)
+    if features is None or len(parts) != 2 or not dense:
+        got = ", ".join(describe(each) for each in (features, labels, attributes))
+        raise HostError(
+            "loss() takes nothing, or features and labels= or attributes=, dense: tensors, arrays "
+            f"or lists of numbers; got {got}"
+        )
+    rows, given = parts[0], _label_column(parts[1]) if by_label else parts[1]
+    dim, shape = data.feature_dim, (*rows.shape[:1], *data.attributes.shape[1:])
+    shape = shape[:1] if by_label else shape
+    right_kind = is_integer(given) if by_label else given.is_floating_point()
+    right_rows = rows.is_floating_point() and rows.shape[1:] == (dim,)
+    if not right_rows or given.shape != shape or not right_kind:
+        raise HostError(
+            f"loss() takes floating features (B, {dim}), integer labels or floating attributes "
+            f"{shape}; got {describe(rows)} and {describe(given)}"
+        )
+    device = data.train_features.device
+    return rows.detach().to(device), given.detach().to(device)
+
+
+def _as_tensor(value: Any) -> Any:
     """Numbers of NumPy and in lists as a tensor; anything else as it is."""
     if isinstance(value, Tensor):
         return value
@@ -28,7 +62,7 @@ def as_tensor(value: Any) -> Any:
         return value
 
 
-def check_no_words(labels: Any) -> None:
+def _check_no_words(labels: Any) -> None:
     """Check that labels are no class names; raises :class:`HostError`."""
     if isinstance(labels, (str, Tensor)) or not isinstance(labels, Iterable):
         return
@@ -40,7 +74,7 @@ def check_no_words(labels: Any) -> None:
         )
 
 
-def label_column(labels: Tensor) -> Tensor:
+def _label_column(labels: Tensor) -> Tensor:
     """Labels (B,) of integers, from (B, 1) and from floating numbers that are whole."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

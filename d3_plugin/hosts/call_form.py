@@ -17,6 +17,12 @@ NoiseSource = Callable[[int], Tensor] | Distribution
 """``n -> (n, Z)``, or a distribution of rows or of single values."""
 
 
+_AS_THE_LOOP = (
+    "attach(synthesize=lambda class_ids, attributes: generator(...)), a function that calls the "
+    "generator as the loop does"
+)
+
+
 @dataclass(frozen=True)
 class Attributes:
     """A row per class of a table (C, W), such as ``attributes x 17``, plus noise of the loop's."""
@@ -91,6 +97,11 @@ class Constant:
     def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Any:
         return self.value
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is None, a number or text."""
+        return self.value is None or isinstance(self.value, (int, float, str))
+
     def __str__(self) -> str:
         return self.words
 
@@ -100,7 +111,7 @@ class Unknown:
     """Something that D³ cannot make: what it looks like, and why it is not known."""
 
     words: str
-    why: str = field(default="", compare=False)
+    why: str = field(compare=False)
     width: int = field(default=0, compare=False)  # of floating rows
     codes: bool = field(default=False, compare=False)  # like those that a VAE's decoder gets
 
@@ -129,6 +140,13 @@ class Slot:
         made = [part.rows(class_ids, dtype) for part in self.parts if not isinstance(part, Unknown)]
         value = made[0] if len(made) == 1 else torch.cat([each.to(dtype) for each in made], dim=1)
         return value.reshape(-1, *self.shape) if self.shape else value
+
+    @property
+    def problem(self) -> str:
+        """Where D³ cannot make it, and why; empty if it can."""
+        whys = "; ".join(part.why for part in self.parts if isinstance(part, Unknown))
+        place = f"{self.key}=" if isinstance(self.key, str) else f"argument {self.key + 1}"
+        return f"as {place} ({whys})" if whys else ""
 
     def __str__(self) -> str:
         parts = " | ".join(map(str, self.parts))
@@ -166,21 +184,18 @@ class CallForm:
 
     def to(self, device: torch.device) -> CallForm:
         """The same with its attributes on this device."""
-
-        def moved(part: Part) -> Part:
-            return (
+        return self.changed(
+            lambda part: (
                 replace(part, table=part.table.to(device)) if isinstance(part, Attributes) else part
             )
-
-        return self.changed(moved)
+        )
 
     def state_dict(self) -> dict[str, Any] | None:
         """In types that ``torch.load(weights_only=True)`` reads.
 
         None for a form that D³ cannot call in, or with an object of the loop's.
         """
-        held = [part.value for part in self.parts if isinstance(part, Constant)]
-        plain = all(isinstance(each, (str, int, float, type(None))) for each in held)
+        plain = all(part.plain for part in self.parts if isinstance(part, Constant))
         return asdict(self) if plain and not self.problem else None
 
     @classmethod
@@ -222,25 +237,18 @@ class CallForm:
     @property
     def problem(self) -> str:
         """Why D³ cannot call in this form, and what to write; empty if it can."""
-        unknown = [slot for slot in self.slots if any(isinstance(p, Unknown) for p in slot.parts)]
-        if not unknown and not self.unmatched:
-            return ""
-        advice = f"attach(synthesize=lambda class_ids, attributes: generator({self._code}))"
+        unknown = " and ".join(slot.problem for slot in self.slots if slot.problem)
         if self.unmatched:
             return (
                 f"the loop calls {self}, and nothing in it is a row of data.attributes, scaled or "
-                "not: give data= the attributes that the loop passes, or pass a function that "
-                f"calls the generator as the loop does, {advice}"
+                f"not: give data= the attributes that the loop passes, or pass {_AS_THE_LOOP}"
             )
-        places = [s.key if isinstance(s.key, str) else s.key + 1 for s in unknown]
-        where = [f"as {p}=" if isinstance(p, str) else f"as argument {p}" for p in places]
-        whys = [part.why for slot in unknown for part in slot.parts if isinstance(part, Unknown)]
-        could = str(replace(self, slots=tuple(s for s in self.slots if s not in unknown)))
-        return (
-            f"the loop calls {self}. D³ cannot make what it passes {' and '.join(where)} "
-            f"({'; '.join(whys)}) and would call {could}. Pass {advice} with the loop's own "
-            "expression for ..."
-        )
+        if unknown:
+            return (
+                f"the loop calls {self}. D³ cannot make what it passes {unknown}: pass "
+                f"{_AS_THE_LOOP}, with the loop's own expression for that"
+            )
+        return ""
 
     @property
     def note(self) -> str:
@@ -251,28 +259,7 @@ class CallForm:
     def __str__(self) -> str:
         return f"generator({', '.join(map(str, self.slots))})"
 
-    @property
-    def _code(self) -> str:
-        """The arguments in Python; what D³ cannot write is an ellipsis."""
-        slots = []
-        for slot in self.slots:
-            parts = [_code(part) for part in slot.parts]
-            text = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
-            slots.append(f"{slot.key}={text}" if isinstance(slot.key, str) else text)
-        return ", ".join(slots)
-
 
 def _part_of(state: Mapping[str, Any]) -> Part:
     kind = Attributes if "table" in state else Noise if "width" in state else Constant
     return kind(**state)
-
-
-def _code(part: Part) -> str:
-    if isinstance(part, Noise):
-        draw = f"torch.rand{'n' * (part.kind == 'normal')}(len(attributes), {part.width})"
-        scale = part.second if part.kind == "normal" else part.second - part.first
-        draw = draw if scale == 1 else f"{scale:g} * {draw}"
-        return draw if part.first == 0 else f"{part.first:g} + {draw}"
-    if isinstance(part, Constant) and not isinstance(part.value, Tensor):
-        return part.words
-    return "attributes" if str(part) == "attributes" else "..."

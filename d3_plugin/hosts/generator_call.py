@@ -76,15 +76,22 @@ class GeneratorCall:
         form = learnt or self.guess
         return form if self._noise is None else form.with_noise(self._noise)
 
-    def others(self) -> dict[str, CallForm]:
-        """Other forms than the guess, by what differs; none once the loop's own is known."""
+    @property
+    def learnt(self) -> CallForm | None:
+        """The form of the loop's calls; None before it is known."""
+        return None if self.loop is None else self.loop.form()
+
+    @property
+    def seen(self) -> bool:
+        """Whether the form is the loop's own."""
+        return self.learnt is not None
+
+    def others(self) -> list[CallForm]:
+        """Other forms than the guess; none once the loop's own is known."""
         if self.seen:
-            return {}
-        first, second = self.guess.slots
+            return []
+        table, (first, second) = self._data.attributes, self.guess.slots
         swapped = replace(first, parts=second.parts), replace(second, parts=first.parts)
-        leading = "noise" if isinstance(second.parts[0], Noise) else "attributes"
-        forms = {f"{leading} first": replace(self.guess, slots=swapped)}
-        table = self._data.attributes
         other_parts: tuple[Part, ...] = (
             Attributes(F.normalize(table), "unit attributes"),
             Attributes(10 * table, "attributes x 10"),
@@ -92,14 +99,12 @@ class GeneratorCall:
             Noise(self._width, "uniform"),
             Noise(self._width, "normal", 0.0, 0.1),
         )
-        for other in other_parts:
-            forms[str(other)] = self.guess.changed(partial(_in_place_of, other))
-        return forms
+        others = [self.guess.changed(partial(_in_place_of, part)) for part in other_parts]
+        return [replace(self.guess, slots=swapped), *others]
 
     def state_dict(self) -> dict[str, Any] | None:
         """The form of the loop's calls; None before it is known."""
-        form = self.loop.form() if self.loop is not None else None
-        return None if form is None else form.state_dict()
+        return None if self.learnt is None else self.learnt.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
         """Go on in this form; raises whatever a damaged state leads to."""
@@ -110,11 +115,6 @@ class GeneratorCall:
             for slot in form.slots:  # what is damaged shows here
                 slot.value(torch.tensor([0, last]), torch.float32)
         self.loop.take(form)
-
-    @property
-    def seen(self) -> bool:
-        """Whether the form is the loop's own."""
-        return self.loop is not None and self.loop.form() is not None
 
     def __call__(self, class_ids: Tensor, _: Tensor) -> Tensor:
         form, seen = self.form(), self.seen
@@ -139,14 +139,16 @@ class GeneratorCall:
                 f"another width, {_ADVICE} for another call"
             ) from error
         self._guess_used |= not seen
+        if not isinstance(rows, Tensor):
+            return rows  # which is refused
         guessed_width = not (seen or self._width_given or self._noise is not None)
-        if guessed_width and isinstance(rows, Tensor) and rows.shape[-1] == self._width:
+        if guessed_width and rows.shape[-1] == self._width:
             raise HostError(
                 f"the generator's first input is {self._width} wide, as the features: for a VAE "
                 f"pass its decoder as {_ADVICE}; if the noise is that wide pass "
                 f"noise_dim={self._width}"
             )
-        if isinstance(rows, Tensor) and rows.ndim > 2 and max(rows.shape[1:]) == rows[0].numel():
+        if rows.ndim > 2 and max(rows.shape[1:]) == rows[0].numel():
             return rows.flatten(1)  # (N, 1, D), of a loop whose inputs are (N, 1, Z) and (N, 1, A)
         return rows
 

@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d3_plugin.checks import describe, is_integer
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError, warn
 from d3_plugin.functional.precision import autocast_off
-from d3_plugin.hosts.batch_values import Rows, as_tensor, check_no_words, label_column
+from d3_plugin.hosts.batch_values import Rows, batch_tensors
 from d3_plugin.hosts.loop_evidence import SAME
 
 LabelForm = Literal["class_ids", "mapped"]
@@ -48,7 +47,6 @@ class HostBatches:
 
     def __init__(self, data: GZSLData, teacher: nn.Module, form: LabelForm) -> None:
         self._data, self._teacher, self._form = data, teacher, form
-        self._class_rows: Tensor | None = None
         self._verified = self._warned = False
         device = data.train_features.device
         self._at_once = device.type == "cpu"
@@ -65,27 +63,18 @@ class HostBatches:
             HostError: wrong shapes or dtypes, rows of no seen class; in the first batches also rows
                 of other classes than those given.
         """
-        parts = [as_tensor(p) for p in (features, labels, attributes) if p is not None]
-        dense = all(isinstance(p, Tensor) and p.layout == torch.strided for p in parts)
-        if labels is not None and attributes is None:
-            check_no_words(labels)
-        if features is None or len(parts) != 2 or not dense:
-            given = ", ".join(describe(each) for each in (features, labels, attributes))
-            raise HostError(
-                "loss() takes nothing, or features and labels= or attributes=, dense: tensors, "
-                f"arrays or lists of numbers; got {given}"
-            )
         by_label = labels is not None
-        if by_label:
-            parts[1] = label_column(parts[1])
-        self._check_kinds(*parts, by_label=by_label)
-        device = self._data.train_features.device
-        rows, given = (part.detach().to(device) for part in parts)
-        ids, known = self._ids_of_labels(given) if by_label else self._ids_of_attributes(given)
+        rows, given = batch_tensors(self._data, features, labels, attributes)
+        ids, matches = self._ids_of_labels(given) if by_label else self._ids_of_attributes(given)
+        known = matches & (self._position[ids] >= 0)
         if self._verified and not self._at_once:
             self._bad += (~known).sum()
+        elif not known.all() and by_label:
+            found = given[~known].unique().tolist()[:10]
+            number = f"{len(ids) - int(known.sum())} of {len(ids)}"
+            raise HostError(self._wrong_form(given, f"{number} are none, such as {found}"))
         elif not known.all():
-            raise HostError(self._unknown(given, ids, known, by_label=by_label))
+            raise HostError(_wrong_attributes(ids, matches, known))
         if not self._verified and len(ids):  # it takes the teacher, and makes a GPU wait
             self._check_classes(rows, ids, given if by_label else None)
             self._warn_of_other_scale(rows.float(), ids)
@@ -154,46 +143,21 @@ class HostBatches:
         sums = rows.new_zeros(self._data.num_classes, rows.shape[1]).index_add_(0, labels, rows)
         return sums / labels.bincount(minlength=len(sums)).clamp(min=1)[:, None]
 
-    def _check_kinds(self, features: Tensor, given: Tensor, *, by_label: bool) -> None:
-        dim = self._data.feature_dim
-        shape = (*features.shape[:1], *(() if by_label else self._data.attributes.shape[1:]))
-        right_kind = is_integer(given) if by_label else given.is_floating_point()
-        right_rows = features.is_floating_point() and features.shape[1:] == (dim,)
-        if not right_rows or given.shape != shape or not right_kind:
-            raise HostError(
-                f"loss() takes floating features (B, {dim}), integer labels or floating attributes "
-                f"{shape}; got {describe(features)} and {describe(given)}"
-            )
+    @cached_property
+    def _class_rows(self) -> Tensor:
+        return _distinct_rows(self._data)
 
     def _ids_of_labels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Class ids, and whether each is of a seen class; others get an id that exists."""
-        labels, seen = labels.long(), self._data.seen_classes
-        if self._form == "class_ids":
-            ids = labels.clamp(0, len(self._position) - 1)
-            return ids, (ids == labels) & (self._position[ids] >= 0)
-        places = labels.clamp(0, len(seen) - 1)
-        return seen[places], places == labels
+        """Class ids, and whether each is the label's; other labels get an id that exists."""
+        classes = torch.arange(len(self._position), device=labels.device)
+        classes = classes if self._form == "class_ids" else self._data.seen_classes
+        places = labels.long().clamp(0, len(classes) - 1)
+        return classes[places], places == labels
 
     def _ids_of_attributes(self, attributes: Tensor) -> tuple[Tensor, Tensor]:
-        if self._class_rows is None:
-            self._class_rows = _distinct_rows(self._data)
+        """The nearest classes, and whether each row is its class's."""
         distance, ids = _distances(F.normalize(attributes.float()), self._class_rows).min(dim=1)
-        return ids, (distance <= SAME) & (self._position[ids] >= 0)  # NaN is none
-
-    def _unknown(self, given: Tensor, ids: Tensor, known: Tensor, *, by_label: bool) -> str:
-        bad = int((~known).sum())
-        if by_label:
-            values = given[~known].unique().tolist()[:10]
-            return self._wrong_form(given, f"{bad} of {len(ids)} are none, such as {values}")
-        distance = _distances(F.normalize(given.float()), _distinct_rows(self._data)).amin(dim=1)
-        if (unseen := ids[(distance <= SAME) & ~known].unique().tolist()) and not (
-            distance > SAME
-        ).any():
-            return f"attributes given to loss() are of unseen classes {unseen[:10]}: {_LEAVE_OUT}"
-        return (
-            f"{bad} of {len(ids)} attribute rows given to loss() match no seen class; pass rows of "
-            "the data's attributes, scaled or not, or labels="
-        )
+        return ids, distance <= SAME  # NaN is none
 
     def _check_classes(self, features: Tensor, ids: Tensor, labels: Tensor | None) -> None:
         """Check that the rows are of the classes given; ``labels`` None: by attributes."""
@@ -252,6 +216,16 @@ class HostBatches:
 
 def _share(right: Tensor) -> float:
     return right.float().mean().item()
+
+
+def _wrong_attributes(ids: Tensor, matches: Tensor, known: Tensor) -> str:
+    if matches.all():
+        unseen = ids[~known].unique().tolist()[:10]
+        return f"attributes given to loss() are of unseen classes {unseen}: {_LEAVE_OUT}"
+    return (
+        f"{int((~known).sum())} of {len(ids)} attribute rows given to loss() match no seen class; "
+        "pass rows of the data's attributes, scaled or not, or labels="
+    )
 
 
 def _distinct_rows(data: GZSLData) -> Tensor:

@@ -7,7 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,10 +62,8 @@ class Argument:
         shape, rows = tuple(value.shape), value.detach()
         if shape:
             rows = rows[: min(_ROWS, _VALUES // max(1, value.numel() // max(1, shape[0])))]
-            if len(shape) > 2 and max(shape[1:]) == math.prod(
-                shape[1:]
-            ):  # (N, 1, W) or (N, W, 1, 1)
-                rows = rows.flatten(1)
+            if len(shape) > 2 and max(shape[1:]) == math.prod(shape[1:]):
+                rows = rows.flatten(1)  # (N, 1, W) or (N, W, 1, 1)
         kind = f"{shape[1:]} {str(value.dtype).removeprefix('torch.')} tensor"
         return cls(kind, None, rows.clone(), shape, value.requires_grad, original)
 
@@ -83,14 +81,6 @@ class Call:
     training: bool
     grad: bool
     arguments: dict[int | str, Argument]
-
-    def on_cpu(self) -> Call:
-        """The same with the copied rows on the CPU."""
-        moved = {
-            key: each if each.rows is None else replace(each, rows=each.rows.cpu())
-            for key, each in self.arguments.items()
-        }
-        return replace(self, arguments=moved)
 
     @property
     def kind(self) -> tuple[object, ...]:

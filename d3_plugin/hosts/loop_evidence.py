@@ -20,24 +20,24 @@ and the two nearest classes of AWA, APY, CUB, FLO and SUN are 9 times farther ap
 _FEW = 64  # with fewer values normal and uniform noise look the same
 
 
+Found = tuple[Attributes, Tensor]
+"""What rows (n, W) are, and the classes (n,) of the rows, -1 for one that is something else."""
+
+
 class Match(NamedTuple):
-    """Attributes in the columns ``place`` of rows (n, W).
+    """Attributes in the columns ``place`` of an argument.
 
     Attributes:
-        classes: (n,) of the rows, -1 for a row that is something else.
+        classes: (n,) of the rows of each call, -1 for a row that is something else.
     """
 
     place: slice
     attributes: Attributes
-    classes: Tensor
+    classes: list[Tensor]
 
 
-Found = tuple[Attributes, Tensor]
-"""What rows are, and the class of each, -1 for a row that is something else."""
-
-
-class Classes:
-    """What is compared of the data, on the CPU.
+class AttributeTables:
+    """The attributes that a loop may pass, on the CPU.
 
     Attributes:
         attributes, seen, unseen: (C, A), (S,) and (U,) class ids.
@@ -62,11 +62,12 @@ class Classes:
             }
         self.tables = {words: table for words, table in tables.items() if table.isfinite().all()}
 
-    def find(self, rows: Tensor) -> Match | None:
-        """Attributes in rows (n, W): alone, or at the right or left end of wider ones.
+    def find(self, calls: list[Tensor]) -> Match | None:
+        """Attributes in rows (n, W) of each call: alone, or at one end of wider rows.
 
         Rows that are something else do not matter; the form that fits most rows is the answer.
         """
+        rows = torch.cat(calls)
         width, own = rows.shape[1], self.attributes.shape[1]
         ends = slice(width - own, width), slice(0, own)
         for place in ends if width > own else [slice(0, width)]:
@@ -76,7 +77,8 @@ class Classes:
             columns = (_columns(part, *named) for named in plain)
             for way in (exact, noisy, columns) if width >= own else (columns,):
                 if (found := _best(way)) is not None:
-                    return Match(place, *found)
+                    attributes, classes = found
+                    return Match(place, attributes, list(classes.split([*map(len, calls)])))
         return None
 
 

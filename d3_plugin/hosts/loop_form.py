@@ -20,8 +20,9 @@ from d3_plugin.hosts.call_form import (
     Slot,
     Unknown,
 )
+from d3_plugin.hosts.isolation import plain_pytorch
 from d3_plugin.hosts.loop_calls import Argument, Call, Watcher
-from d3_plugin.hosts.loop_evidence import Classes, Match, named_noise, repeats
+from d3_plugin.hosts.loop_evidence import AttributeTables, Match, named_noise, repeats
 
 _COMPARED = 4  # rows of a call that are compared with attributes
 _ENOUGH = 8  # calls that agree
@@ -51,9 +52,9 @@ class LoopCalls:
 
     def __init__(self, generator: nn.Module, data: GZSLData) -> None:
         generator = bare(generator)
-        self._device, self._classes = data.attributes.device, Classes(data)
+        self._device, self._tables = data.attributes.device, AttributeTables(data)
         self._watcher = Watcher(generator)
-        self._read = 0
+        self._looked = (0, True)  # at how many calls, and whether with now=True
         self._form: CallForm | None = None
         _watched[generator] = self
 
@@ -61,7 +62,7 @@ class LoopCalls:
     def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
         """What is known of this generator's loop from another D³, if it had these attributes."""
         known = _watched.get(bare(generator))
-        if known is None or not torch.equal(known._classes.attributes, data.attributes.cpu()):
+        if known is None or not torch.equal(known._tables.attributes, data.attributes.cpu()):
             return None
         return known
 
@@ -73,15 +74,14 @@ class LoopCalls:
         """The form of the loop's calls; None before one with attributes, or 8 others, was seen.
 
         Args:
-            now: look at everything seen. Otherwise only when it is twice as much as last time, or
-                enough: looking makes a GPU wait.
+            now: look at everything seen. Otherwise only after 1, 2, 4, 8, ... calls: looking makes
+                a GPU wait.
         """
         calls = self._watcher.calls[:]
-        first_enough = self._read < _ENOUGH <= len(calls)
-        if len(calls) > (self._read if now else 2 * self._read) or first_enough:
-            self._read = len(calls)
-            # On the CPU, since some GPUs lack double precision.
-            learnt = learn([call.on_cpu() for call in calls], self._classes, now=now)
+        due = len(calls).bit_length() > self._looked[0].bit_length()
+        if due or (now and self._looked != (len(calls), now)):
+            self._looked = len(calls), now
+            learnt = learn(calls, self._tables, now=now)
             # What 8 calls have shown only the loop's own synthesis changes, so that a run that
             # continues with the form of its state goes on as one that was never stopped.
             form = self._form
@@ -97,21 +97,22 @@ class LoopCalls:
             self.remove()
 
 
+@plain_pytorch()
 @torch.no_grad()
-def learn(calls: list[Call], data: Classes, *, now: bool) -> CallForm | None:
+def learn(calls: list[Call], tables: AttributeTables, *, now: bool) -> CallForm | None:
     """The form of most calls with attributes, and of the loop's own synthesis if there is one.
 
     Other calls may be reconstruction, or on mixtures of classes.
 
     Args:
-        calls: with their rows on the CPU.
-        data: with the attributes.
+        calls: what was seen.
+        tables: of the data's attributes.
         now: answer also if fewer than 8 calls have a form that D³ cannot call in.
     """
     kinds: dict[tuple[object, ...], list[Call]] = {}
     for call in calls:
         kinds.setdefault(call.kind, []).append(call)
-    forms = [form for alike in kinds.values() for form in _forms(alike, data)]
+    forms = [form for alike in kinds.values() for form in _forms(alike, tables)]
     best = max(forms, key=lambda f: (not f.unmatched, f.of_unseen, f.calls, len(f.slots)))
     few = len(calls) < _ENOUGH
     if few and (best.unmatched or (best.problem and not now)):
@@ -126,63 +127,77 @@ def learn(calls: list[Call], data: Classes, *, now: bool) -> CallForm | None:
     return replace(best, calls=agreeing, known_by=known_by, training=training)
 
 
-def _forms(calls: list[Call], data: Classes) -> Iterator[CallForm]:
+def _forms(calls: list[Call], tables: AttributeTables) -> Iterator[CallForm]:
     """The forms of calls with the same kinds of arguments: some may hold attributes."""
-    found: dict[int | str, tuple[Match, list[Tensor]]] = {}
+    matches: dict[int | str, Match] = {}
     for key in calls[0].arguments:
         arguments = [call.arguments[key] for call in calls]
         rows = _rows(arguments)
-        if not rows or _constant(arguments, calls) is not None:
-            continue
-        first = [each[:_COMPARED] for each in rows]
-        if (match := data.find(torch.cat(first))) is not None:
-            found[key] = match, list(match.classes.split([len(each) for each in first]))
-    groups: dict[tuple[tuple[int | str, ...], bool], list[int]] = {}
-    for i in range(len(calls)):
-        known = {key: classes[i] for key, (_, classes) in found.items()}
-        keys = tuple(key for key, ids in known.items() if (ids >= 0).double().mean() > 0.5)
-        of_unseen = bool(keys) and bool(torch.isin(known[keys[0]], data.unseen).any())
-        groups.setdefault((keys, of_unseen), []).append(i)
-    for (keys, of_unseen), group in groups.items():
-        some = [calls[i] for i in group]
-        matches = {key: found[key][0] for key in keys}
-        slots = tuple(_slot(key, some, matches.get(key)) for key in some[0].arguments)
-        quiet = [call.training for call in some if of_unseen and not call.grad]
-        training = quiet[-1] if quiet else None
-        form = CallForm(slots, calls=len(some), training=training, of_unseen=of_unseen)
-        yield _with_prior(form)
+        if rows and _constant(arguments, calls[0].batch) is None:
+            match = tables.find([each[:_COMPARED] for each in rows])
+            matches |= {} if match is None else {key: match}
+    groups: dict[tuple[bool, tuple[int | str, ...]], list[Call]] = {}
+    for i, call in enumerate(calls):
+        classes = {key: match.classes[i] for key, match in matches.items()}
+        keys = tuple(key for key, ids in classes.items() if (ids >= 0).double().mean() > 0.5)
+        of_unseen = bool(keys) and bool(torch.isin(classes[keys[0]], tables.unseen).any())
+        groups.setdefault((of_unseen, keys), []).append(call)
+    for (of_unseen, keys), group in groups.items():
+        yield _form(group, {key: matches[key] for key in keys}, of_unseen=of_unseen)
 
 
-def _rows(arguments: list[Argument]) -> list[Tensor]:
-    """Rows (n, W) of each call; empty if some call passes something else."""
-    rows = [each.rows for each in arguments if each.rows is not None and each.is_rows]
-    return rows if len(rows) == len(arguments) else []
+def _form(calls: list[Call], matches: dict[int | str, Match], *, of_unseen: bool) -> CallForm:
+    """The form of calls that hold attributes in the same places.
+
+    A VAE's decoder gets codes of its encoder: D³ draws from their prior, if nothing else is noise.
+    """
+    slots = tuple(_slot(key, calls, matches.get(key)) for key in calls[0].arguments)
+    quiet = [call.training for call in calls if of_unseen and not call.grad]
+    training = quiet[-1] if quiet else None
+    form = CallForm(slots, calls=len(calls), training=training, of_unseen=of_unseen)
+    codes = [part for part in form.parts if isinstance(part, Unknown) and part.codes]
+    noise = any(isinstance(part, Noise) for part in form.parts)
+    if len(codes) != 1 or form.unmatched or noise:
+        return form
+    seen = f"the loop passes codes of another network ({codes[0].why})"
+    prior = Noise(codes[0].width, seen=seen)
+    return form.changed(lambda part: prior if part is codes[0] else part)
 
 
 def _slot(key: int | str, calls: list[Call], match: Match | None) -> Slot:
     """What calls of one form pass in one place."""
     arguments = [call.arguments[key] for call in calls]
-    if match is None and (constant := _constant(arguments, calls)) is not None:
-        return Slot(key, (constant,))
-    if not (rows := _rows(arguments)):
-        kind = arguments[0].kind
-        words = f"(N, {kind[1:]}" if arguments[0].shape else f"a {kind}"
-        return Slot(key, (Unknown(words, "which is another in other calls"),))
-    if match is None and _is_copy(key, calls):
-        words = f"(N, {rows[0].shape[1]}) numbers"
-        return Slot(key, (Unknown(words, "the same as in an argument before it"),))
+    rows, first = _rows(arguments), arguments[0]
     drawn = [not argument.computed for argument in arguments]
-    shape = arguments[0].shape[1:] if len(arguments[0].shape) > 2 else ()
-    if match is None:
-        return Slot(key, (_numbers(rows, drawn),), shape)
-    parts: list[Part] = []
-    for place in (slice(0, match.place.start), match.place, slice(match.place.stop, None)):
-        columns = [each[:, place] for each in rows]
-        if place == match.place:
-            parts.append(match.attributes)
-        elif columns[0].numel():
-            parts.append(_numbers(columns, drawn))
-    return Slot(key, tuple(parts), shape)
+    parts: list[Part]
+    if match is not None:
+        before = [each[:, : match.place.start] for each in rows]
+        after = [each[:, match.place.stop :] for each in rows]
+        parts = [match.attributes]
+        if before[0].numel():
+            parts.insert(0, _numbers(before, drawn))
+        if after[0].numel():
+            parts.append(_numbers(after, drawn))
+    elif (constant := _constant(arguments, calls[0].batch)) is not None:
+        return Slot(key, (constant,))
+    elif not rows:
+        words = f"(N, {first.kind[1:]}" if first.shape else f"a {first.kind}"
+        parts = [Unknown(words, "which is another in other calls")]
+    elif _is_copy(key, calls):
+        words = f"(N, {rows[0].shape[1]}) numbers"
+        parts = [Unknown(words, "the same as in an argument before it")]
+    else:
+        parts = [_numbers(rows, drawn)]
+    return Slot(key, tuple(parts), first.shape[1:] if len(first.shape) > 2 else ())
+
+
+def _rows(arguments: list[Argument]) -> list[Tensor]:
+    """Rows (n, W) of each call, on the CPU; empty if some call passes something else.
+
+    Some GPUs lack the double precision of what follows.
+    """
+    rows = [each.rows.cpu() for each in arguments if each.rows is not None and each.is_rows]
+    return rows if len(rows) == len(arguments) else []
 
 
 def _is_copy(key: int | str, calls: list[Call]) -> bool:
@@ -194,14 +209,14 @@ def _is_copy(key: int | str, calls: list[Call]) -> bool:
     return False
 
 
-def _constant(arguments: list[Argument], calls: list[Call]) -> Constant | None:
+def _constant(arguments: list[Argument], batch: int) -> Constant | None:
     """What every call passes unchanged, if it is not the rows of a batch."""
     first = arguments[0]
     if first.kind == "NoneType" or first.value is not None:
         same = all(each.value == first.value for each in arguments)
         return Constant(first.value, repr(first.value)) if same else None
     original = first.original() if first.original is not None else None
-    if original is None or first.computed or first.shape[:1] == (calls[0].batch,):
+    if original is None or first.computed or first.shape[:1] == (batch,):
         return None
     for each in arguments:
         if each.original is None or each.original() is not original:
@@ -235,13 +250,3 @@ def _numbers(calls: list[Tensor], drawn: list[bool]) -> Part:
     figures = f"mean {mean:.2g}, standard deviation {deviation:.2g}, {what}"
     codes = not all(drawn) and abs(mean) < 0.5 and 0.2 < deviation < 3
     return Unknown(f"(N, {width}) numbers", figures, width, codes)
-
-
-def _with_prior(form: CallForm) -> CallForm:
-    """With standard normal noise for the codes of a VAE's encoder, if nothing else is noise."""
-    codes = [part for part in form.parts if isinstance(part, Unknown) and part.codes]
-    if len(codes) != 1 or form.unmatched or any(isinstance(part, Noise) for part in form.parts):
-        return form
-    seen = f"the loop passes codes of another network ({codes[0].why})"
-    noise = Noise(codes[0].width, seen=seen)
-    return form.changed(lambda part: noise if part is codes[0] else part)

@@ -44,21 +44,20 @@ class ModuleState:
 
     def __init__(self, modules: Iterable[nn.Module], trained: Iterable[Tensor] = ()) -> None:
         swapped = set(trained)
-        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._contents: list[Callable[[], object]] = []  # calls that restore them
+        self._restoring: list[Callable[[], object]] = []
         parts = itertools.chain.from_iterable(module.modules() for module in modules)
         for part in parts:
             if isinstance(part, torch.jit.ScriptModule):  # without Python dicts
                 held: list[Any] = [*part.buffers(recurse=False)]
             else:
                 for own in (part._buffers, part._parameters, part._modules, vars(part)):
-                    self._attributes.append((own, dict(own)))
+                    self._restoring.append(partial(_reset, own, dict(own)))
                 added = [value for name, value in vars(part).items() if name not in _PLAIN]
                 held = [*part._buffers.values(), *part._parameters.values(), *added]
             for value in held:
                 learnt = isinstance(value, Tensor) and value.requires_grad
                 if isinstance(value, _WITH_CONTENT) and not learnt:
-                    self._contents.append(_restoring(value))
+                    self._restoring.append(_restoring(value))
             for name, parameter in part._parameters.items() if swapped else ():
                 if parameter in swapped:  # gradient reaches the parameter through its copy
                     part._parameters[name] = parameter.clone()  # type: ignore[assignment]
@@ -67,22 +66,19 @@ class ModuleState:
         """Everything is saved already."""
 
     def __exit__(self, *_: object) -> None:
-        _even_if_interrupted(self._restore)
+        _call_all(self._restoring)
 
-    def _restore(self) -> None:
-        for own, before in self._attributes:
-            own.update(before)
-            for name in own.keys() - before.keys():
-                del own[name]
-        for restore in self._contents:
-            restore()
+
+def _reset(own: dict[str, Any], before: dict[str, Any]) -> None:
+    own.update(before)
+    for name in own.keys() - before.keys():
+        del own[name]
 
 
 def _restoring(value: Any) -> Callable[[], object]:
     """A call that gives this object the content that it has now."""
     if isinstance(value, Tensor):
-        # .data: no version bump, so graphs that saved the tensor still run backward.
-        return partial(_write, value.data, value.detach().clone())
+        return partial(_write, value, value.detach().clone())
     if isinstance(value, np.ndarray):
         return partial(np.copyto, value, value.copy()) if value.flags.writeable else bool
     if isinstance(value, np.random.Generator):
@@ -92,7 +88,8 @@ def _restoring(value: Any) -> Callable[[], object]:
     return partial(value.set_state, value.get_state())
 
 
-def _write(memory: Tensor, values: Tensor) -> None:
+def _write(tensor: Tensor, values: Tensor) -> None:
+    memory = tensor.data  # no version bump, so graphs that saved the tensor still run backward
     dense = memory.layout == torch.strided
     fixed = memory.is_inference() or (dense and 0 in memory.stride())  # by expand()
     # What is equal may be mapped from a file, read-only. A GPU would have to wait for the answer.
@@ -101,12 +98,14 @@ def _write(memory: Tensor, values: Tensor) -> None:
         memory.copy_(values)
 
 
-def _even_if_interrupted(restore: Callable[[], None]) -> None:
-    """Restore, and once more from the start if Ctrl-C comes in the middle."""
+def _call_all(calls: Sequence[Callable[[], object]]) -> None:
+    """Calls that restore; once more from the start if Ctrl-C comes in the middle."""
     try:
-        restore()
+        for call in calls:
+            call()
     except KeyboardInterrupt:
-        restore()
+        for call in calls:
+            call()
         raise
 
 
@@ -204,34 +203,26 @@ def weights_from(module: nn.Module, other: nn.Module | None) -> Iterator[None]:
     own, given = ([*net.parameters(), *net.buffers()] for net in (module, other))
     if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
         raise HostError("evaluate(generator=...) takes a generator with the same layers")
-    before = [tensor.detach().clone() for tensor in own]
-
-    def take(values: list[Tensor]) -> None:
-        for tensor, value in zip(own, values, strict=True):
-            _write(tensor.data, value.data)
-
+    restoring = [_restoring(tensor) for tensor in own]
     try:
-        take(given)
+        for tensor, value in zip(own, given, strict=True):
+            _write(tensor, value.data)
         yield
     finally:
-        _even_if_interrupted(partial(take, before))
+        _call_all(restoring)
 
 
 @contextmanager
 def eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Every submodule in eval mode, and afterwards each in the mode it had."""
-    modes = [(m, m.training) for module in modules for m in module.modules()]
-
-    def restore() -> None:
-        for module, training in modes:
-            module.training = training
-
+    parts = [part for module in modules for part in module.modules()]
+    restoring = [partial(setattr, part, "training", part.training) for part in parts]
     try:
-        for module, _ in modes:
-            module.training = False
+        for part in parts:
+            part.training = False
         yield
     finally:
-        _even_if_interrupted(restore)
+        _call_all(restoring)
 
 
 @contextmanager

@@ -6,13 +6,29 @@ import pytest
 import torch
 
 from d3_plugin.attachment.check import Check, Line, call_lines, generator_lines, seen_class_lines
-from d3_plugin.evaluation.seen_class_check import SeenClassCheck
+from d3_plugin.evaluation.seen_class_check import Fit, SeenClassCheck
 from d3_plugin.hosts.call_form import Attributes, CallForm, Noise, Slot, Unknown
 
 SLOTS = Slot(0, (Noise(10),)), Slot(1, (Attributes(torch.ones(3, 4), "attributes x 17"),))
-GOOD = SeenClassCheck(0.97, 0.1, 20.0, {}, 0.9, 0.1, 2.0, 0.0, True, True)
+GOOD = SeenClassCheck(
+    classes=10,
+    own=Fit(0.97, 20.0),
+    in_training=Fit(0.97, 20.0),
+    others={},
+    length=0.9,
+    mode_gap=0.05,
+    equal=0.0,
+    call_seen=True,
+)
 BAD = SeenClassCheck(
-    0.15, 0.1, 0.3, {"attributes first": (0.9, 9.0)}, 0.1, 4.0, 2.0, 1.0, False, True
+    classes=10,
+    own=Fit(0.15, 0.3),
+    in_training=Fit(0.5, 5.0),
+    others={"generator(attributes, noise)": Fit(0.9, 9.0)},
+    length=0.1,
+    mode_gap=2.0,
+    equal=1.0,
+    call_seen=False,
 )
 
 
@@ -52,7 +68,7 @@ def test_what_looks_wrong() -> None:
     assert len(check.problems) == 5
     assert "5 of these look wrong" in repr(check)
     assert "! generator's call" in repr(check)
-    assert "layer=..." in check.problems[0]
+    assert "as layer= (computed)" in check.problems[0]
     assert "before backward()" in check.problems[1]
     assert "⚠" in check._repr_html_()
 

@@ -93,6 +93,7 @@ NOISES: dict[str, tuple[Callable[[int], Tensor], float, float]] = {
 @pytest.mark.parametrize("name", NOISES)
 def test_noise_of_the_loop_or_the_user(toy_data: GZSLData, name: str) -> None:
     draw, low, high = NOISES[name]
+    torch.manual_seed(1)  # of an untrained generator the seen-class check says this or that
     net = Recorder()
     d3 = trained(net, toy_data, lambda g, a: g(a, draw(len(a))), steps=20)
     d3.evaluate()
@@ -123,7 +124,7 @@ def test_an_input_that_d3_cannot_make(toy_data: GZSLData, when: str) -> None:
         g(a, torch.randn(len(a), 5), layer=other(a))
 
     if when == "loss":
-        with pytest.raises(HostError, match=message + r"generator\(attributes, torch.randn"):
+        with pytest.raises(HostError, match=message):
             trained(net, toy_data, loop, steps=40)
     else:
         d3 = trained(net, toy_data, loop, steps=4)
@@ -202,7 +203,7 @@ def test_wrong_guess_without_a_loop(function: Callable[..., object]) -> None:
     data, net = load("digits").scaled(), learnt()
     with pytest.warns(D3Warning) as said:
         function(generator=net, data=data)
-    assert any("with attributes first" in str(each.message) for each in said)
+    assert any("with generator(attributes, noise" in str(each.message) for each in said)
     function(
         generator=net, data=data, synthesize=lambda ids, a: net(a, torch.randn_like(a))
     )  # any warning would be an error here

@@ -84,6 +84,26 @@ def test_buffers_are_kept_and_the_graph_still_runs() -> None:
     out.sum().backward()
 
 
+class Rebinding(nn.Module):
+    """Its forward pass puts other memory into a buffer and an untrained parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(2))
+        self.average = nn.Parameter(torch.ones(2), requires_grad=False)
+
+    def forward(self) -> None:
+        self.mean.data = 2 * self.mean.data
+        self.average.data = 3 * self.average.data
+
+
+def test_values_are_kept_in_whatever_memory() -> None:
+    net = Rebinding()
+    with ModuleState([net]):
+        net()
+    assert [net.mean.tolist(), net.average.tolist()] == [[1, 1], [1, 1]]
+
+
 def test_eval_mode_restores_each_module() -> None:
     net = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Linear(2, 2)))
     net[1][0].eval()
