@@ -75,7 +75,7 @@ class RandomStream:
         }
         self._now: dict[str, Any] = {
             **{kind: generator.get_state() for kind, generator in torch_generators.items()},
-            "numpy": _nothing_waiting(numpy),
+            "numpy": numpy,
             "python": random.Random(seed).getstate(),
         }
         self._begun = self._now
@@ -95,7 +95,6 @@ class RandomStream:
                 yield
                 if not again:
                     self._begun, self._now = start, _streams(self._device)
-                    self._now["numpy"] = _nothing_waiting(self._now["numpy"])
             finally:
                 _numpy_random.set_bit_generator(numpys)
                 set_global_streams(outside, self._device)
@@ -172,11 +171,6 @@ def _bit_generator(state: dict[str, Any]) -> Any:
     made = getattr(np.random, _KINDS[_KINDS.index(state["bit_generator"])])()
     made.state = state
     return made
-
-
-def _nothing_waiting(state: dict[str, Any]) -> dict[str, Any]:
-    """NumPy's state without the second normal number of a pair."""
-    return {name: state[name] for name in ("bit_generator", "state")}
 
 
 def _without_arrays(state: Any) -> Any:
