@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,6 @@ from d3_plugin.errors import InputError
 
 NoiseSource = Callable[[int], Tensor] | Distribution
 """``n -> (n, Z)``, or a distribution of rows or of single values."""
-
-
-_AS_THE_LOOP = (
-    "attach(synthesize=lambda class_ids, attributes: generator(...)), a function that calls the "
-    "generator as the loop does"
-)
 
 
 @dataclass(frozen=True)
@@ -34,6 +28,11 @@ class Attributes:
     def rows(self, class_ids: Tensor, dtype: torch.dtype) -> Tensor:
         rows = self.table.to(class_ids.device, dtype)[class_ids]
         return rows + self.jitter * torch.randn_like(rows) if self.jitter else rows
+
+    @property
+    def python(self) -> str:
+        """What a user writes for it; an ellipsis where only the loop knows."""
+        return "attributes" if str(self) == "attributes" else "..."
 
     def __str__(self) -> str:
         return self.words + (f" + normal noise of {self.jitter:g}" if self.jitter else "")
@@ -65,6 +64,13 @@ class Noise:
         scale = self.second if self.kind == "normal" else self.second - self.first
         as_drawn = (self.first, scale) == (0.0, 1.0)  # bit for bit
         return rows if as_drawn else self.first + scale * rows
+
+    @property
+    def python(self) -> str:
+        draw = f"torch.rand{'n' * (self.kind == 'normal')}(len(attributes), {self.width})"
+        scale = self.second if self.kind == "normal" else self.second - self.first
+        draw = draw if scale == 1 else f"{scale:g} * {draw}"
+        return draw if self.first == 0 else f"{self.first:g} + {draw}"
 
     def __str__(self) -> str:
         form = f"{self.kind}({self.first:g}, {self.second:g})"
@@ -102,6 +108,10 @@ class Constant:
         """Whether it is None, a number or text."""
         return self.value is None or isinstance(self.value, (int, float, str))
 
+    @property
+    def python(self) -> str:
+        return "..." if isinstance(self.value, Tensor) else self.words
+
     def __str__(self) -> str:
         return self.words
 
@@ -114,6 +124,7 @@ class Unknown:
     why: str = field(compare=False)
     width: int = field(default=0, compare=False)  # of floating rows
     codes: bool = field(default=False, compare=False)  # like those that a VAE's decoder gets
+    python: ClassVar[str] = "..."
 
     def __str__(self) -> str:
         return self.words
@@ -147,6 +158,12 @@ class Slot:
         whys = "; ".join(part.why for part in self.parts if isinstance(part, Unknown))
         place = f"{self.key}=" if isinstance(self.key, str) else f"argument {self.key + 1}"
         return f"as {place} ({whys})" if whys else ""
+
+    @property
+    def python(self) -> str:
+        parts = [part.python for part in self.parts]
+        value = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], 1)"
+        return f"{self.key}={value}" if isinstance(self.key, str) else value
 
     def __str__(self) -> str:
         parts = " | ".join(map(str, self.parts))
@@ -237,18 +254,23 @@ class CallForm:
     @property
     def problem(self) -> str:
         """Why D³ cannot call in this form, and what to write; empty if it can."""
-        unknown = " and ".join(slot.problem for slot in self.slots if slot.problem)
+        unknown = [slot for slot in self.slots if slot.problem]
+        if not unknown and not self.unmatched:
+            return ""
+        arguments = ", ".join(slot.python for slot in self.slots)
+        advice = f"attach(synthesize=lambda class_ids, attributes: generator({arguments}))"
         if self.unmatched:
             return (
                 f"the loop calls {self}, and nothing in it is a row of data.attributes, scaled or "
-                f"not: give data= the attributes that the loop passes, or pass {_AS_THE_LOOP}"
+                "not: give data= the attributes that the loop passes, or pass a function that "
+                f"calls the generator as the loop does, {advice}"
             )
-        if unknown:
-            return (
-                f"the loop calls {self}. D³ cannot make what it passes {unknown}: pass "
-                f"{_AS_THE_LOOP}, with the loop's own expression for that"
-            )
-        return ""
+        where = " and ".join(slot.problem for slot in unknown)
+        could = replace(self, slots=tuple(slot for slot in self.slots if not slot.problem))
+        return (
+            f"the loop calls {self}. D³ cannot make what it passes {where} and would call {could}. "
+            f"Pass {advice} with the loop's own expression for ..."
+        )
 
     @property
     def note(self) -> str:

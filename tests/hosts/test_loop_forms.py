@@ -194,8 +194,9 @@ ENCODER, NETWORK, CODER = Encoder(), Encoder(7), nn.Linear(64, 7)
 UNKNOWN: dict[str, tuple[Idiom, str]] = {
     "output of another network": (
         lambda g, y, a, d: g(torch.randn(64, Z), a, layer=NETWORK(a)),
-        r"calls generator\(noise \(N, 10\) of normal\(0, 1\), attributes, layer=\(N, 7\) numbers"
-        r".*as layer= \(.*computed by another network\).*synthesize=lambda class_ids, attributes:",
+        r"as layer= \(.*computed by another network\) and would call generator\(noise \(N, 10\) of "
+        r"normal\(0, 1\), attributes\).*generator\(torch.randn\(len\(attributes\), 10\), "
+        r"attributes, layer=\.\.\.\)",
     ),
     "a mixture": (
         lambda g, y, a, d: g(
@@ -213,7 +214,7 @@ UNKNOWN: dict[str, tuple[Idiom, str]] = {
     ),
     "features": (
         lambda g, y, a, d: g(d.train_features[:64], a),
-        "as argument 1 .*lambda class_ids, attributes:",
+        r"as argument 1 .*lambda class_ids, attributes: generator\(\.\.\., attributes\)",
     ),
     "the same noise twice": (
         lambda g, y, a, d: (lambda z: g(z, a, z))(torch.randn(64, Z)),
