@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import describe, some
-from d3_plugin.data._matfile import CLASS_NAMES, SETS, mat_bytes
+from d3_plugin.data.array_files import CLASS_NAMES, SETS, mat_bytes
 from d3_plugin.data.assemble import Rows, from_rows, warn_of_attributes
 from d3_plugin.data.consistency import check_problem
 from d3_plugin.data.parts import (

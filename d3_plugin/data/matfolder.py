@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from d3_plugin.checks import describe
-from d3_plugin.data._matfile import CLASS_NAMES, SETS, read, text
+from d3_plugin.data.array_files import CLASS_NAMES, SETS, read, text
 from d3_plugin.data.assemble import Rows, from_rows, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.parts import DataProblems, as_ids, as_row_numbers, as_rows

@@ -23,7 +23,7 @@ from d3_plugin.hosts.call_form import (
     Slot,
 )
 from d3_plugin.hosts.isolation import RandomStream
-from d3_plugin.hosts.loop_form import LoopCalls, bare
+from d3_plugin.hosts.loop_form import LoopForm, bare
 
 _WORDS = ("att", "attr", "attribute", "semantic")
 CONDITION_NAMES = ("c", "cond", "condition", *_WORDS, *(f"{word}s" for word in _WORDS))
@@ -63,15 +63,15 @@ class GeneratorCall:
         width = noise_dim or noise_width(generator, data.attributes.shape[1])
         self.guess = guessed_form(generator, data.attributes, width)
         self._width, self._data = width, data
-        self.loop = LoopCalls.of(generator, data)
+        self.loop = LoopForm.of(generator, data)
         self._guess_used = self._noted = False
 
     def watch(self) -> None:
         """Learn from the loop's own calls from now on."""
-        self.loop, self._guess_used = LoopCalls(self._generator, self._data), False
+        self.loop, self._guess_used = LoopForm(self._generator, self._data), False
 
     def form(self, *, now: bool = False) -> CallForm:
-        """The loop's, where it is known, or else the guess; see :meth:`LoopCalls.form`."""
+        """The loop's, where it is known, or else the guess; see :meth:`LoopForm.form`."""
         learnt = self.loop.form(now=now) if self.loop is not None else None
         form = learnt or self.guess
         return form if self._noise is None else form.with_noise(self._noise)

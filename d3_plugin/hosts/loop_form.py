@@ -36,10 +36,10 @@ def bare(generator: nn.Module) -> nn.Module:
     return generator
 
 
-_watched: weakref.WeakKeyDictionary[nn.Module, LoopCalls] = weakref.WeakKeyDictionary()
+_watched: weakref.WeakKeyDictionary[nn.Module, LoopForm] = weakref.WeakKeyDictionary()
 
 
-class LoopCalls:
+class LoopForm:
     """Learns from the loop's own calls how it calls its generator.
 
     They are watched until the loop's own synthesis of unseen classes was seen and 8 calls agree.
@@ -59,7 +59,7 @@ class LoopCalls:
         _watched[generator] = self
 
     @staticmethod
-    def of(generator: nn.Module, data: GZSLData) -> LoopCalls | None:
+    def of(generator: nn.Module, data: GZSLData) -> LoopForm | None:
         """What is known of this generator's loop from another D³, if it had these attributes."""
         known = _watched.get(bare(generator))
         if known is None or not torch.equal(known._tables.attributes, data.attributes.cpu()):

@@ -56,6 +56,7 @@ def test_example_runs(
     assert re.search(last_line, shown.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_ddp_example_runs_in_two_processes() -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for _ in range(3):

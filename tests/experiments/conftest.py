@@ -13,7 +13,7 @@ from d3_plugin.evaluation.softmax import train_softmax
 from d3_plugin.experiments import unchanged_training
 from d3_plugin.report import page
 
-AS_THEY_ARE = ("test_compare", "test_data_inputs")
+AS_THEY_ARE = ("test_clusters", "test_compare", "test_data_inputs")
 """With runs of other processes, which no shortcut reaches; with warnings of a poor generator."""
 
 

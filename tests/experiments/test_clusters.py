@@ -43,10 +43,10 @@ def refusal(scheduler: str | None, error: type[Exception]) -> str:
 
 
 @pytest.fixture(scope="module")
-def loky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of this machine, one thread a run as on a cluster."""
-    out = tmp_path_factory.mktemp("loky")
-    assert main([*COMMAND, "--jobs", "2", "--out", str(out)]) == 0
+    out = tmp_path_factory.mktemp("here")
+    assert main([*COMMAND, "--out", str(out)]) == 0
     return out
 
 
@@ -60,13 +60,13 @@ def cluster() -> Iterator[str]:
 
 
 def test_dask_gives_the_results_of_this_machine(
-    loky: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random streams belong to a process: trainings in a worker's threads would mix them."""
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster)
     monkeypatch.setitem(__import__("dask").config.config, "scheduler-address", cluster)
     assert main([*COMMAND, "--backend", "dask", "--out", str(tmp_path)]) == 0
-    assert results(tmp_path) == results(loky)
+    assert results(tmp_path) == results(here)
 
 
 def test_dask_takes_a_family_by_its_import_path(

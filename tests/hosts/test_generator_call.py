@@ -19,7 +19,7 @@ from d3_plugin.hosts.generator_call import (
     guessed_form,
     noise_width,
 )
-from d3_plugin.hosts.loop_form import LoopCalls
+from d3_plugin.hosts.loop_form import LoopForm
 from tests.hosts.watched import NOISE, Problem, Z
 from tests.toys import FeedbackGenerator, parts_of
 
@@ -134,11 +134,11 @@ def test_loop_contradicts_the_guess() -> None:
     net, attributes = Net(), problem.data.attributes
     guess = guessed_form(net, attributes, Z)
     assert str(guess) == f"generator(attributes, {NOISE})"
-    calls = LoopCalls(net, problem.data)
+    calls = LoopForm(net, problem.data)
     net(torch.randn(64, Z), problem.batch()[1])
     learnt = calls.form()
     assert "the loop calls generator(noise" in contradiction(net, guess, learnt)
-    by_keyword = LoopCalls(same := Net(), problem.data)
+    by_keyword = LoopForm(same := Net(), problem.data)
     same(z=torch.randn(64, Z), c=problem.batch()[1])
     assert contradiction(same, guess, by_keyword.form()) == ""
 

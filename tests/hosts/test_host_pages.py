@@ -224,6 +224,7 @@ def test_every_misplaced_anchor_is_listed() -> None:
         assert part in str(error.value)
 
 
+@pytest.mark.slow
 def test_driver_on_a_miniature_host(tmp_path: Path) -> None:
     """The driver with another page, on a host written here."""
     (tmp_path / "fclswgan.md").write_text(PAGE, encoding="utf-8")

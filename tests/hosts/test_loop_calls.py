@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from d3_plugin.hosts.loop_calls import own_calls
-from d3_plugin.hosts.loop_form import LoopCalls
+from d3_plugin.hosts.loop_form import LoopForm
 from tests.hosts.watched import NOISE, Problem, Z
 
 
@@ -49,7 +49,7 @@ def saved(net: nn.Module) -> nn.Module:
 )
 def test_copies_are_not_watched(made: Callable[[nn.Module], nn.Module], problem: Problem) -> None:
     net = Small()
-    calls = LoopCalls(net, problem.data)
+    calls = LoopForm(net, problem.data)
     twin, given = made(net), (torch.randn(64, Z), problem.batch()[1])
     assert torch.equal(twin(*given), net.layer(torch.cat(given, 1)))
     assert calls.form(now=True) is None
@@ -71,7 +71,7 @@ def test_compiled_generator(watched: str, problem: Problem) -> None:
 
     net = Small()
     fast = torch.compile(net, backend=backend, fullgraph=True)
-    calls = LoopCalls(fast if watched == "compiled" else net, problem.data)
+    calls = LoopForm(fast if watched == "compiled" else net, problem.data)
     for _ in range(4):
         fast(torch.randn(64, Z), problem.batch()[1])
     calls.remove()
@@ -85,7 +85,7 @@ def test_compiled_step(problem: Problem) -> None:
     """The hook is in the graph as nothing at all; a copy's, too."""
     torch._dynamo.reset()
     net = Small()
-    calls = LoopCalls(net, problem.data)
+    calls = LoopForm(net, problem.data)
     for each in (net, copy.deepcopy(net)):
         step = torch.compile(lambda z, a, g=each: g(z, a).sum(), backend="eager", fullgraph=True)
         step(torch.randn(64, Z), problem.batch()[1])
@@ -95,7 +95,7 @@ def test_compiled_step(problem: Problem) -> None:
 def test_scripted_generator(problem: Problem) -> None:
     """It takes no hooks."""
     net = torch.jit.script(Small())
-    calls = LoopCalls(net, problem.data)
+    calls = LoopForm(net, problem.data)
     net(torch.randn(64, Z), problem.batch()[1])
     assert calls.form(now=True) is None
     calls.remove()
@@ -108,7 +108,7 @@ def test_one_process_of_several(problem: Problem, tmp_path: Path) -> None:
     try:
         for wrapper in (nn.parallel.DistributedDataParallel, nn.DataParallel):
             wrapped = wrapper(Small())
-            calls = LoopCalls(wrapped, problem.data)
+            calls = LoopForm(wrapped, problem.data)
             wrapped(torch.randn(64, Z), problem.batch()[1]).sum().backward()
             assert str(calls.form()) == f"generator({NOISE}, attributes)"
     finally:
@@ -122,7 +122,7 @@ def test_nothing_of_the_loop_changes(problem: Problem) -> None:
     state = torch.get_rng_state()
     net = Small()
     keys, state = list(net.state_dict()), torch.get_rng_state()
-    calls = LoopCalls(net, problem.data)
+    calls = LoopForm(net, problem.data)
     out = net(*given)
     calls.form(now=True)
     assert torch.equal(torch.get_rng_state(), state)

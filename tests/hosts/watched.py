@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from d3_plugin.data import load
 from d3_plugin.hosts.call_form import CallForm
-from d3_plugin.hosts.loop_form import LoopCalls
+from d3_plugin.hosts.loop_form import LoopForm
 
 Z = 10
 NOISE = "noise (N, 10) of normal(0, 1)"
@@ -34,7 +34,7 @@ class Problem:
     def __init__(self, attributes: Tensor) -> None:
         self.data = replace(load("digits"), attributes=attributes)
         self.net = Anything()
-        self.calls = LoopCalls(self.net, self.data)
+        self.calls = LoopForm(self.net, self.data)
 
     def batch(self, rows: int = 64) -> tuple[Tensor, Tensor]:
         """Class ids of seen classes and their attributes."""
