@@ -2,7 +2,7 @@
 
 From a command to stored runs, in the order in which it is read:
 
-- ``options``, with ``settings_file`` and ``families``: what all commands take, checked as it is made.
+- ``options``, with ``settings_file`` and ``families``: what all commands take, checked when made.
 - ``comparison``, ``tuning``, ``bench``: the commands, each with the options of its own; ``flags``
   makes a command line of them.
 - ``plan``: which runs there are, and which share a training.
