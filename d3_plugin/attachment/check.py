@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pluggy
 
 from d3_plugin.attachment.generator_loss import GeneratorLoss
-from d3_plugin.evaluation.seen_class_check import SeenClassCheck, check_seen_classes
+from d3_plugin.evaluation.seen_class_check import SeenClassCheck, compare_seen_classes
 from d3_plugin.hooks.user_functions import UserHooks, synthesizes, users_of
 from d3_plugin.hosts.call_form import CallForm
 from d3_plugin.hosts.host import Host
@@ -93,7 +93,7 @@ class Check:
         )
 
 
-def check_of(loss: GeneratorLoss, seed: int, *, prove: bool) -> Check:
+def findings(loss: GeneratorLoss, seed: int, *, prove: bool) -> Check:
     """See :meth:`d3_plugin.D3.check`."""
     host, hooks = loss.host, loss.hooks
     call, by = host.from_noise, synthesizes(hooks, host)
@@ -115,7 +115,7 @@ def check_of(loss: GeneratorLoss, seed: int, *, prove: bool) -> Check:
         own, whole = (f"{1000 * each:.3g} ms" for each in seconds)
         lines.append(Line("time of a step", f"D³ {own} of {whole}", "the last steps"))
     if prove:
-        lines += seen_class_lines(check_seen_classes(host, hooks, seed))
+        lines += seen_class_lines(compare_seen_classes(host, hooks, seed))
     return Check(host.name, lines)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.attachment.check import Check, check_of
+from d3_plugin.attachment.check import Check, findings
 from d3_plugin.attachment.generator_loss import GeneratorLoss
 from d3_plugin.attachment.hook_mode import OptimizerHook
 from d3_plugin.attachment.saved_state import continue_from, state_of
@@ -234,7 +234,7 @@ class D3:
         ``prove`` also synthesises seen classes and compares them with the training rows.
         """
         with plain_pytorch(self.host.generator):
-            return check_of(self._loss, self._seed, prove=prove)
+            return findings(self._loss, self._seed, prove=prove)
 
     def detach(self) -> None:
         """Remove D³ from the host, without a trace. ``evaluate`` still works."""

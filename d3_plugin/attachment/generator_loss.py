@@ -18,7 +18,7 @@ from d3_plugin.distillation.distiller import Distiller
 from d3_plugin.distillation.settings import CHANGEABLE, D3Settings
 from d3_plugin.distillation.student_trainer import LOOK_EVERY, StudentTrainer
 from d3_plugin.errors import HostError, InputError, warn
-from d3_plugin.evaluation.seen_class_check import check_seen_classes
+from d3_plugin.evaluation.seen_class_check import compare_seen_classes
 from d3_plugin.hooks.calls import after_step, extra_terms
 from d3_plugin.hosts.batch_values import Rows
 from d3_plugin.hosts.host import Host, StepBatch
@@ -229,7 +229,7 @@ class GeneratorLoss:
     def _prove(self) -> None:
         """Warns of a wrong call or scale of the data while the training can still be stopped."""
         with plain_pytorch(self.host.generator):
-            proof = check_seen_classes(self.host, self.hooks, _SHOWN_AFTER)
+            proof = compare_seen_classes(self.host, self.hooks, _SHOWN_AFTER)
         for sentence in proof.warnings_of_the_call:
             warn(sentence)
 

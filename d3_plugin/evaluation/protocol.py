@@ -23,7 +23,7 @@ from d3_plugin.evaluation.doubts import ADVICE, doubts_of_chance, doubts_of_clas
 from d3_plugin.evaluation.final_classifier import FinalClassifier, HostScorer
 from d3_plugin.evaluation.metrics import ood_auroc
 from d3_plugin.evaluation.result import Evaluation, mean_metrics
-from d3_plugin.evaluation.seen_class_check import check_seen_classes
+from d3_plugin.evaluation.seen_class_check import compare_seen_classes
 from d3_plugin.functional import id_score
 from d3_plugin.hooks.describe import host_of
 from d3_plugin.hosts.host import Host
@@ -232,7 +232,7 @@ class Scored:
         return FinalClassifier(scorer, student, self.host.data.seen_classes, self.settings)
 
     def _doubts_of_rows(self) -> list[str]:
-        return check_seen_classes(self.host, self.hooks, self.seed).warnings
+        return compare_seen_classes(self.host, self.hooks, self.seed).warnings
 
 
 def _in_distribution(distiller: Distiller, rows: Tensor) -> npt.NDArray[np.float64]:

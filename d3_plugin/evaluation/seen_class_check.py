@@ -210,7 +210,7 @@ def compare_with_real(
     )
 
 
-def check_seen_classes(host: Host, hooks: pluggy.HookRelay, seed: int) -> SeenClassCheck:
+def compare_seen_classes(host: Host, hooks: pluggy.HookRelay, seed: int) -> SeenClassCheck:
     """:func:`compare_with_real` of a host, in a random stream of its own."""
     call, by = host.from_noise, synthesizes(hooks, host)
 
