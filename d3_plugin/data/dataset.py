@@ -23,8 +23,8 @@ from d3_plugin.data.parts import (
     as_parts,
     as_row_numbers,
     as_rows,
-    check_class_order,
     check_row_order,
+    names_of_index,
 )
 from d3_plugin.errors import DataError
 from d3_plugin.files import remove_stale, write_folder
@@ -153,7 +153,7 @@ class GZSLData:
         except TypeError:
             problems.add(f"class_names is {describe(class_names)}; expected C names")
             names = []
-        in_index = check_class_order("attributes", attributes, names, problems)
+        in_index = names_of_index("attributes", attributes, names, problems)
         vectors = as_rows("attributes", attributes, problems, "(C, A)")
         made = from_rows(Rows(matrix, ids, vectors, sets, names or in_index), problems)
         warn_of_attributes(name, made)

@@ -105,7 +105,7 @@ def as_parts(
     for part in PARTS:
         pair = f"{part}_features", f"{part}_labels"
         check_row_order({called(name): given[name] for name in pair}, problems)
-    check_class_order(called("attributes"), given["attributes"], class_names, problems)
+    names_of_index(called("attributes"), given["attributes"], class_names, problems)
     devices = {called(name): str(part.device) for name, part in parts.items()}
     one = problems.check(len(set(devices.values())) < 2, f"parts on several devices: {devices}")
     return parts if one else {}
@@ -138,13 +138,12 @@ def _array(value: Any) -> Any:
     return np.stack(list(array)) if array.ndim == 1 else array  # a column of vectors
 
 
-def check_class_order(
+def names_of_index(
     name: str, value: Any, class_names: Sequence[str], problems: Problems
 ) -> list[str]:
-    """Check that the index of a pandas object does not contradict the order of the classes.
+    """The class names in the index of a pandas object; [] if it has none.
 
-    Returns:
-        The names of its rows, [] if it has none.
+    Notes a problem if the index contradicts the order of the classes.
     """
     index = list(value.index) if hasattr(value, "iloc") else []
     ids = list(range(len(index)))
