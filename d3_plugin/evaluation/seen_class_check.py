@@ -57,8 +57,8 @@ class SeenClassCheck:
         own, in_training: rows as the final classifier gets them, and rows in train mode.
         others: rows of calls of other forms, by the call.
         length: norm of synthetic rows divided by that of real rows of the same classes.
-        mode_gap: distance between a class's means in eval and in train mode, divided by that
-            between the means of two classes.
+        mode_gap: distance between a class's means in eval and in train mode.
+        between: distance between the means of two classes in train mode.
         equal: share of classes whose rows are all equal in eval mode.
         call_seen: whether the loop was seen to make this call; bad rows then need more training.
         warnings: sentences; empty if all is well.
@@ -70,6 +70,7 @@ class SeenClassCheck:
     others: Mapping[str, Fit]
     length: float
     mode_gap: float
+    between: float
     equal: float
     call_seen: bool
 
@@ -86,9 +87,9 @@ class SeenClassCheck:
         if self._modes_differ:
             found.append(
                 f"rows in eval mode differ from rows in train mode: a class's mean moves by "
-                f"{self.mode_gap:.2g} times the distance between two classes. D³ learns from train "
-                "mode, the final classifier from eval mode; batch statistics that also come from "
-                "other inputs do this"
+                f"{self.mode_gap:.2g}, two classes are {self.between:.2g} apart. D³ learns from "
+                "train mode, the final classifier from eval mode; batch statistics that also come "
+                "from other inputs do this"
             )
         if self.equal > _GOOD:
             found.append(
@@ -132,7 +133,7 @@ class SeenClassCheck:
 
     @property
     def _modes_differ(self) -> bool:
-        return self._informed and self.mode_gap > 1
+        return self._informed and self.mode_gap > self.between
 
     @property
     def _figures(self) -> str:
@@ -204,7 +205,8 @@ def compare_with_real(
         in_training=fit(in_training),
         others=others,
         length=(rows.norm(dim=1).mean() / norms.mean()).item(),
-        mode_gap=(moved / torch.pdist(means_of(in_training)).mean()).item(),
+        mode_gap=moved.item(),
+        between=torch.pdist(means_of(in_training)).mean().item(),
         equal=torch.eq(by_class, by_class[0]).all(dim=2).all(dim=0).float().mean().item(),
         call_seen=call_seen,
     )

@@ -17,6 +17,7 @@ GOOD = SeenClassCheck(
     others={},
     length=0.9,
     mode_gap=0.05,
+    between=1.0,
     equal=0.0,
     call_seen=True,
 )
@@ -27,6 +28,7 @@ BAD = SeenClassCheck(
     others={"generator(attributes, noise)": Fit(0.9, 9.0)},
     length=0.1,
     mode_gap=2.0,
+    between=1.0,
     equal=1.0,
     call_seen=False,
 )
