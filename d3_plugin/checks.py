@@ -38,7 +38,8 @@ NonNegative = Annotated[float, "at least 0"]
 Count = Annotated[int, "at least 1"]
 Effort = Annotated[int, "1 to 10000"]
 Seed = Annotated[int, "0 to 2**32 - 1"]
-Measured = Annotated[float, "NaN and Inf included"]
+_MEASURED = "NaN and Inf included"
+Measured = Annotated[float, _MEASURED]
 """Of a training, which may diverge."""
 
 _LARGEST = sys.float_info.max
@@ -50,10 +51,10 @@ _IN_RANGE: dict[str, Callable[[float], bool]] = {
     "at least 0 and below 1": lambda value: 0 <= value < 1,
     "1 to 10000": lambda value: 1 <= value <= 10_000,
     "0 to 2**32 - 1": lambda value: 0 <= value < 2**32,
-    "NaN and Inf included": lambda value: True,
+    _MEASURED: lambda value: True,
 }
 _WORDS: dict[Any, str] = {
-    **{float: "a finite number", Measured: "a number", int: "an int", bool: "True or False"},
+    **{float: "a finite number", int: "an int", bool: "True or False"},
     **{str: "a str", dict: "a dict", list: "a list", type(None): "None"},
 }
 _SHORT = reprlib.Repr()
@@ -147,10 +148,11 @@ def _is(value: Any, hint: Any) -> bool:
         return True
     if isinstance(value, np.generic):
         value = value.item()
-    if origin is Annotated and inner[1] in _IN_RANGE:
-        return _is_number(value, inner[0]) and _IN_RANGE[inner[1]](value)
-    if origin is Annotated:  # a third party's note on its setting
-        return _is(value, inner[0])
+    if origin is Annotated:
+        bound = _range(inner)
+        if bound is None:
+            return _is(value, inner[0])
+        return _is_number(value, inner[0]) and _IN_RANGE[bound](value)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in inner)
     if origin in (Union, types.UnionType):
@@ -167,12 +169,19 @@ def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, numbers) and not isinstance(value, bool)
 
 
+def _range(inner: Sequence[Any]) -> str | None:
+    """The range in ``Annotated[...]``; third parties have notes of their own there."""
+    notes = (each for each in inner[1:] if isinstance(each, str) and each in _IN_RANGE)
+    return next(notes, None)
+
+
 def _words(hint: Any) -> str:
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        bound, kind = _range(inner), _words(inner[0])
+        return "a number" if bound == _MEASURED else kind if bound is None else f"{kind}, {bound}"
     if hint in _WORDS:
         return _WORDS[hint]
-    if origin is Annotated:
-        return f"{_words(inner[0])}, {inner[1]}"
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner))
     if origin in (Union, types.UnionType):
@@ -190,65 +199,6 @@ def did_you_mean(name: str, known: list[str]) -> str:
     """``; did you mean 'x'?``, or all known names if none is close."""
     close = get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
-
-
-def check_matrices(function: str, *tensors: Tensor) -> None:
-    """Check that every tensor is a floating (N, K) matrix with K > 0, all with the same N.
-
-    Raises:
-        InputError: they are not; lists every dtype and shape.
-    """
-    rows = {t.shape[0] if _is_matrix(t) else None for t in tensors}
-    if None in rows or len(rows) > 1:
-        got = ", ".join(map(describe, tensors))
-        raise InputError(f"{function} takes dense floating (N, K) tensors of equal N, got {got}")
-
-
-def _is_matrix(value: Any) -> bool:
-    dense = isinstance(value, Tensor) and value.is_floating_point() and not value.is_sparse
-    return dense and value.ndim == 2 and value.shape[1] > 0
-
-
-def check_labels(function: str, labels: Tensor, rows: int, num_classes: int | None = None) -> None:
-    """Check that ``labels`` is an integer (N,) tensor with one label per row.
-
-    Raises:
-        InputError: wrong shape or dtype; on the CPU also values outside 0..num_classes-1.
-    """
-    if not is_integer(labels) or tuple(labels.shape) != (rows,):
-        raise InputError(f"{function} takes integer labels ({rows},), got {describe(labels)}")
-    # Reading values would make a GPU wait, and break the graph while compiling.
-    if num_classes is None or labels.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    low, high = map(int, labels.aminmax()) if rows else (0, 0)
-    if low < 0 or high >= num_classes:
-        raise InputError(f"{function} takes labels in 0..{num_classes - 1}, got {low}..{high}")
-
-
-def check_seen_classes(function: str, seen_classes: Tensor, num_classes: int | None = None) -> None:
-    """Check that ``seen_classes`` is an integer (S,) tensor of distinct class ids.
-
-    Raises:
-        InputError: it is not, or an id is outside 0..num_classes-1.
-    """
-    fits = is_integer(seen_classes) and not seen_classes.is_meta  # whose values are not known
-    if not fits or seen_classes.ndim != 1 or not len(seen_classes):
-        raise InputError(
-            f"{function} takes seen_classes (S,) as integer class ids (mask.nonzero()[:, 0] of a "
-            f"mask), got {describe(seen_classes)}"
-        )
-    ids = seen_classes.tolist()
-    if len(set(ids)) < len(ids) or min(ids) < 0 or (num_classes and max(ids) >= num_classes):
-        last = "C-1" if num_classes is None else num_classes - 1
-        raise InputError(f"{function} takes distinct seen_classes in 0..{last}, got {ids}")
-
-
-def is_integer(tensor: object) -> bool:
-    """Whether this is a tensor that can hold class ids; uint8 can, bool cannot."""
-    return isinstance(tensor, Tensor) and tensor.dtype in _INTEGERS
-
-
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def describe(value: Any) -> str:
@@ -286,6 +236,12 @@ def takes(arguments: Callable[P, Given]) -> Callable[[Callable[[Given], R]], Cal
                 raise TypeError(
                     f"{function.__name__}() has no argument {name!r}{did_you_mean(name, names)}"
                 )
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(
+                    f"{function.__name__}() takes its arguments by name: {error}"
+                ) from None
             return function(arguments(*args, **kwargs))
 
         answer = inspect.signature(function).return_annotation

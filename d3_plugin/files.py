@@ -38,7 +38,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     with _written_beside(folder) as temporary:
         if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError("it exists already")
+            raise StorageError(f"{folder} exists already; name a new folder")
         temporary.mkdir()
         for name, content in files.items():
             _write_synced(temporary / name, content)
@@ -69,6 +69,8 @@ def _written_beside(path: Path) -> Iterator[Path]:
         except BaseException:
             _remove(temporary)
             raise
+    except StorageError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: not a valid path
         reason = getattr(error, "strerror", None) or error
         raise StorageError(

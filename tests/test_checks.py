@@ -65,7 +65,7 @@ class Settings:
     kind: Literal["a", "b"] = "a"
     sizes: Iterable[int] = ()
     width: Count | None = None
-    noted: Annotated[int, "layers of the generator"] = 3
+    noted: Annotated[int, {"unit": "layers"}, "at least 1"] = 3
     function: Callable[[], None] | None = None
 
 
@@ -78,7 +78,7 @@ class Settings:
         ("kind", "b", "c", "one of a, b, got 'c'"),
         ("sizes", (1, 2), "12", "a list of ints, got '12'"),
         ("width", None, 0, "an int, at least 1 or None, got 0"),
-        ("noted", -1, "x", "an int, layers of the generator, got 'x'"),
+        ("noted", 1, 0, "an int, at least 1, got 0"),
         ("function", print, 3, "a function or None, got 3"),
     ],
 )

@@ -12,7 +12,7 @@ from d3_plugin.checks import some
 from d3_plugin.data.assemble import renumber, warn_of_attributes
 from d3_plugin.data.dataset import GZSLData
 from d3_plugin.data.parts import PARTS, DataProblems, as_parts, as_rows
-from d3_plugin.errors import DataError, HostError, Problems, warn
+from d3_plugin.errors import HostError, Problems, warn
 
 # Where a part may be: an attribute, or an entry of a dictionary, as in CADA-VAE.
 _PLACES = {
@@ -68,17 +68,20 @@ def as_gzsl_data(data: Any) -> GZSLData:
     places = {part: place for part, (place, _) in found.items()}
     problems = DataProblems(f"attach(data={name})", places)
     parts = as_parts({part: value for part, (_, value) in found.items()}, problems)
-    problems.raise_as(DataError)
     for part, kind in PARTS.items():
-        labels = f"{part}_labels"
-        parts[labels] = _class_ids(parts[labels], parts[f"{kind}_classes"])
-    parts["attributes"] = _by_class(data, parts)
+        labels, classes = f"{part}_labels", f"{kind}_classes"
+        if labels in parts and classes in parts:
+            parts[labels] = _class_ids(parts[labels], parts[classes])
+    if {"attributes", "seen_classes", "unseen_classes"} <= parts.keys():
+        parts["attributes"] = _by_class(data, parts)
     notes = []
-    unseen = parts["unseen_classes"]
-    has_rows = torch.isin(unseen, parts["test_unseen_labels"])
-    if has_rows.any() and not has_rows.all():
-        parts["unseen_classes"] = unseen[has_rows]
-        notes.append(f"{some(unseen[~has_rows], 'unseen classes')} without test rows are left out")
+    if {"unseen_classes", "test_unseen_labels"} <= parts.keys():
+        unseen = parts["unseen_classes"]
+        has_rows = torch.isin(unseen, parts["test_unseen_labels"])
+        if has_rows.any() and not has_rows.all():
+            parts["unseen_classes"] = unseen[has_rows]
+            left_out = some(unseen[~has_rows], "unseen classes")
+            notes.append(f"{left_out} without test rows are left out")
     made = renumber(parts, problems)
     kept = torch.cat([parts["seen_classes"], parts["unseen_classes"]])
     if int(kept.max()) >= len(made.class_names):

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,10 +61,12 @@ class Made:
     Attributes:
         files: contents of the files of finished runs, by the run's name.
         problems: why the others cannot be made, by the run's name.
+        one_by_one: the training of several runs failed; each gets one of its own.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    one_by_one: bool = False
 
 
 def run_all(
@@ -129,33 +131,51 @@ def _made(
     """What comes of each training, as it is finished."""
     checkpoints = store if workers.backend == "loky" else None  # a cluster may not share the folder
     verbose = workers.progress == "steps"
-    # With identities of now: sources may be edited during the trainings.
-    tasks = [
-        partial(make_runs, runs, [run.identity() for run in runs], checkpoints, verbose)
-        for runs in todo
-    ]
+    # Those of now: sources may be edited during the trainings.
+    identities = {run.name: run.identity() for runs in todo for run in runs}
+
+    def task(runs: list[Run]) -> Callable[[], Made]:
+        return partial(
+            make_runs, runs, [identities[run.name] for run in runs], checkpoints, verbose
+        )
+
     if workers.backend == "loky" and min(workers.jobs, len(todo)) == 1:
-        for task in tasks:
-            yield task()
+        for runs in todo:
+            made = task(runs)()
+            yield made
+            for run in runs if made.one_by_one else ():
+                yield task([run])()
         return
     from joblib.externals.loky.backend.reduction import dumps  # cloudpickle's
 
     try:  # not by Dask, which would try for ever on workers that cannot import a host family
-        pickled = [bytes(dumps(task)) for task in tasks]
+        pickled = [bytes(dumps(task(runs))) for runs in todo]
     except Exception as error:  # of the family's and the plugins' objects
         raise InputError(f"workers cannot be sent these runs: {_in_words(error)}") from error
     with _executor(workers, len(todo)) as executor:
         sent = {executor.submit(_on_worker, p): runs for p, runs in zip(pickled, todo, strict=True)}
-        for future in as_completed(sent):
-            runs = sent.pop(future)
-            try:
-                made = future.result()
-            except (StorageError, BrokenExecutor):  # no other run could be stored, or made
-                raise
-            except Exception as error:
-                problem = f"no worker has made it ({_in_words(error)})"
-                made = Made(problems=dict.fromkeys([run.name for run in runs], problem))
-            yield made
+        while sent:
+            for future in wait(sent, return_when=FIRST_COMPLETED).done:
+                runs = sent.pop(future)
+                made = _answer(future, runs)
+                for run in runs if made.one_by_one else ():
+                    sent[executor.submit(_on_worker, bytes(dumps(task([run]))))] = [run]
+                yield made
+
+
+def _answer(future: Future[Made], runs: Sequence[Run]) -> Made:
+    """What has come of these runs.
+
+    Raises:
+        StorageError, BrokenExecutor: no other run could be stored, or made.
+    """
+    try:
+        return future.result()
+    except (StorageError, BrokenExecutor):
+        raise
+    except Exception as error:
+        problem = f"no worker has made it ({_in_words(error)})"
+        return Made(problems=dict.fromkeys([run.name for run in runs], problem))
 
 
 @contextmanager
@@ -210,8 +230,6 @@ def make_runs(
 ) -> Made:
     """Make the runs of a training, in whatever process this is.
 
-    The runs of a failed training get one each, so that the others are kept.
-
     Args:
         runs: of one training.
         identities: theirs in the process of the command.
@@ -234,16 +252,11 @@ def make_runs(
     except StorageError:
         raise
     except Exception as error:
-        if len(runs) == 1 or isinstance(error, DataError):
-            return Made(problems=dict.fromkeys(names, _in_words(error)))
+        if len(runs) > 1 and not isinstance(error, DataError):
+            return Made(one_by_one=True)
+        return Made(problems=dict.fromkeys(names, _in_words(error)))
     finally:
         torch.set_num_threads(threads)
-    made = Made()
-    for run, identity in zip(runs, identities, strict=True):
-        alone = make_runs([run], [identity], checkpoints, verbose)
-        made.files.update(alone.files)
-        made.problems.update(alone.problems)
-    return made
 
 
 def _check_same(runs: Sequence[Run], identities: Sequence[Mapping[str, Any]]) -> None:

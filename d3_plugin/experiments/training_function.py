@@ -22,7 +22,6 @@ from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import HostError, InputError, PluginError, Problems
 from d3_plugin.hooks.describe import host_of, users_functions
 from d3_plugin.hooks.specs import hookimpl
-from d3_plugin.hooks.user_functions import UserHooks
 from d3_plugin.hosts.host import Host, HostFamily
 from d3_plugin.hosts.host_parts import LoopParts
 
@@ -112,7 +111,6 @@ class LoopTrainer:
     host: Host
     d3: D3 | WithoutD3
     _given: LoopParts
-    _functions: UserHooks
 
     def __init__(
         self, function: Callable[..., object], data: GZSLData, settings: Any, seed: int
@@ -129,7 +127,7 @@ class LoopTrainer:
     @property
     def plugins(self) -> list[object]:
         """Plugins that describe the host and call the loop's functions."""
-        return [self, self._functions]
+        return [self, users_functions(self._given, self.host)]
 
     def fit(self) -> None:
         """Call the function, with seeds set.
@@ -165,7 +163,6 @@ class LoopTrainer:
             given.data = self._data
         self._given = given
         self.host, _ = host_of(given)
-        self._functions = users_functions(given, self.host)
         for part in ("unseen_classes", "test_unseen_labels", "test_seen_labels"):
             if not torch.equal(getattr(self.host.data, part), getattr(self._data, part)):
                 raise HostError(

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d3_plugin.checks import check_matrices
 from d3_plugin.errors import InputError
+from d3_plugin.functional.inputs import check_matrices
 from d3_plugin.functional.precision import autocast_off, full_precision
 
 KLForm = Literal["logits", "double_softmax"]

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import check_matrices
 from d3_plugin.errors import InputError
+from d3_plugin.functional.inputs import check_matrices
 from d3_plugin.functional.precision import autocast_off, full_precision
 
 ScoreKind = Literal["max_softmax", "log_max_softmax", "max_logit", "energy", "entropy"]

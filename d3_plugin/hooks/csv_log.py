@@ -87,7 +87,7 @@ class _LogFile:
                 header = dict(zip(columns, columns, strict=True))
                 write_atomically(self._path, _text([header, *rows], columns))
                 self._columns = columns
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: it is a log no longer
             warn(
                 f"{self._path} lacks the steps from {self.held[0][0]} on ({error}); they are "
                 "written as soon as there is room"

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from d3_plugin.checks import describe, is_integer
+from d3_plugin.checks import describe
 from d3_plugin.data import GZSLData
 from d3_plugin.errors import HostError
+from d3_plugin.functional.inputs import is_integer
 
 Rows = Tensor | npt.ArrayLike | None
 """Numbers as a tensor, a NumPy array or lists."""

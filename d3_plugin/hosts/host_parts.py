@@ -130,7 +130,7 @@ class LoopParts(ScriptParts):
 
 def _bare(given: Any) -> Any:
     """An optimiser, or a list of them, without the wrappers of accelerate and Lightning."""
-    if isinstance(given, (list, tuple, Iterator)):
+    if isinstance(given, Iterable):
         return [_bare(each) for each in given] or None
     return getattr(given, "optimizer", given)  # what they wrap; they have no step hooks
 

@@ -90,6 +90,9 @@ def _restoring(value: Any) -> Callable[[], object]:
 
 def _write(tensor: Tensor, values: Tensor) -> None:
     memory = tensor.data  # no version bump, so graphs that saved the tensor still run backward
+    if memory.shape != values.shape:  # it has been resized
+        tensor.data = values
+        return
     dense = memory.layout == torch.strided
     fixed = memory.is_inference() or (dense and 0 in memory.stride())  # by expand()
     # What is equal may be mapped from a file, read-only. A GPU would have to wait for the answer.

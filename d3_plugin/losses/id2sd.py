@@ -6,17 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from d3_plugin.checks import (
-    NonNegative,
-    Positive,
-    check_labels,
-    check_matrices,
-    check_seen_classes,
-    checked,
-)
+from d3_plugin.checks import NonNegative, Positive, checked
 from d3_plugin.distributed import gather_rows, mean_over_processes
 from d3_plugin.errors import InputError
 from d3_plugin.functional import label_space_kl, relation_loss
+from d3_plugin.functional.inputs import check_labels, check_matrices, check_seen_classes
 from d3_plugin.functional.label_space import KLForm
 from d3_plugin.functional.precision import full_precision
 from d3_plugin.functional.relations import RelationForm

@@ -8,17 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from d3_plugin.checks import (
-    Count,
-    Positive,
-    check_labels,
-    check_matrices,
-    check_seen_classes,
-    checked,
-)
+from d3_plugin.checks import Count, Positive, checked
 from d3_plugin.distributed import gather_rows
 from d3_plugin.errors import InputError
 from d3_plugin.functional import id_confidence, id_score
+from d3_plugin.functional.inputs import check_labels, check_matrices, check_seen_classes
 from d3_plugin.functional.precision import autocast_off, full_precision
 from d3_plugin.functional.relations import RelationForm, loss_of_cosines
 from d3_plugin.functional.scores import ScoreKind

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import d3_plugin
-from d3_plugin import D3Settings, D3Warning
+from d3_plugin import D3Settings, D3Warning, HostError
 from d3_plugin.data import GZSLData
 from d3_plugin.experiments.training_function import LoopTrainer
 from tests.toys import SMALL, ScriptHost
@@ -56,6 +56,18 @@ def test_a_misspelt_argument(function: Any) -> None:
     misspelt = rf"{function.__name__}\(\) has no argument 'generatr'; did you mean 'generator'"
     with pytest.raises(TypeError, match=misspelt):
         function(generatr=nn.Linear(2, 2))
+
+
+def test_arguments_are_given_by_name(host: ScriptHost, toy_data: GZSLData) -> None:
+    with pytest.raises(TypeError, match=r"^attach\(\) takes its arguments by name: too many"):
+        d3_plugin.attach(host.net_g, host.optimizer_g, toy_data)  # type: ignore[misc]
+
+
+def test_no_optimizer_in_whatever_it_would_be(host: ScriptHost, toy_data: GZSLData) -> None:
+    with pytest.raises(HostError, match="missing: optimizer="):
+        d3_plugin.attach(generator=host.net_g, optimizer=iter(()), data=toy_data)
+    with pytest.raises(HostError, match="missing: optimizer="):
+        d3_plugin.attach(generator=host.net_g, optimizer=dict[str, Any]().values(), data=toy_data)
 
 
 @pytest.mark.parametrize("function", SCORED)

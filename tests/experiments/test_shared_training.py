@@ -16,7 +16,7 @@ from d3_adapters.fclswgan import FCLSWGANSettings
 from d3_adapters.tfvaegan import TFVAEGANSettings
 from d3_plugin import D3Settings
 from d3_plugin.errors import FailedRunsError
-from d3_plugin.experiments import ablate, parallel
+from d3_plugin.experiments import ablate, compare, parallel
 from d3_plugin.experiments.checkpoint import Checkpoint
 from d3_plugin.experiments.plan import trainings
 from d3_plugin.experiments.run import Outcome, execute
@@ -149,3 +149,22 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_trained(tmp_path: Path) ->
     store.checkpoint(runs[:2]).write_bytes(b"of an earlier command that had other runs")
     assert len(parallel.run_all(runs, store, parallel.Workers(progress="none"))) == 4
     assert list(store.folder.glob("*.pt")) == []
+
+
+def test_a_run_made_alone_is_kept_when_the_next_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training that they would have shared has failed."""
+
+    def failing(runs: list[Run], *rest: Any) -> list[Outcome]:
+        if len(runs) > 1:
+            raise RuntimeError("together")
+        if runs[0].variant == "d3":
+            raise KeyboardInterrupt
+        return execute(runs, *rest)
+
+    monkeypatch.setattr(parallel, "execute", failing)
+    with pytest.raises(KeyboardInterrupt):
+        compare("fclswgan", "digits-2", tmp_path, seeds=1, **SMALL)
+    (kept,) = tmp_path.glob("runs/*.npz")
+    assert kept.name == "fclswgan-seed0-validation-baseline.npz"

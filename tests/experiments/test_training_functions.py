@@ -207,3 +207,31 @@ def test_a_classifier_of_the_baseline_gets_labels_in_the_same_form(with_d3: bool
     d3_plugin.evaluate(trainer, draws=1, plugins=trainer.plugins)
     rows = own.train_labels.bincount()[own.seen_classes]
     assert given[0].bincount()[: len(rows)].tolist() == rows.tolist()
+
+
+def test_rows_are_made_as_the_loop_was_seen_to_call() -> None:
+    """Also those that are shown in a report, where the width of the noise was given."""
+    own = load("digits-1").scaled()
+
+    class Generator(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(5 + own.attributes.shape[1], own.feature_dim)
+
+        def forward(self, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+            rows: torch.Tensor = self.net(torch.cat([z, a], dim=1))
+            return rows
+
+    def train(data: GZSLData, d3: Any) -> None:
+        generator = Generator()
+        optimizer = torch.optim.SGD(generator.parameters(), lr=0.01)
+        d3.attach(generator=generator, optimizer=optimizer, noise_dim=5)
+        for _ in range(10):
+            generator(3 + 0.1 * torch.randn(32, 5), data.attributes[data.train_labels[:32]])
+
+    trainer = LoopTrainer(train, own, None, 0)
+    trainer.when_attached = partial(trainer.attach_d3, D3Settings(**D3), 0, [])
+    trainer.fit()
+    functions = trainer.plugins[1]
+    assert functions.synthesize is trainer.host.from_noise  # type: ignore[attr-defined]
+    assert "normal(3, 0.1)" in str(trainer.host.from_noise.form(now=True))

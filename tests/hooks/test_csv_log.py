@@ -118,6 +118,18 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         CSVLog(tmp_path / "d3.csv", every=0)
 
 
+def test_a_file_that_is_a_log_no_longer_ends_no_training(tmp_path: Path) -> None:
+    path = tmp_path / "d3.csv"
+    log = CSVLog(path, every=1)
+    path.write_text("name,H\nmine,50\n")
+    with pytest.warns(D3Warning, match="lacks the steps from 1 on"):
+        log.d3_after_step(1, {"total": torch.tensor(1.0)})
+    assert path.read_text() == "name,H\nmine,50\n"
+    path.write_text("")
+    log.d3_after_step(2, {"total": torch.tensor(2.0)})
+    assert [row["step"] for row in read(path)] == ["1", "2"]
+
+
 @contextmanager
 def at_most(size: int) -> Iterator[None]:
     """No file grows above this size: a write is cut off there, as on a full disk."""

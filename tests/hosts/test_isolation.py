@@ -104,6 +104,31 @@ def test_values_are_kept_in_whatever_memory() -> None:
     assert [net.mean.tolist(), net.average.tolist()] == [[1, 1], [1, 1]]
 
 
+class Growing(nn.Module):
+    """Keeps a row of each forward pass, in a buffer."""
+
+    def __init__(self, resize: bool) -> None:
+        super().__init__()
+        self.resize = resize
+        self.register_buffer("rows", torch.zeros(1, 3))
+        self.register_buffer("last", torch.zeros(1))
+
+    def forward(self) -> None:
+        self.last += 1
+        if self.resize:
+            self.rows.resize_(len(self.rows) + 1, 3)
+        else:
+            self.rows.data = torch.cat([self.rows, torch.ones(1, 3)])
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_a_buffer_that_grows_has_its_size_again(resize: bool) -> None:
+    net = Growing(resize)
+    with ModuleState([net]):
+        net()
+    assert [net.rows.tolist(), net.last.tolist()] == [[[0, 0, 0]], [0]]
+
+
 def test_eval_mode_restores_each_module() -> None:
     net = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Linear(2, 2)))
     net[1][0].eval()
