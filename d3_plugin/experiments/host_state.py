@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import types
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -42,10 +43,13 @@ def what_changes(alone: Held, again: Held, beside: Held) -> str:
     """
     unsteady = _different(alone, again)
     if needed := [name for name in unsteady if not name.startswith(f"{_OTHER}.")]:
-        return f"two trainings without D³ from one seed differ in {', '.join(needed[:5])}"
+        return f"two trainings without D³ from one seed differ in {_first(needed)}"
     changed = [name for name in _different(alone, beside) if name not in unsteady]
-    found = ", ".join(changed[:5])
-    return f"D³ at weight 0 changes the result of training: {found}" if changed else ""
+    return f"D³ at weight 0 changes the result of training: {_first(changed)}" if changed else ""
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(f"{name:.100}" for name in names[:5])
 
 
 def _different(one: Held, other: Held) -> list[str]:
@@ -61,13 +65,13 @@ def held(trainer: Any, host: Host, plugins: Sequence[object] = ()) -> Held:
     """
     networks = {"generator": host.generator}
     networks |= {f"Host.modules[{i}]": module for i, module in enumerate(host.modules)}
-    found: Held = {
-        f"{name}.{key}": value_digest(value)
+    values: dict[str, Any] = {
+        f"{name}.{key}": value
         for name, network in networks.items()
         for key, value in network.state_dict().items()
     }
+    found = held_in({**values, "global random streams": global_streams(host.device)})
     found["history"] = repr(getattr(trainer, "history", None))  # exact, and NaN equals NaN
-    found["global random streams"] = dict(_contents(global_streams(host.device), "", {}))
     of_plugins = [vars(plugin) for plugin in plugins if hasattr(plugin, "__dict__")]
     others = {
         _OTHER: getattr(trainer, "__dict__", {}),
@@ -78,6 +82,11 @@ def held(trainer: Any, host: Host, plugins: Sequence[object] = ()) -> Held:
     for place, value in others.items():
         found |= _contents(value, place, seen)
     return found
+
+
+def held_in(values: Mapping[str, Any]) -> Held:
+    """Everything that each of these values holds, by the value's name."""
+    return {name: dict(_contents(value, name, {})) for name, value in values.items()}
 
 
 def _code_state(trainer: Any, plugins: Sequence[object]) -> dict[str, Any]:
@@ -108,12 +117,14 @@ def _contents(value: Any, place: str, seen: dict[int, Any]) -> Iterator[tuple[st
     if id(value) in seen or isinstance(value, _SKIPPED):
         return
     seen[id(value)] = value
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        value = [str(value.dtype), value.shape, value.tolist()]
     if isinstance(value, (Tensor, np.ndarray, *_GENERATORS)):
         yield place, value_digest(value)
     elif (parts := _parts(value)) is not None:
         for name, part in parts.items():
             if not str(name).startswith("__") and " at 0x" not in str(name):
-                yield from _contents(part, f"{place}.{name!s:.40}", seen)
+                yield from _contents(part, f"{place}.{name}", seen)
     elif " at 0x" not in (text := repr(value)):  # a set, itertools.count(), ...
         yield place, text
 
@@ -122,13 +133,14 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
     """What a compound object consists of, by name; None for any other."""
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return dict(enumerate(value))
     if isinstance(value, torch.optim.Optimizer):
         return dict(value.state_dict())
     if isinstance(value, nn.Module):
         public = {name: each for name, each in vars(value).items() if not name.startswith("_")}
-        return {**value._parameters, **value._buffers, **value._modules, **public}
+        registered = {**value._parameters, **value._buffers, **value._modules}
+        return {**value.state_dict(), **registered, **public}  # with its extra state
     if isinstance(value, types.FunctionType):
         kept = [value.__defaults__, value.__kwdefaults__, value.__closure__]
         return {**vars(value), "kept": kept}
@@ -144,18 +156,19 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
         return attributes
     with suppress(Exception):  # what would be pickled: of iterators, methods, objects with slots
         reduced = value.__reduce_ex__(4)
-        return dict(enumerate(reduced)) if isinstance(reduced, tuple) else None
+        if isinstance(reduced, tuple):  # iterators of its items come last
+            return dict(enumerate([*reduced[:3], *(list(each or ()) for each in reduced[3:5])]))
     return None
 
 
 def value_digest(value: Any) -> str:
-    """Of a tensor or array, or of a random generator's state."""
+    """Of a tensor or an array without objects, or of a random generator's state."""
     if isinstance(value, torch.Generator):
         value = value.get_state()
     if isinstance(value, Tensor):
         flat = value.detach().cpu().reshape(-1)
         raw = repr(flat).encode() if flat.layout != torch.strided else _bytes(flat)
-    elif isinstance(value, np.ndarray) and value.dtype != object:
+    elif isinstance(value, np.ndarray):
         raw = value.tobytes()
     else:
         raw = pickle.dumps(value)

@@ -22,7 +22,7 @@ from d3_plugin.data import GZSLData
 from d3_plugin.distillation.settings import D3Settings
 from d3_plugin.errors import AdapterError, InputError
 from d3_plugin.evaluation.softmax import train_default
-from d3_plugin.experiments.host_state import Held, held, value_digest
+from d3_plugin.experiments.host_state import Held, held, held_in
 from d3_plugin.hooks.describe import describe_trainer
 from d3_plugin.hooks.manager import make_manager
 from d3_plugin.hosts.host import Host
@@ -151,7 +151,7 @@ def on_copies(name: str, function: Callable[..., Any], **inputs: Any) -> Any:
     """The result of a function for copies of these inputs, which it must not change."""
     copies = copy.deepcopy(inputs)
     result = function(**copies)
-    before, after = ({n: value_digest(v) for n, v in each.items()} for each in (inputs, copies))
+    before, after = (held_in(each) for each in (inputs, copies))
     expect_none(differences(before, after), f"{name} changes in place its")
     return result
 
@@ -164,15 +164,15 @@ def seeded(seed: int) -> AbstractContextManager[None]:
 
 def state_of(modules: Mapping[str, nn.Module]) -> Held:
     """Values, gradients, flags and modes of the modules, by name for messages."""
-    state: Held = {}
+    state: dict[str, Any] = {}
     for name, module in modules.items():
-        state |= {f"{name}.{key}": value_digest(v) for key, v in module.state_dict().items()}
+        state |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for key, parameter in module.named_parameters(name):
             state[f"requires_grad of {key}"] = parameter.requires_grad
-            state[f".grad of {key}"] = value_digest(parameter.grad)
+            state[f".grad of {key}"] = parameter.grad
         for key, part in module.named_modules(prefix=name):
             state[f"train/eval mode of {key}"] = part.training
-    return state
+    return held_in(state)
 
 
 def differences(before: Held, after: Held) -> list[str]:

@@ -6,6 +6,7 @@ import functools
 import itertools
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,24 @@ class Slots:
 
     def count(self) -> None:
         self.calls += 1
+
+
+class Critic(nn.Module):
+    """Its state dict alone shows what it has counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = torch.zeros(())
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        return {"calls": self._calls}
+
+    def count(self) -> None:
+        self._calls = self._calls + 1
+
+
+LATEST = deque([0], maxlen=1)
+CRITIC = Critic()
 
 
 def of_a_function() -> None:
@@ -76,6 +95,8 @@ COUNTERS: dict[str, Callable[[], object]] = {
     "of a generator": numbers().__next__,
     "of an iterator": iter(range(10**6)).__next__,
     "with slots": Slots().count,
+    "in a deque": lambda: LATEST.append(LATEST[0] + 1),
+    "in an extra state": CRITIC.count,
     "of a cache": of_a_cache,
     "in another module": lambda: vars(tiny).update(calls=vars(tiny).get("calls", 0) + 1),
 }
