@@ -32,8 +32,7 @@ def request(*arguments: str) -> RunOptions:
     """What these command-line arguments add up to."""
     given = parse(arguments)
     del given["traceback"]
-    options: RunOptions = given.pop("run").options(**given)
-    return options
+    return given.pop("run").options(**given)  # type: ignore[no-any-return]
 
 
 def test_compare_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

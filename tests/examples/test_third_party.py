@@ -86,6 +86,7 @@ def test_compare_ends_with_a_report(installed: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("runs/cvae-seed0-*.npz"))) == 4
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     for test in SOURCE.glob("test_*.py"):
         shutil.copy(test, tmp_path)  # away from the source, so that the installed package is tested
@@ -104,6 +105,7 @@ make_manager(strict=True)
 """
 
 
+@pytest.mark.slow
 def test_broken_distribution_is_named_and_the_rest_works(installed: Path, broken: Path) -> None:
     """With a warning; strict makes it an error."""
     done = run([sys.executable, "-c", TWICE], installed, broken)

@@ -78,7 +78,15 @@ def test_dask_takes_a_family_by_its_import_path(
     (tmp_path / "family_for_dask.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    command = [*TINY, "--adapter", "family_for_dask:family", "--backend", "dask"]
+    command = [
+        *TINY,
+        "--set",
+        "weight=0.1",
+        "--adapter",
+        "family_for_dask:family",
+        "--backend",
+        "dask",
+    ]
     command += ["--scheduler", cluster, "--out", "out"]
     assert main(command) == 2
     assert f"{HOST}: ModuleNotFoundError: No module named" in capsys.readouterr().err
