@@ -173,12 +173,13 @@ def watched(runs: Sequence[Run]) -> Held:
         if steps == STEPS:
             raise _EnoughError
 
-    with patch.object(threading.Thread, "start", noted), suppress(_EnoughError):
+    with patch.object(threading.Thread, "start", noted):
         training = Training(runs, runs[0].family or find_family(runs[0].adapter))
         manager = make_manager(training.plugins)
         host = describe_trainer(manager, training.trainer)
         host.optimizer.register_step_post_hook(count)
-        training.fit()
+        with suppress(_EnoughError):
+            training.fit()
     classes = host.data.unseen_classes.repeat_interleave(host.synthetic_per_class)
 
     def synthesised() -> Tensor:
