@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -221,8 +221,7 @@ def final_scores(
         As ``host_scores``, or else as ``student_scores``.
     """
     if student_scores is None:
-        assert host_scores is not None
-        return host_scores
+        return cast(Tensor, host_scores)  # one of the two is given
     scores = student_scores.clone() if host_scores is None else host_scores.log_softmax(dim=-1)
     scores[..., seen_classes] -= seen_offset * math.log(len(seen_classes))
     return scores if host_scores is None else scores + ensemble_weight * student_scores
